@@ -1,0 +1,6 @@
+//! Audio arithmetic: G.711, resampling, levels.
+
+/// Sample rate that voice activity detection and speech recognition work at.
+pub const RECOGNITION_RATE_HZ: u32 = 16_000;
+/// Length of an outgoing audio frame in milliseconds, the packet time of telephony and WebRTC.
+pub const FRAME_MS: u32 = 20;

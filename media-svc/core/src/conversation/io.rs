@@ -1,0 +1,391 @@
+//! What goes into a conversation and what comes out of it.
+
+use std::time::Duration;
+
+use crate::Time;
+
+/// One stretch of caller speech sent to recognition. Counts up from 1 within a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UtteranceId(pub u64);
+
+/// One request to the language model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyId(pub u64);
+
+/// One piece of text (usually a sentence) sent to speech synthesis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpeechId(pub u64);
+
+/// A position in the outgoing audio that the far end is asked to report when it has been played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MarkId(pub u64);
+
+/// How a conversation behaves. Durations, not seconds: the driver converts the configuration once.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Sample rate of outgoing audio; speech synthesis is resampled to it before it gets here.
+    pub output_rate_hz: u32,
+    /// Whether the far end echoes marks (telephony); without, the clock tells what was heard.
+    pub far_end_marks: bool,
+    /// How far outgoing audio may run ahead of real time.
+    pub playout_lead: Duration,
+    /// First sentence of the agent, if it speaks first.
+    pub greeting: Option<String>,
+    /// System prompt, template variables already filled in.
+    pub system_prompt: String,
+    /// Tools the model may call.
+    pub tools: Vec<Tool>,
+    /// Speech probability that counts as voice, 0–1.
+    pub vad_confidence: f32,
+    /// Volume below which nothing counts as voice, 0–1.
+    pub vad_min_volume: f32,
+    /// Voice needed before speech has started.
+    pub vad_start: Duration,
+    /// Silence needed before speech has stopped (recognition may begin to finish).
+    pub vad_stop: Duration,
+    /// Silence that ends the turn.
+    pub turn_stop: Duration,
+    /// Audio kept from before speech was detected.
+    pub pre_speech: Duration,
+    /// Longest turn before it is closed anyway.
+    pub turn_max: Duration,
+    /// No audio at all for this long ends an open turn (a muted client sends nothing).
+    pub no_audio_turn_stop: Duration,
+    /// Caller silence after which the agent asks whether they are there.
+    pub idle_prompt_after: Option<Duration>,
+    /// Whether the caller may cut the agent off.
+    pub allow_interruptions: bool,
+    /// Recognised words needed to cut the agent off; 0 = voice alone is enough.
+    pub interrupt_min_words: u32,
+}
+
+/// A tool offered to the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tool {
+    /// Function name.
+    pub name: String,
+    /// What it does, for the model.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub parameters: serde_json::Value,
+}
+
+/// One message of the history given to a language model.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// Instructions.
+    System(String),
+    /// What the caller said.
+    User(String),
+    /// What the agent said and the caller heard, and the tools it called.
+    Assistant {
+        /// Spoken text; may be empty when only tools were called.
+        text: String,
+        /// Tool calls of this message.
+        tool_calls: Vec<ToolCall>,
+    },
+    /// What a tool answered.
+    ToolResult {
+        /// Id of the call answered.
+        call_id: String,
+        /// JSON or plain text.
+        content: String,
+    },
+}
+
+/// A model's wish to run a tool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolCall {
+    /// Id given by the model.
+    pub id: String,
+    /// Function name.
+    pub name: String,
+    /// Arguments as JSON text, as the model wrote them.
+    pub arguments: String,
+}
+
+/// What a conversation reacts to.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The transport is up in both directions; the greeting may start.
+    Connected,
+    /// The voice activity detector judged one more piece of caller audio.
+    Voice(VoiceFrame),
+    /// From speech recognition.
+    Stt(UtteranceId, SttEvent),
+    /// From the language model.
+    Llm(ReplyId, LlmEvent),
+    /// From speech synthesis.
+    Tts(SpeechId, TtsEvent),
+    /// A tool has answered.
+    ToolResult {
+        /// Reply whose tool call this was.
+        reply: ReplyId,
+        /// Id of the tool call.
+        call_id: String,
+        /// JSON or plain text.
+        content: String,
+    },
+    /// The far end has played everything up to this mark.
+    Played(MarkId),
+    /// A telephone key was pressed.
+    Dtmf(char),
+    /// The caller typed instead of spoke.
+    Text(String),
+    /// Say this and then end the call (drain, session limit); `None` = end at once.
+    EndRequested {
+        /// Why.
+        reason: EndReason,
+        /// Polite last sentence.
+        last_words: Option<String>,
+    },
+    /// The far end is gone.
+    CallerGone(EndReason),
+    /// The deadline given by `poll_deadline` has passed.
+    Tick,
+}
+
+/// Verdict on one frame of caller audio.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VoiceFrame {
+    /// Probability of speech, 0–1.
+    pub probability: f32,
+    /// Loudness, 0–1 (root mean square over full scale).
+    pub volume: f32,
+    /// Length of audio judged.
+    pub duration: Duration,
+}
+
+/// What recognition reports for an utterance.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SttEvent {
+    /// Text so far; may change.
+    Interim(String),
+    /// Final text; empty when nothing was understood. Exactly one `Final` or `Failed` follows every `EndUtterance`.
+    Final(String),
+    /// No text will come.
+    Failed(String),
+}
+
+/// What the language model reports for a reply.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LlmEvent {
+    /// More text.
+    Text(String),
+    /// A complete tool call.
+    ToolCall(ToolCall),
+    /// The reply is complete.
+    Done,
+    /// The reply ends here.
+    Failed(String),
+}
+
+/// What speech synthesis reports for a piece of text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TtsEvent {
+    /// More audio, mono, at `Settings::output_rate_hz`.
+    Audio(Vec<i16>),
+    /// All audio has been sent.
+    Done,
+    /// No more audio will come.
+    Failed(String),
+}
+
+/// What a conversation asks of its driver.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Open a recognition stream and send it audio from `pre_roll` ago onwards.
+    BeginUtterance {
+        /// New id.
+        utterance: UtteranceId,
+        /// Audio from before now to include.
+        pre_roll: Duration,
+    },
+    /// No more audio belongs to the utterance: finish it.
+    EndUtterance(UtteranceId),
+    /// Forget the utterance; no more events for it are wanted.
+    CancelUtterance(UtteranceId),
+    /// Ask the language model.
+    Generate {
+        /// New id.
+        reply: ReplyId,
+        /// Whole history, system prompt first.
+        messages: Vec<Message>,
+    },
+    /// Stop the language model.
+    CancelReply(ReplyId),
+    /// Synthesise a piece of text.
+    Speak {
+        /// New id.
+        speech: SpeechId,
+        /// Reply it belongs to; `None` for the greeting and fixed sentences.
+        reply: Option<ReplyId>,
+        /// Text.
+        text: String,
+    },
+    /// Stop synthesising.
+    CancelSpeech(SpeechId),
+    /// Send this frame (20 ms mono at `output_rate_hz`) now.
+    Play(Vec<i16>),
+    /// Ask the far end to report when everything sent so far is played.
+    Mark(MarkId),
+    /// Make the far end drop what it has not played yet.
+    ClearPlayback,
+    /// Run a tool; answer with `Input::ToolResult`.
+    CallTool {
+        /// Reply that asked.
+        reply: ReplyId,
+        /// The call.
+        call: ToolCall,
+    },
+    /// A turn is complete: one transcript row.
+    Turn(TurnRecord),
+    /// Something an observer may show. Not needed for the call itself.
+    Notice(Notice),
+    /// End the call.
+    HangUp(EndReason),
+}
+
+/// One row of the transcript.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnRecord {
+    /// 0-based, in the order spoken.
+    pub seq: u32,
+    /// Who spoke.
+    pub role: Role,
+    /// What was said; for the agent, what the caller heard.
+    pub text: String,
+    /// When the turn began.
+    pub started_at: Time,
+    /// The agent was cut off.
+    pub interrupted: bool,
+}
+
+/// A side of the conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The caller.
+    User,
+    /// The agent.
+    Assistant,
+}
+
+impl Role {
+    /// As written to the transcript table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// Why a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndReason {
+    /// The far end hung up or closed its socket.
+    CallerHungUp,
+    /// The agent ended the call by a tool.
+    AgentHungUp,
+    /// Ended through the API.
+    Requested,
+    /// The node is shutting down.
+    Drained,
+    /// The far end broke the protocol or fell silent.
+    TransportFailed(String),
+    /// A provider is down and there is no fallback.
+    ProviderFailed(String),
+    /// Session limit reached.
+    TimeLimit,
+}
+
+impl EndReason {
+    /// A short machine-readable word for logs, metrics and the archive.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::CallerHungUp => "caller_hung_up",
+            Self::AgentHungUp => "agent_hung_up",
+            Self::Requested => "requested",
+            Self::Drained => "drained",
+            Self::TransportFailed(_) => "transport_failed",
+            Self::ProviderFailed(_) => "provider_failed",
+            Self::TimeLimit => "time_limit",
+        }
+    }
+}
+
+/// What observers (client SDKs, the console, the demo) are told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// Speech began.
+    UserStartedSpeaking,
+    /// The turn's silence was found.
+    UserStoppedSpeaking,
+    /// Recognised text.
+    UserTranscript {
+        /// Text so far, or the final text.
+        text: String,
+        /// Whether it can still change.
+        is_final: bool,
+    },
+    /// The model began to answer.
+    ReplyStarted,
+    /// More text from the model.
+    ReplyText(String),
+    /// The model is done.
+    ReplyDone,
+    /// A sentence goes to synthesis.
+    SpeechQueued {
+        /// Piece.
+        speech: SpeechId,
+        /// Its text.
+        text: String,
+    },
+    /// The first audio of a turn goes out.
+    AgentStartedSpeaking,
+    /// The last audio was played or cut off.
+    AgentStoppedSpeaking,
+    /// This sentence is being heard.
+    Speaking {
+        /// Piece.
+        speech: SpeechId,
+        /// Its text.
+        text: String,
+    },
+    /// The caller cut the agent off; this much of the turn was heard.
+    Interrupted {
+        /// Heard text.
+        heard: String,
+    },
+    /// A tool runs.
+    ToolStarted(ToolCall),
+    /// A tool has answered.
+    ToolDone {
+        /// Id of the call.
+        call_id: String,
+        /// Its answer.
+        content: String,
+    },
+    /// Latencies of one answered turn.
+    TurnTiming(TurnTiming),
+    /// A stage failed; the call goes on.
+    StageFailed {
+        /// `stt`, `llm`, `tts`.
+        stage: &'static str,
+        /// What the provider said.
+        error: String,
+    },
+}
+
+/// Latencies of one turn, each measured from the end of caller speech (the last frame that was voice).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TurnTiming {
+    /// Until the turn was judged over (the chosen silence).
+    pub endpoint: Duration,
+    /// Until the final transcript.
+    pub transcript: Duration,
+    /// Until the model's first token.
+    pub first_token: Duration,
+    /// Until the first agent audio was sent.
+    pub first_audio: Duration,
+}

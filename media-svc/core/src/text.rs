@@ -1,0 +1,1 @@
+//! Splitting streamed text into sentences that can be spoken.

@@ -1,0 +1,1 @@
+//! Wire formats: provider messages and client frames to and from typed events.

@@ -1,0 +1,1 @@
+//! One task a call: the driver around the conversation, and the registry of live calls.

@@ -1,0 +1,1 @@
+//! gRPC MediaControl: reserve, list, end, drain.

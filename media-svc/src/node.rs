@@ -1,0 +1,1 @@
+//! Registration of this node, heartbeat and drain.

@@ -1,0 +1,1 @@
+//! Local speech: voice activity, recognition and synthesis without a key.

@@ -1,0 +1,1 @@
+//! Sockets that carry calls.

@@ -1,0 +1,370 @@
+//! The one configuration schema of all services, and how it is loaded: file, then environment, then flags.
+//!
+//! Everything is parsed and checked before any port is bound; every problem is reported at once.
+
+mod load;
+mod schema;
+mod secret;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load};
+pub use schema::{Key, Kind, SCHEMA, json_schema};
+pub use secret::{Secret, Secrets};
+
+/// The whole effective configuration. Cheap to clone behind an `Arc`; secrets can be re-read while it lives.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Public listener, CORS, body limit.
+    pub http: Http,
+    /// Log level and format.
+    pub log: Log,
+    /// `GET /metrics` answers 204 when false.
+    pub metrics_enabled: bool,
+    /// What clients may connect with.
+    pub transport: ClientTransport,
+    /// WebRTC settings handed to clients and used by media nodes.
+    pub webrtc: WebRtc,
+    /// Where sessions, nodes, idempotency keys and tokens live.
+    pub store: Store,
+    /// Buffers between transport and pipeline.
+    pub pipeline: Pipeline,
+    /// Providers, models, voice, prompt.
+    pub agent: Agent,
+    /// Voice activity, end of turn, interruptions.
+    pub turn: TurnTaking,
+    /// Phone providers.
+    pub telephony: Telephony,
+    /// The media node.
+    pub media: Media,
+    /// Recording of calls.
+    pub recording: Recording,
+    /// S3 endpoint.
+    pub s3: S3,
+    /// Transcript rows.
+    pub transcripts: Transcripts,
+    /// The node's durable queue of archive events.
+    pub outbox: Outbox,
+    /// The archiver's listener.
+    pub archiver: Archiver,
+    /// How services find and trust each other.
+    pub links: Links,
+    /// Folder for everything kept on local disk by default (`data_dir`).
+    pub data_dir: PathBuf,
+    /// API keys and tokens; re-read on SIGHUP.
+    pub secrets: Arc<Secrets>,
+}
+
+/// Public listener.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Address to bind.
+    pub host: IpAddr,
+    /// Port to bind; 0 = any free one.
+    pub port: u16,
+    /// Certificate and key when TLS is on.
+    pub tls: Option<Tls>,
+    /// Origins that are reflected; empty = no CORS and no origin check.
+    pub cors_allowed_origins: Vec<String>,
+    /// Largest accepted body in bytes; 0 = no limit.
+    pub max_request_body_bytes: usize,
+}
+
+/// PEM files of the public listener; re-read when they change.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Certificate chain.
+    pub cert_file: PathBuf,
+    /// Private key.
+    pub key_file: PathBuf,
+}
+
+/// Log output.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// `debug`, `info`, `warn`, `error`.
+    pub level: tracing::Level,
+    /// One JSON object a line.
+    pub json: bool,
+}
+
+/// Client transports that are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientTransport {
+    /// `/ws` only.
+    WebSocket,
+    /// WebRTC only.
+    SmallWebRtc,
+    /// Both.
+    Both,
+}
+
+/// WebRTC settings.
+#[derive(Debug, Clone)]
+pub struct WebRtc {
+    /// STUN and TURN servers.
+    pub ice_servers: Vec<IceServer>,
+    /// Session limit in seconds after the first inbound audio; 0 = none.
+    pub max_duration_secs: f64,
+}
+
+/// One ICE server as browsers expect it.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, PartialEq)]
+pub struct IceServer {
+    /// `stun:` and `turn:` URLs.
+    pub urls: Vec<String>,
+    /// TURN user.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub username: Option<String>,
+    /// TURN password.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub credential: Option<String>,
+}
+
+/// Session store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Memory (one process) or Redis.
+    pub kind: StoreKind,
+    /// Life of an idle session in seconds.
+    pub session_ttl_secs: u64,
+}
+
+/// Kind of the session store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In this process.
+    Memory,
+    /// Shared by all instances.
+    Redis {
+        /// `redis://` or `rediss://`.
+        url: Secret,
+    },
+}
+
+/// Buffers on the hot path.
+#[derive(Debug, Clone, Copy)]
+pub struct Pipeline {
+    /// Frames between transport and pipeline; when full the socket is not read.
+    pub input_queue_cap: usize,
+    /// Window in milliseconds in which socket writes are batched; 0 = off.
+    pub ws_write_coalesce_ms: u64,
+    /// Most frames in a batch.
+    pub ws_write_coalesce_max_frames: usize,
+}
+
+/// What the agent is made of.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// Speech-to-text provider (`local`, `openai`, …).
+    pub stt_provider: String,
+    /// Language-model provider.
+    pub llm_provider: String,
+    /// Text-to-speech provider.
+    pub tts_provider: String,
+    /// Language model; `None` = the provider's default.
+    pub model: Option<String>,
+    /// Speech-to-text model.
+    pub stt_model: Option<String>,
+    /// BCP 47 language hint for recognition.
+    pub stt_language: Option<String>,
+    /// Text-to-speech model.
+    pub tts_model: Option<String>,
+    /// Voice.
+    pub tts_voice: Option<String>,
+    /// System prompt; `{{name}}` is replaced from the session's body.
+    pub system_prompt: Option<String>,
+    /// First sentence; `Some("")` = the caller speaks first.
+    pub greeting: Option<String>,
+    /// JSON facts file of the `local` language model.
+    pub local_facts_file: Option<PathBuf>,
+    /// `<provider>.base_url`, keyed by provider name.
+    pub base_urls: std::collections::BTreeMap<String, String>,
+}
+
+/// Voice activity and turn taking. Defaults live in the schema.
+#[derive(Debug, Clone)]
+pub struct TurnTaking {
+    /// How the end of a turn is found.
+    pub detection: TurnDetection,
+    /// Silence that ends a turn, seconds.
+    pub stop_secs: f64,
+    /// Audio kept from before speech was detected, milliseconds.
+    pub pre_speech_ms: u64,
+    /// Longest turn before it is closed anyway, seconds.
+    pub max_duration_secs: f64,
+    /// Speech probability that counts as voice, 0–1.
+    pub vad_confidence: f64,
+    /// Voice needed before speech has started, seconds.
+    pub vad_start_secs: f64,
+    /// Silence needed before speech has stopped, seconds.
+    pub vad_stop_secs: f64,
+    /// Volume below which nothing counts as voice, 0–1.
+    pub vad_min_volume: f64,
+    /// Seconds after which a turn ends when nothing at all arrives any more (a muted microphone sends nothing).
+    pub user_turn_stop_timeout_secs: f64,
+    /// Seconds of caller silence after which the agent asks whether they are there; 0 = never.
+    pub user_idle_timeout_secs: f64,
+    /// Whether the caller may cut the agent off.
+    pub allow_interruptions: bool,
+    /// What it takes to cut the agent off.
+    pub interruption_strategy: InterruptionStrategy,
+    /// Words needed with `min_words`.
+    pub min_words: u32,
+}
+
+/// End-of-turn detection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnDetection {
+    /// The client decides.
+    None,
+    /// A stretch of silence.
+    Silence,
+    /// Silence, stretched or shrunk by a model.
+    Smart,
+}
+
+/// What interrupts the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterruptionStrategy {
+    /// Any voice.
+    None,
+    /// At least `min_words` recognised words.
+    MinWords,
+    /// A keyword.
+    Keyword,
+}
+
+/// Phone providers.
+#[derive(Debug, Clone)]
+pub struct Telephony {
+    /// `runner_transport`: the provider that `POST /` serves; empty accepts each on its own path only.
+    pub runner_transport: String,
+    /// Public host name of this deployment, as providers call it.
+    pub proxy_host: Option<String>,
+    /// Base URL given to providers and clients for media (`wss://…`), may hold `{node}`.
+    pub media_public_url: Option<String>,
+    /// Whether webhook signatures are checked when the secret is set.
+    pub verify_signatures: bool,
+    /// Peers whose `X-Forwarded-*` headers are believed (addresses or CIDR).
+    pub trusted_proxies: Vec<String>,
+    /// Twilio account SID.
+    pub twilio_account_sid: Option<String>,
+}
+
+/// A media node.
+#[derive(Debug, Clone)]
+pub struct Media {
+    /// Name of this node; default: host name and a random suffix.
+    pub node_id: Option<String>,
+    /// Most sessions; 0 = by cores.
+    pub max_sessions: usize,
+    /// Longest wait for running calls on shutdown, seconds.
+    pub drain_timeout_secs: u64,
+    /// What this node serves.
+    pub transports: Vec<MediaTransport>,
+    /// Port of the gRPC control listener; 0 = any free one.
+    pub control_port: u16,
+    /// Seconds without any message after which a phone socket is dead.
+    pub socket_silence_secs: f64,
+    /// Threads for local speech models; 0 = by cores.
+    pub speech_threads: usize,
+}
+
+/// What a pool of media nodes may serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MediaTransport {
+    /// `/telephony/ws`
+    Telephony,
+    /// `/ws`
+    WebSocket,
+    /// WebRTC
+    WebRtc,
+}
+
+/// Recording.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// Whether calls are recorded.
+    pub enable: bool,
+    /// S3 bucket; `None` = the local folder.
+    pub bucket: Option<String>,
+    /// Local folder used when there is no bucket.
+    pub folder: PathBuf,
+    /// Key prefix.
+    pub base_path: String,
+    /// 1 = mono mix, 2 = stereo (caller left, agent right).
+    pub channels: u8,
+    /// Parallel uploads.
+    pub worker_count: usize,
+    /// Upload jobs waiting; a full queue holds senders back.
+    pub queue_cap: usize,
+    /// Quick retries before a job goes back to the durable queue.
+    pub max_retries: u32,
+}
+
+/// S3 endpoint; credentials come from the AWS standard chain.
+#[derive(Debug, Clone)]
+pub struct S3 {
+    /// Endpoint of an S3-compatible store; `None` = AWS.
+    pub endpoint: Option<String>,
+    /// Region.
+    pub region: String,
+    /// `http://host/bucket/key` instead of `http://bucket.host/key`.
+    pub force_path_style: bool,
+}
+
+/// Transcript rows.
+#[derive(Debug, Clone)]
+pub struct Transcripts {
+    /// Whether turns are written to SQL.
+    pub enable: bool,
+    /// Database kind.
+    pub driver: TranscriptDriver,
+    /// Connection string of the driver.
+    pub dsn: Secret,
+    /// Table name, a plain SQL identifier.
+    pub table_name: String,
+}
+
+/// Databases that take transcripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TranscriptDriver {
+    /// PostgreSQL
+    Postgres,
+    /// SQLite
+    Sqlite,
+}
+
+/// The durable queue between calls and archive.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Limit on disk in bytes; when reached, new recorded calls are refused.
+    pub max_bytes: u64,
+}
+
+/// The archiver's own listener.
+#[derive(Debug, Clone)]
+pub struct Archiver {
+    /// gRPC port; 0 = any free one.
+    pub port: u16,
+    /// Folder for recordings in the making.
+    pub spool_dir: PathBuf,
+}
+
+/// Addresses and trust between services.
+#[derive(Debug, Clone)]
+pub struct Links {
+    /// Where media nodes send archive events (`http://archiver:9091`).
+    pub archiver_url: Option<String>,
+    /// Where this media node can be reached for control (`http://10.0.0.7:9090`); default: its bound address.
+    pub media_control_url: Option<String>,
+    /// `host:port` or URL under which this media node's sockets are reached when `media_public_url` is not set.
+    pub media_advertise_url: Option<String>,
+    /// Shared secret on all internal gRPC; also signs stream tokens.
+    pub service_token: Secret,
+}

@@ -1,0 +1,41 @@
+//! `/health` (the process lives) and `/ready` (it should get traffic).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Named conditions that must all hold before this service gets traffic. Clones share state.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    conditions: Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>,
+}
+
+impl Readiness {
+    /// No conditions: ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records that a condition holds.
+    pub fn ok(&self, condition: &'static str) {
+        self.lock().insert(condition, Ok(()));
+    }
+
+    /// Records that a condition does not hold, and why (shown by `/ready`).
+    pub fn not_ok(&self, condition: &'static str, why: impl Into<String>) {
+        self.lock().insert(condition, Err(why.into()));
+    }
+
+    /// `Ok`, or every reason why not.
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        let reasons: Vec<_> = self
+            .lock()
+            .iter()
+            .filter_map(|(name, state)| state.as_ref().err().map(|why| format!("{name}: {why}")))
+            .collect();
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Result<(), String>>> {
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

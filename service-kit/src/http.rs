@@ -1,0 +1,1 @@
+//! HTTP conventions of every service: envelopes, errors, request ids, metrics, health routes, listeners.

@@ -1,0 +1,18 @@
+//! Names of things.
+
+/// A new session id: a UUID version 4 (unguessable; also the recording's file name).
+pub fn session_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// A media node's name when none is configured: `<host name>-<8 random hex digits>`.
+pub fn node_id() -> String {
+    let host = std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "node".to_owned());
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{host}-{}", random.get(..8).unwrap_or(&random))
+}

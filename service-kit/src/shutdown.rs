@@ -1,0 +1,61 @@
+//! Ordered shutdown: a first signal asks politely, a second one hurries.
+
+use tokio_util::sync::CancellationToken;
+
+/// Two stages that every service watches: `drain` (finish what runs) and `hurry` (stop now).
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    drain: CancellationToken,
+    hurry: CancellationToken,
+}
+
+impl Shutdown {
+    /// Not yet asked.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks to drain; asked twice, hurries.
+    pub fn request(&self) {
+        if self.drain.is_cancelled() {
+            self.hurry.cancel();
+        }
+        self.drain.cancel();
+    }
+
+    /// Stops without waiting for calls.
+    pub fn hurry_now(&self) {
+        self.drain.cancel();
+        self.hurry.cancel();
+    }
+
+    /// Resolves when draining has been asked for.
+    pub async fn draining(&self) {
+        self.drain.cancelled().await;
+    }
+
+    /// Whether draining has been asked for.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Resolves at the second request.
+    pub async fn hurried(&self) {
+        self.hurry.cancelled().await;
+    }
+
+    /// Feeds SIGTERM and SIGINT into this shutdown for as long as the future is polled.
+    pub async fn listen_to_signals(&self) -> std::io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!(again = self.is_draining(), "shutdown asked for");
+            self.request();
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Short-lived HMAC-SHA256 tokens for sockets that cannot carry headers (`/ws?token=`, phone media streams).
+//!
+//! A token proves what it says and when it ends; that it is used once is enforced where sessions are claimed.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::config::Secret;
+
+/// What a token vouches for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Session that the bearer may join.
+    #[serde(rename = "s")]
+    pub session_id: String,
+    /// `telephony` or `websocket`.
+    #[serde(rename = "t")]
+    pub transport: String,
+    /// Provider name for telephony, else empty.
+    #[serde(rename = "p", default, skip_serializing_if = "String::is_empty")]
+    pub provider: String,
+    /// Provider's call id when it was known, else empty: the stream's own must match it.
+    #[serde(rename = "c", default, skip_serializing_if = "String::is_empty")]
+    pub call_id: String,
+    /// Unix seconds after which the token is void.
+    #[serde(rename = "e")]
+    pub expires_at: u64,
+    /// JSON body of the session (template variables), or empty: lets any node claim the session without a look-up.
+    #[serde(rename = "b", default, skip_serializing_if = "String::is_empty")]
+    pub body_json: String,
+}
+
+/// Why a token was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TokenError {
+    /// Not of the form `payload.signature`.
+    #[error("malformed token")]
+    Malformed,
+    /// Signed with another key, or changed.
+    #[error("bad token signature")]
+    BadSignature,
+    /// Too old.
+    #[error("token expired")]
+    Expired,
+}
+
+/// Signs and checks tokens with the deployment's `service_token`.
+#[derive(Clone, Debug)]
+pub struct TokenSigner {
+    key: Secret,
+}
+
+impl TokenSigner {
+    /// A signer for this key.
+    pub fn new(key: Secret) -> Self {
+        Self { key }
+    }
+
+    /// `base64url(claims JSON).base64url(HMAC-SHA256)`; safe in a URL query or path.
+    pub fn sign(&self, claims: &Claims) -> String {
+        let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims).unwrap_or_default());
+        let signature = URL_SAFE_NO_PAD.encode(self.mac(payload.as_bytes()).finalize().into_bytes());
+        format!("{payload}.{signature}")
+    }
+
+    /// Checks signature (in constant time) and expiry.
+    pub fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, TokenError> {
+        let (payload, signature) = token.split_once('.').ok_or(TokenError::Malformed)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed)?;
+        self.mac(payload.as_bytes())
+            .verify_slice(&signature)
+            .map_err(|_| TokenError::BadSignature)?;
+        let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Malformed)?;
+        let claims: Claims = serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)?;
+        let now = now.duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or(0);
+        if now > claims.expires_at {
+            Err(TokenError::Expired)
+        } else {
+            Ok(claims)
+        }
+    }
+
+    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+    fn mac(&self, payload: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.expose().as_bytes()).expect("HMAC takes any key length");
+        mac.update(payload);
+        mac
+    }
+}
