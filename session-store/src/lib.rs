@@ -1,0 +1,119 @@
+//! What the control plane and the media plane share: sessions, media nodes, idempotency keys, single-use tokens and
+//! ownership claims; in Redis for a deployment, in memory for one process, behind one trait.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A heartbeat older than this means the node is gone.
+pub const NODE_TTL: Duration = Duration::from_secs(6);
+/// How often a node reports.
+pub const NODE_HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// A session as every instance sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionRecord {
+    /// UUID.
+    pub session_id: String,
+    /// When it was made.
+    pub created_at_unix_ms: u64,
+    /// `telephony`, `websocket`, `webrtc`.
+    pub transport: String,
+    /// Telephony provider, or empty.
+    #[serde(default)]
+    pub provider: String,
+    /// Provider's call id, or empty.
+    #[serde(default)]
+    pub call_id: String,
+    /// Node chosen or owning.
+    #[serde(default)]
+    pub node_id: Option<String>,
+    /// Where it is in its life.
+    pub state: SessionState,
+    /// JSON body given to `/start` or by the webhook; empty when none.
+    #[serde(default)]
+    pub body_json: String,
+}
+
+/// Life of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionState {
+    /// Made by `/start`; nobody is connected and no node is chosen.
+    Created,
+    /// A node holds a slot for it.
+    Reserved,
+    /// Media flows.
+    Connected,
+    /// The call is being ended.
+    Ending,
+}
+
+/// A media node's report about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRecord {
+    /// Name, unique in the deployment.
+    pub node_id: String,
+    /// gRPC `MediaControl` (`http://10.0.0.7:9090`).
+    pub control_url: String,
+    /// Base URL of its sockets (`ws://10.0.0.7:8080`), used when `media_public_url` is not set.
+    pub public_url: String,
+    /// Sessions it can carry.
+    pub capacity: u32,
+    /// Sessions it carries or holds reserved.
+    pub sessions: u32,
+    /// Out of placement, finishing its calls.
+    pub draining: bool,
+    /// `telephony`, `websocket`, `webrtc`.
+    pub transports: Vec<String>,
+    /// Release of the node.
+    pub version: String,
+}
+
+/// Outcome of claiming a session for a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// This node owns the session now (or did already).
+    Owned,
+    /// Another node does.
+    OwnedBy(String),
+}
+
+/// Why the store did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("session store unavailable: {0}")]
+pub struct StoreError(pub String);
+
+/// Sessions, nodes, keys and claims. Every operation is atomic.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync {
+    /// Writes a session; it lives for `ttl` unless touched.
+    async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError>;
+    /// Reads a session.
+    async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError>;
+    /// Renews a session's life; false when it is gone.
+    async fn touch_session(&self, session_id: &str, ttl: Duration) -> Result<bool, StoreError>;
+    /// Removes a session and its ownership claim.
+    async fn remove_session(&self, session_id: &str) -> Result<(), StoreError>;
+    /// All sessions that are alive, oldest first.
+    async fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError>;
+
+    /// Keeps `value` under an idempotency key unless one is kept already; answers the kept one if so.
+    async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError>;
+    /// Marks a token as used; true the first time only.
+    async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError>;
+    /// Makes `node_id` the owner of a session, unless another node is.
+    async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError>;
+
+    /// Writes a node's report; gone after `NODE_TTL` without another.
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError>;
+    /// Forgets a node at once.
+    async fn remove_node(&self, node_id: &str) -> Result<(), StoreError>;
+    /// Nodes that reported within `NODE_TTL`.
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError>;
+
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
