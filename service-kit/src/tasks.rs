@@ -121,6 +121,13 @@ impl TaskHandle {
 #[derive(Debug)]
 pub struct AbortOnDrop(TaskHandle);
 
+impl AbortOnDrop {
+    /// Whether the task has ended.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();

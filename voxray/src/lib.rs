@@ -1,1 +1,11 @@
-//! Skeleton.
+//! The `voxray` command as a library: run everything or one service, place a call, show a demo.
+
+pub mod caller;
+pub mod cli;
+pub mod commands;
+pub mod demo;
+pub mod services;
+pub mod settings;
+pub mod single;
+pub mod wav;
+pub mod words;

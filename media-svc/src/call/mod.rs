@@ -1,1 +1,14 @@
 //! One task a call: the driver around the conversation, and the registry of live calls.
+
+mod driver;
+mod ear;
+mod line;
+mod record;
+pub mod registry;
+mod settings;
+
+pub use driver::{CallSetup, run};
+pub use line::{
+    CALLER_COMMANDS, CallerCommand, CallerEvent, CallerLink, PipelineInput, TransportLink, TransportTraits, link,
+};
+pub use settings::conversation_settings;

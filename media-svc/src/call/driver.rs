@@ -1,0 +1,349 @@
+//! The task that owns a call: feeds the conversation, does what it asks, never waits for a provider.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use media_core::Time;
+use media_core::conversation::{
+    Conversation, EndReason, Input, Notice, Output, ReplyId, Settings, SpeechId, SttEvent, ToolCall, TurnTiming,
+};
+use service_kit::tasks::{AbortOnDrop, TaskScope};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::ear::{Ear, Stalled};
+use super::line::{CallerCommand, CallerEvent, CallerLink, STUCK_WRITER, TransportTraits};
+use super::record::{CallRecord, RecordedCall};
+use super::registry::Slot;
+use super::settings::END_CALL;
+use crate::archive::ArchiveSession;
+use crate::metrics;
+use crate::providers::{CallContext, LlmRequest, Providers, SpeechRequest};
+
+/// Everything a call is made of.
+pub struct CallSetup {
+    /// Session.
+    pub session_id: Arc<str>,
+    /// This node.
+    pub node_id: Arc<str>,
+    /// Telephony provider, or empty.
+    pub provider: String,
+    /// What the transport is like.
+    pub transport: TransportTraits,
+    /// How the conversation behaves.
+    pub settings: Settings,
+    /// Recognition, answers, voice.
+    pub providers: Providers,
+    /// Where it is archived.
+    pub archive: Option<Arc<dyn ArchiveSession>>,
+    /// 1 or 2 when sound is recorded.
+    pub recording_channels: Option<u8>,
+    /// The transport's end.
+    pub link: CallerLink,
+    /// The call's input queue: providers and the node's control send here.
+    pub inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    /// The call's place on this node; free again when the call is over.
+    pub slot: Slot,
+    /// Scope that ends with this call.
+    pub scope: TaskScope,
+}
+
+/// Runs a call to its end. The scope is cancelled when it is over.
+pub async fn run(setup: CallSetup) -> EndReason {
+    let scope = setup.scope.clone();
+    let session_id = setup.session_id.clone();
+    let (call, conversation) = Call::start(setup);
+    let reason = call.talk(conversation).await;
+    scope.cancel();
+    tracing::info!(%session_id, reason = reason.as_str(), "call ended");
+    reason
+}
+
+struct Call {
+    session_id: Arc<str>,
+    context: CallContext,
+    transport: TransportTraits,
+    settings: Settings,
+    providers: Providers,
+    caller: mpsc::Sender<CallerCommand>,
+    events: mpsc::Receiver<CallerEvent>,
+    inputs: mpsc::Receiver<Input>,
+    slot: Slot,
+    ear: Ear,
+    record: CallRecord,
+    replies: HashMap<ReplyId, AbortOnDrop>,
+    speeches: HashMap<SpeechId, AbortOnDrop>,
+    started: Instant,
+    /// Since when the transport has taken nothing.
+    stuck_since: Option<Instant>,
+    /// How late the timer fired that releases the next frames.
+    lateness: Duration,
+}
+
+impl Call {
+    fn start(setup: CallSetup) -> (Self, Conversation) {
+        let started = Instant::now();
+        let (events, inputs) = setup.inputs;
+        let context = CallContext { session_id: setup.session_id.clone(), tasks: setup.scope, events };
+        let recorded = RecordedCall {
+            session_id: setup.session_id.clone(),
+            node_id: &setup.node_id,
+            transport: setup.transport,
+            provider: &setup.provider,
+            channels: setup.recording_channels,
+        };
+        let record = CallRecord::start(recorded, setup.archive);
+        let ear = Ear::new(setup.transport.input_rate_hz, setup.providers.stt.start(context.clone()));
+        tracing::info!(session_id = %setup.session_id, transport = setup.transport.name, "call started");
+        let conversation = Conversation::new(setup.settings.clone());
+        let call = Self {
+            session_id: setup.session_id,
+            context,
+            transport: setup.transport,
+            settings: setup.settings,
+            providers: setup.providers,
+            caller: setup.link.commands,
+            events: setup.link.events,
+            inputs,
+            slot: setup.slot,
+            ear,
+            record,
+            replies: HashMap::new(),
+            speeches: HashMap::new(),
+            started,
+            stuck_since: None,
+            lateness: Duration::ZERO,
+        };
+        (call, conversation)
+    }
+
+    async fn talk(mut self, mut conversation: Conversation) -> EndReason {
+        conversation.handle_input(Time::ZERO, Input::Connected);
+        loop {
+            if let Some(reason) = self.perform(&mut conversation) {
+                return self.finish(reason);
+            }
+            let deadline = conversation.poll_deadline().map(|deadline| self.started + deadline);
+            tokio::select! {
+                biased;
+                event = self.events.recv() => {
+                    self.lateness = Duration::ZERO;
+                    let event = event.unwrap_or(CallerEvent::Closed(EndReason::CallerHungUp));
+                    if let Some(reason) = self.hear(event, &mut conversation) {
+                        return self.finish(reason);
+                    }
+                }
+                // The call holds a sender itself, so this queue never closes before the call does.
+                Some(input) = self.inputs.recv() => {
+                    self.lateness = Duration::ZERO;
+                    conversation.handle_input(self.now(), self.settle(input));
+                }
+                () = sleep_until(deadline) => {
+                    self.lateness = deadline.map(|deadline| deadline.elapsed()).unwrap_or_default();
+                    conversation.handle_input(self.now(), Input::Tick);
+                }
+                () = self.context.tasks.cancelled() => {
+                    let reason = EndReason::ProviderFailed("a task of this call panicked".to_owned());
+                    conversation.handle_input(self.now(), Input::CallerGone(reason));
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.started.elapsed()
+    }
+
+    /// Takes what the transport says; a reason when the call cannot go on.
+    fn hear(&mut self, event: CallerEvent, conversation: &mut Conversation) -> Option<EndReason> {
+        let now = self.now();
+        match event {
+            CallerEvent::Audio(samples) => {
+                self.record.caller(now, &samples);
+                for frame in self.ear.hear(&samples) {
+                    conversation.handle_input(now, Input::Voice(frame));
+                    // Each verdict is acted on at once, so that an utterance begins where its voice does.
+                    if let Some(reason) = self.perform(conversation) {
+                        return Some(reason);
+                    }
+                }
+                let forwarded = self.ear.forward();
+                self.report_stall(forwarded, conversation);
+            }
+            CallerEvent::Dtmf(key) => conversation.handle_input(now, Input::Dtmf(key)),
+            CallerEvent::Played(mark) => conversation.handle_input(now, Input::Played(mark)),
+            CallerEvent::Text(text) => conversation.handle_input(now, Input::Text(text)),
+            CallerEvent::Closed(reason) => conversation.handle_input(now, Input::CallerGone(reason)),
+        }
+        None
+    }
+
+    /// Lets go of finished provider requests.
+    fn settle(&mut self, input: Input) -> Input {
+        use media_core::conversation::{LlmEvent, TtsEvent};
+        match &input {
+            Input::Llm(reply, LlmEvent::Done | LlmEvent::Failed(_)) => {
+                self.replies.remove(reply);
+            }
+            Input::Tts(speech, TtsEvent::Done | TtsEvent::Failed(_)) => {
+                self.speeches.remove(speech);
+            }
+            Input::Connected
+            | Input::Voice(_)
+            | Input::Stt(..)
+            | Input::Llm(_, LlmEvent::Text(_) | LlmEvent::ToolCall(_))
+            | Input::Tts(_, TtsEvent::Audio(_))
+            | Input::ToolResult { .. }
+            | Input::Played(_)
+            | Input::Dtmf(_)
+            | Input::Text(_)
+            | Input::EndRequested { .. }
+            | Input::CallerGone(_)
+            | Input::Tick => {}
+        }
+        input
+    }
+
+    /// Does everything the conversation asks; a reason when it has ended.
+    fn perform(&mut self, conversation: &mut Conversation) -> Option<EndReason> {
+        while let Some(output) = conversation.poll_output() {
+            match output {
+                Output::BeginUtterance { utterance, pre_roll } => {
+                    let begun = self.ear.begin(utterance, pre_roll);
+                    self.report_stall(begun, conversation);
+                }
+                Output::EndUtterance(utterance) => {
+                    let ended = self.ear.end(utterance);
+                    self.report_stall(ended, conversation);
+                }
+                Output::CancelUtterance(utterance) => {
+                    // A stalled recogniser has nothing to report for a cancelled utterance.
+                    let _ = self.ear.cancel(utterance);
+                }
+                Output::Generate { reply, messages } => {
+                    let request = LlmRequest { reply, messages, tools: self.settings.tools.clone() };
+                    self.replies.insert(reply, self.providers.llm.generate(self.context.clone(), request));
+                }
+                Output::CancelReply(reply) => drop(self.replies.remove(&reply)),
+                Output::Speak { speech, reply: _, text } => {
+                    let sample_rate_hz = self.settings.output_rate_hz;
+                    let request = SpeechRequest { speech, text, sample_rate_hz };
+                    self.speeches.insert(speech, self.providers.tts.speak(self.context.clone(), request));
+                }
+                Output::CancelSpeech(speech) => drop(self.speeches.remove(&speech)),
+                Output::Play(frame) => {
+                    self.record.agent(self.now(), &frame);
+                    metrics::FRAME_LATENESS
+                        .with_label_values(&[self.transport.name])
+                        .observe(self.lateness.as_secs_f64());
+                    if let Some(reason) = self.tell(CallerCommand::Audio(frame)) {
+                        conversation.handle_input(self.now(), Input::CallerGone(reason));
+                    }
+                }
+                Output::Mark(mark) => drop(self.tell(CallerCommand::Mark(mark))),
+                Output::ClearPlayback => {
+                    self.record.agent_cut(self.now());
+                    self.tell(CallerCommand::Clear);
+                }
+                Output::CallTool { reply, call } => self.call_tool(reply, call, conversation),
+                Output::Turn(turn) => self.record.turn(turn),
+                Output::Notice(notice) => self.notify(notice),
+                Output::HangUp(reason) => return Some(reason),
+            }
+        }
+        None
+    }
+
+    fn call_tool(&mut self, reply: ReplyId, call: ToolCall, conversation: &mut Conversation) {
+        let now = self.now();
+        let (content, ends) = if call.name == END_CALL {
+            ("the call ends after your last words".to_owned(), true)
+        } else {
+            (format!("there is no tool named {}", call.name), false)
+        };
+        conversation.handle_input(now, Input::ToolResult { reply, call_id: call.id, content });
+        if ends {
+            let end = Input::EndRequested { reason: EndReason::AgentHungUp, last_words: None };
+            conversation.handle_input(now, end);
+        }
+    }
+
+    fn report_stall(&mut self, sent: Result<(), Stalled>, conversation: &mut Conversation) {
+        if let Err(Stalled(utterance)) = sent {
+            let labels = self.providers.stt.labels();
+            tracing::warn!(session_id = %self.session_id, provider = labels.provider, "recognition takes no audio");
+            let failed = SttEvent::Failed("recognition takes no audio".to_owned());
+            conversation.handle_input(self.now(), Input::Stt(utterance, failed));
+        }
+    }
+
+    /// Hands something to the transport without waiting; a reason when the far end has not read for too long.
+    fn tell(&mut self, command: CallerCommand) -> Option<EndReason> {
+        match self.caller.try_send(command) {
+            Ok(()) => {
+                self.stuck_since = None;
+                None
+            }
+            Err(_) => {
+                metrics::FRAMES_DROPPED.with_label_values(&[self.transport.name]).inc();
+                let since = *self.stuck_since.get_or_insert_with(Instant::now);
+                (since.elapsed() >= STUCK_WRITER)
+                    .then(|| EndReason::TransportFailed("the far end has not read for 10 s".to_owned()))
+            }
+        }
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        match &notice {
+            Notice::TurnTiming(timing) => observe_turn(*timing),
+            Notice::Interrupted { .. } => metrics::INTERRUPTIONS.with_label_values(&["interrupted"]).inc(),
+            Notice::StageFailed { stage, error } => {
+                tracing::warn!(session_id = %self.session_id, stage, error, "a stage failed; the call goes on");
+            }
+            Notice::UserStartedSpeaking
+            | Notice::UserStoppedSpeaking
+            | Notice::UserTranscript { .. }
+            | Notice::ReplyStarted
+            | Notice::ReplyText(_)
+            | Notice::ReplyDone
+            | Notice::SpeechQueued { .. }
+            | Notice::AgentStartedSpeaking
+            | Notice::AgentStoppedSpeaking
+            | Notice::Speaking { .. }
+            | Notice::ToolStarted(_)
+            | Notice::ToolDone { .. } => {}
+        }
+        self.slot.notify(notice.clone());
+        self.tell(CallerCommand::Notice(notice));
+    }
+
+    fn finish(mut self, reason: EndReason) -> EndReason {
+        self.replies.clear();
+        self.speeches.clear();
+        let now = self.now();
+        self.tell(CallerCommand::Close(reason.clone()));
+        self.record.finish(now, &reason);
+        reason
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn observe_turn(timing: TurnTiming) {
+    let stages = [
+        ("endpointing", timing.endpoint),
+        ("stt", timing.transcript.saturating_sub(timing.endpoint)),
+        ("llm", timing.first_token.saturating_sub(timing.transcript)),
+        ("tts", timing.first_audio.saturating_sub(timing.first_token)),
+        ("total", timing.first_audio),
+    ];
+    for (stage, latency) in stages {
+        metrics::TURN_LATENCY.with_label_values(&[stage]).observe(latency.as_secs_f64());
+    }
+}

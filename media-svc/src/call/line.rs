@@ -1,0 +1,111 @@
+//! The two bounded queues between a socket and its call.
+
+use std::time::Duration;
+
+use media_core::conversation::{EndReason, MarkId, Notice};
+use tokio::sync::mpsc;
+
+use crate::metrics::{PIPELINE_BACKPRESSURE_SECONDS, PIPELINE_QUEUE_DEPTH};
+
+/// Commands waiting for a socket's writer: 5 s of 20 ms frames. Playout is paced, so the queue is all but empty unless
+/// the far end has stopped reading; when it is full, frames are dropped and counted, and after
+/// [`STUCK_WRITER`](super::line::STUCK_WRITER) the call ends.
+pub const CALLER_COMMANDS: usize = 250;
+
+/// How long a far end may refuse to read before its call is ended.
+pub const STUCK_WRITER: Duration = Duration::from_secs(10);
+
+/// What a transport tells its call.
+#[derive(Debug)]
+pub enum CallerEvent {
+    /// Caller audio, mono, at the transport's input rate.
+    Audio(Vec<i16>),
+    /// A telephone key.
+    Dtmf(char),
+    /// The far end has played everything up to this mark.
+    Played(MarkId),
+    /// Typed text.
+    Text(String),
+    /// The far end is gone.
+    Closed(EndReason),
+}
+
+/// What a call tells its transport.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CallerCommand {
+    /// 20 ms of mono audio at the transport's output rate, due now.
+    Audio(Vec<i16>),
+    /// Report when everything sent so far has been played.
+    Mark(MarkId),
+    /// Drop what was not played.
+    Clear,
+    /// Something a client may show.
+    Notice(Notice),
+    /// Close the connection.
+    Close(EndReason),
+}
+
+/// What a call has to know of its transport.
+#[derive(Debug, Clone, Copy)]
+pub struct TransportTraits {
+    /// Metric label: `telephony`, `websocket`.
+    pub name: &'static str,
+    /// Rate of caller audio.
+    pub input_rate_hz: u32,
+    /// Rate of agent audio.
+    pub output_rate_hz: u32,
+    /// Rate recordings are kept at.
+    pub recording_rate_hz: u32,
+    /// Whether the far end reports marks.
+    pub echoes_marks: bool,
+    /// How far audio may be sent ahead of the clock.
+    pub playout_lead: Duration,
+}
+
+/// The call's end of the link.
+pub struct CallerLink {
+    /// From the transport.
+    pub events: mpsc::Receiver<CallerEvent>,
+    /// To the transport.
+    pub commands: mpsc::Sender<CallerCommand>,
+}
+
+/// The transport's end of the link.
+pub struct TransportLink {
+    /// To the call.
+    pub input: PipelineInput,
+    /// From the call.
+    pub commands: mpsc::Receiver<CallerCommand>,
+}
+
+/// The way from a socket into its pipeline. When it is full the socket is not read: back-pressure, not memory.
+#[derive(Clone)]
+pub struct PipelineInput(mpsc::Sender<CallerEvent>);
+
+impl PipelineInput {
+    /// Waits for room; false when the call is over.
+    pub async fn send(&self, event: CallerEvent) -> bool {
+        let depth = self.0.max_capacity() - self.0.capacity();
+        PIPELINE_QUEUE_DEPTH.observe(f64::from(u32::try_from(depth).unwrap_or(u32::MAX)));
+        match self.0.try_send(event) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(event)) => {
+                let waiting_since = std::time::Instant::now();
+                let sent = self.0.send(event).await.is_ok();
+                PIPELINE_BACKPRESSURE_SECONDS.inc_by(waiting_since.elapsed().as_secs_f64());
+                sent
+            }
+        }
+    }
+}
+
+/// Makes both ends; `input_queue_cap` is `pipeline_input_queue_cap`.
+pub fn link(input_queue_cap: usize) -> (CallerLink, TransportLink) {
+    let (event_sender, events) = mpsc::channel(input_queue_cap.max(1));
+    let (commands, command_receiver) = mpsc::channel(CALLER_COMMANDS);
+    (
+        CallerLink { events, commands },
+        TransportLink { input: PipelineInput(event_sender), commands: command_receiver },
+    )
+}

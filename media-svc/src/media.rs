@@ -1,0 +1,136 @@
+//! A media node, put together.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use axum::Router;
+use media_core::conversation::Notice;
+use service_kit::config::Config;
+use service_kit::exit::{self, Fatal};
+use service_kit::health::Readiness;
+use service_kit::shutdown::Shutdown;
+use service_kit::tasks::TaskScope;
+use session_store::Store;
+use tokio::sync::{Mutex, broadcast};
+
+use crate::archive::outbox::Outbox;
+use crate::archive::uplink::{Uplink, UplinkTiming};
+use crate::archive::ArchiveSink;
+use crate::call::registry::Calls;
+use crate::node::{self, Bound, Drained, Node};
+use crate::providers::{self, Providers};
+use crate::transport::{self, Gate};
+use crate::{control, speech};
+
+/// Sockets a media node listens on.
+pub struct MediaListeners {
+    /// Where callers' sockets arrive; bound and served by the process, which may share it with other services.
+    pub public: SocketAddr,
+    /// gRPC `MediaControl`, bound.
+    pub control: TcpListener,
+}
+
+/// A running media node.
+pub struct Media {
+    gate: Arc<Gate>,
+    readiness: Readiness,
+    node: Mutex<Option<Node>>,
+    uplink: Uplink,
+    shutdown: Shutdown,
+    speech: Option<Arc<speech::SpeechEngine>>,
+}
+
+impl Media {
+    /// Opens the outbox, registers the node, and is ready to carry calls. `providers` replaces the configured ones.
+    ///
+    /// # Errors
+    /// The outbox folder is in use or cannot be written; a provider lacks its key; speech models cannot be had.
+    pub async fn start(
+        config: Arc<Config>,
+        store: Arc<dyn Store>,
+        providers: Option<Providers>,
+        listeners: MediaListeners,
+        scope: TaskScope,
+        shutdown: Shutdown,
+    ) -> Result<Self, Fatal> {
+        let control_address = listeners.control.local_addr().map_err(|error| {
+            Fatal::new(exit::CANNOT_CREATE, format!("cannot use the control listener: {error}"), "start it again")
+        })?;
+        let (providers, speech) = match providers {
+            Some(providers) => (providers, None),
+            None => providers::build(&config).await?,
+        };
+        let node_id = node::node_id(&config);
+        let outbox = Arc::new(Outbox::open(&config.outbox)?);
+        let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
+        let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
+        control::serve(listeners.control, calls.clone(), &node_id, &config.links.service_token, &scope);
+        let bound = Bound { public: listeners.public, control: control_address };
+        let node = Node::start(&config, &node_id, bound, store.clone(), calls.clone(), &scope);
+        let archived = config.recording.enable || config.transcripts.enable;
+        let readiness = Readiness::new();
+        watch_readiness(&scope, &calls, &readiness);
+        let gate = Arc::new(Gate {
+            archive: archived.then_some(outbox as Arc<dyn ArchiveSink>),
+            config,
+            node_id,
+            store,
+            calls,
+            providers,
+            scope,
+        });
+        Ok(Self { gate, readiness, node: Mutex::new(Some(node)), uplink, shutdown, speech })
+    }
+
+    /// `/ws` and `/telephony/ws`, without conventions applied.
+    pub fn router(&self) -> Router {
+        transport::router(self.gate.clone())
+    }
+
+    /// Not ready while full or draining.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// What happens in all calls from now on.
+    pub fn events(&self) -> broadcast::Receiver<(Arc<str>, Notice)> {
+        self.gate.calls.events()
+    }
+
+    /// Local speech, when a configured provider uses it.
+    pub fn speech(&self) -> Option<&Arc<speech::SpeechEngine>> {
+        self.speech.as_ref()
+    }
+
+    /// Calls and reservations.
+    pub fn sessions(&self) -> usize {
+        self.gate.calls.load().sessions
+    }
+
+    /// Leaves the fleet as [`Node::drain`] says; a second call does nothing.
+    pub async fn drain(&self) -> Option<Drained> {
+        let node = self.node.lock().await.take()?;
+        Some(node.drain(&self.shutdown, &self.uplink).await)
+    }
+}
+
+fn watch_readiness(scope: &TaskScope, calls: &Calls, readiness: &Readiness) {
+    const SESSIONS: &str = "sessions";
+    let (readiness, mut changes, watched) = (readiness.clone(), calls.load_changes(), scope.clone());
+    scope.spawn("readiness", async move {
+        loop {
+            let load = *changes.borrow_and_update();
+            if load.is_draining() {
+                readiness.not_ok(SESSIONS, "draining");
+            } else if load.is_full() {
+                readiness.not_ok(SESSIONS, format!("all {} slots are taken", load.capacity));
+            } else {
+                readiness.ok(SESSIONS);
+            }
+            tokio::select! {
+                () = watched.cancelled() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
+    });
+}

@@ -1,0 +1,74 @@
+//! From configuration to the three stages of an agent.
+
+use std::sync::Arc;
+
+use media_core::dialogue::{Facts, Receptionist};
+use service_kit::config::Config;
+use service_kit::exit::{self, Fatal};
+
+use super::Providers;
+use super::local::{LocalLlm, LocalStt, LocalTts};
+use super::openai::{OpenAi, OpenAiLlm, OpenAiStt, OpenAiTts};
+use crate::speech::{SpeechEngine, Voice, models};
+
+/// Makes the configured providers; the local speech engine too when one of them needs it. Speech models are fetched
+/// when they are not there.
+///
+/// # Errors
+/// A key is missing, a voice is unknown, the facts file is wrong, models cannot be had.
+pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngine>>), Fatal> {
+    let agent = &config.agent;
+    let local_speech = agent.stt_provider == "local" || agent.tts_provider == "local";
+    let engine = if local_speech { Some(start_engine(config).await?) } else { None };
+    let providers = Providers {
+        stt: match (agent.stt_provider.as_str(), &engine) {
+            ("local", Some(engine)) => Arc::new(LocalStt::new(engine.clone())),
+            (name, _) => Arc::new(OpenAiStt::new(cloud(config, name, "stt_provider")?, config)),
+        },
+        llm: match agent.llm_provider.as_str() {
+            "local" => Arc::new(LocalLlm::new(Receptionist::new(facts(config)?))),
+            name => Arc::new(OpenAiLlm::new(cloud(config, name, "llm_provider")?, config)),
+        },
+        tts: match (agent.tts_provider.as_str(), &engine) {
+            ("local", Some(engine)) => Arc::new(LocalTts::new(engine.clone(), voice(config)?)),
+            (name, _) => Arc::new(OpenAiTts::new(cloud(config, name, "tts_provider")?, config)),
+        },
+    };
+    Ok((providers, engine))
+}
+
+/// The voice of the `local` agent.
+pub fn voice(config: &Config) -> Result<Voice, Fatal> {
+    let Some(name) = &config.agent.tts_voice else { return Ok(Voice::default()) };
+    name.parse().map_err(|error| {
+        Fatal::new(exit::CONFIG, format!("tts_voice: {error}"), "choose one of the local voices, or another tts_provider")
+    })
+}
+
+async fn start_engine(config: &Config) -> Result<Arc<SpeechEngine>, Fatal> {
+    let progress = models::Progress::detect();
+    // A download takes minutes: it must not hold a worker of the runtime.
+    let paths = tokio::task::spawn_blocking(move || models::ensure(&progress))
+        .await
+        .map_err(|error| Fatal::new(exit::SOFTWARE, format!("fetching models failed: {error}"), "start it again"))??;
+    let engine = SpeechEngine::new(paths, config.media.speech_threads)
+        .map_err(|error| Fatal::new(exit::SOFTWARE, error.to_string(), "set media.speech_threads lower"))?;
+    Ok(Arc::new(engine))
+}
+
+fn facts(config: &Config) -> Result<Facts, Fatal> {
+    let Some(path) = &config.agent.local_facts_file else { return Ok(Facts::default()) };
+    let problem = |what: String| {
+        Fatal::new(exit::NO_INPUT, format!("local.facts_file {}: {what}", path.display()), "see docs/local-agent.md")
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+    Facts::parse(&text).map_err(|error| problem(error.to_string()))
+}
+
+fn cloud(config: &Config, name: &str, key: &str) -> Result<OpenAi, Fatal> {
+    if name != "openai" {
+        let what = format!("{key}: there is no provider named {name:?}");
+        return Err(Fatal::new(exit::CONFIG, what, "choose `local` or `openai`"));
+    }
+    OpenAi::new(config)
+}

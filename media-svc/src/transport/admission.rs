@@ -1,0 +1,203 @@
+//! Who may open a socket: token, ownership, a free slot, room in the outbox. All of it before the upgrade.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use media_core::conversation::{EndReason, Input};
+use serde_json::Value;
+use service_kit::config::{Config, MediaTransport};
+use service_kit::http::ApiError;
+use service_kit::tasks::TaskScope;
+use service_kit::token::{Claims, TokenSigner};
+use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
+use tokio::sync::mpsc;
+
+use crate::archive::{ArchiveSession, ArchiveSink};
+use crate::call::registry::{Arrival, Calls, Refusal, Slot, transport_name};
+use crate::call::{self, CallSetup, CallerLink, TransportTraits, conversation_settings};
+use crate::providers::Providers;
+
+/// Inputs waiting for a call: when full, providers are held back until the call has caught up.
+const CALL_INPUTS: usize = 256;
+
+/// Everything that a socket needs to become a call.
+pub struct Gate {
+    /// Configuration.
+    pub config: Arc<Config>,
+    /// This node's name.
+    pub node_id: Arc<str>,
+    /// Sessions, tokens and claims.
+    pub store: Arc<dyn Store>,
+    /// Live calls and reservations.
+    pub calls: Calls,
+    /// Where calls are archived; `None` when neither recordings nor transcripts are wanted.
+    pub archive: Option<Arc<dyn ArchiveSink>>,
+    /// Recognition, answers, voice.
+    pub providers: Providers,
+    /// Parent of all calls.
+    pub scope: TaskScope,
+}
+
+/// A caller who may come in; dropping it gives everything back.
+pub struct Admitted {
+    /// Session.
+    pub session_id: Arc<str>,
+    /// Provider's call id that the stream must carry, or empty.
+    pub call_id: String,
+    /// Telephony provider, or empty.
+    pub provider: String,
+    body: Value,
+    slot: Slot,
+    inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    archive: Option<Arc<dyn ArchiveSession>>,
+}
+
+impl Gate {
+    /// Checks a token and uses it up.
+    ///
+    /// # Errors
+    /// 403 for a bad, expired, foreign or used token; 503 when the store does not answer.
+    pub async fn redeem(&self, token: Option<&str>, transport: MediaTransport) -> Result<Claims, ApiError> {
+        let forbidden = |why: &str| ApiError::Forbidden(format!("{why}: ask the signaling service for a new one"));
+        let token = token.ok_or_else(|| forbidden("this socket needs a token"))?;
+        let signer = TokenSigner::new(self.config.links.service_token.clone());
+        let now = SystemTime::now();
+        let claims = signer.verify(token, now).map_err(|error| forbidden(&error.to_string()))?;
+        if claims.transport != transport_name(transport) {
+            return Err(forbidden("this token is for another kind of socket"));
+        }
+        let unix_now = now.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or(0);
+        // Remembered a little longer than the token is valid, so that it cannot come back at its last moment.
+        let remembered = Duration::from_secs(claims.expires_at.saturating_sub(unix_now) + 5);
+        if !self.store.use_token(token, remembered).await.map_err(unavailable)? {
+            return Err(forbidden("this token was used before"));
+        }
+        Ok(claims)
+    }
+
+    /// Lets a session in: claims it for this node, takes its slot, opens its archive.
+    ///
+    /// # Errors
+    /// 409 when another node owns the session or it is connected already; 503 when this node is full, drains, or
+    /// cannot record.
+    pub async fn admit(&self, claims: Claims, transport: MediaTransport) -> Result<Admitted, ApiError> {
+        let ttl = Duration::from_secs(self.config.store.session_ttl_secs);
+        let claim = self.store.claim_session(&claims.session_id, &self.node_id, ttl).await.map_err(unavailable)?;
+        if let Claim::OwnedBy(node) = claim {
+            return Err(ApiError::Conflict(format!("node {node} has this session")));
+        }
+        let inputs = mpsc::channel(CALL_INPUTS);
+        let session_id: Arc<str> = claims.session_id.as_str().into();
+        let arrival = Arrival { session_id: session_id.clone(), transport, provider: claims.provider.clone() };
+        let slot = self.calls.connect(arrival, inputs.0.clone()).map_err(refused)?;
+        let announced = slot.reservation().map(|reservation| reservation.body_json.clone()).unwrap_or_default();
+        let body_json = if claims.body_json.is_empty() { announced } else { claims.body_json };
+        let archive = match &self.archive {
+            Some(archive) => Some(archive.open(&claims.session_id).map_err(|error| {
+                tracing::warn!(%error, "a call was refused because it could not be recorded");
+                ApiError::unavailable(format!("this call could not be recorded: {error}"))
+            })?),
+            None => None,
+        };
+        let record = SessionRecord {
+            session_id: claims.session_id.clone(),
+            created_at_unix_ms: unix_ms(),
+            transport: transport_name(transport).to_owned(),
+            provider: claims.provider.clone(),
+            call_id: claims.call_id.clone(),
+            node_id: Some(self.node_id.to_string()),
+            state: SessionState::Connected,
+            body_json: body_json.clone(),
+        };
+        self.store.put_session(&record, ttl).await.map_err(unavailable)?;
+        Ok(Admitted {
+            session_id,
+            call_id: claims.call_id,
+            provider: claims.provider,
+            body: serde_json::from_str(&body_json).unwrap_or(Value::Null),
+            slot,
+            inputs,
+            archive,
+        })
+    }
+
+    /// Runs the call of an admitted caller to its end, then gives back its slot and its session.
+    pub async fn run(&self, admitted: Admitted, body: Value, transport: TransportTraits, link: CallerLink) -> EndReason {
+        let scope = self.scope.child("call");
+        let body = merged(admitted.body, body);
+        let setup = CallSetup {
+            session_id: admitted.session_id.clone(),
+            node_id: self.node_id.clone(),
+            provider: admitted.provider,
+            transport,
+            settings: conversation_settings(&self.config, transport, &body),
+            providers: self.providers.clone(),
+            archive: admitted.archive,
+            recording_channels: Some(self.config.recording.channels).filter(|_| self.config.recording.enable),
+            link,
+            inputs: admitted.inputs,
+            slot: admitted.slot,
+            scope: scope.clone(),
+        };
+        let _renewal = self.keep_session(&scope, admitted.session_id.clone());
+        let reason = call::run(setup).await;
+        if let Err(error) = self.store.remove_session(&admitted.session_id).await {
+            tracing::warn!(session_id = %admitted.session_id, %error, "a finished session stays listed until it expires");
+        }
+        reason
+    }
+
+    /// Gives back everything of a caller whose stream never began.
+    pub async fn turn_away(&self, admitted: Admitted) {
+        let session_id = admitted.session_id.clone();
+        drop(admitted);
+        if let Err(error) = self.store.remove_session(&session_id).await {
+            tracing::warn!(%session_id, %error, "a refused session stays listed until it expires");
+        }
+    }
+
+    /// Renews the session's life in the store while the call lives.
+    fn keep_session(&self, scope: &TaskScope, session_id: Arc<str>) -> service_kit::tasks::AbortOnDrop {
+        let store = self.store.clone();
+        let ttl = Duration::from_secs(self.config.store.session_ttl_secs.max(3));
+        scope.spawn_owned("session renewal", async move {
+            let mut interval = tokio::time::interval(ttl / 3);
+            loop {
+                interval.tick().await;
+                if let Err(error) = store.touch_session(&session_id, ttl).await {
+                    tracing::warn!(%session_id, %error, "session not renewed; the call goes on");
+                }
+            }
+        })
+    }
+}
+
+/// The earlier body with the later one's fields on top.
+fn merged(earlier: Value, later: Value) -> Value {
+    match (earlier, later) {
+        (Value::Object(mut earlier), Value::Object(later)) => {
+            earlier.extend(later);
+            Value::Object(earlier)
+        }
+        (earlier, Value::Null) => earlier,
+        (_, later) => later,
+    }
+}
+
+fn refused(refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::AlreadyConnected => ApiError::Conflict("this session is connected already".to_owned()),
+        Refusal::Full { .. } | Refusal::Draining | Refusal::TransportNotServed(_) => {
+            ApiError::unavailable(refusal.to_string())
+        }
+    }
+}
+
+fn unavailable(error: StoreError) -> ApiError {
+    ApiError::unavailable(error.to_string())
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

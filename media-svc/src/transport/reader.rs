@@ -1,0 +1,81 @@
+//! The reading half of a socket: limits, silence, and what ends it.
+
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
+
+use super::writer::Closing;
+
+/// Largest message accepted from a client or provider, in bytes; a larger one closes the socket (1009).
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Kept small on purpose: most of a socket's memory would otherwise be empty buffer.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// Applies the limits that every media socket has.
+pub fn limited(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .max_frame_size(MAX_MESSAGE_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+}
+
+/// What came in.
+#[derive(Debug)]
+pub enum Received {
+    /// A text message.
+    Text(axum::extract::ws::Utf8Bytes),
+    /// A binary message.
+    Binary(bytes::Bytes),
+    /// The far end closed, or the connection broke.
+    Gone,
+    /// The socket has to be closed from here.
+    Refuse(Closing),
+}
+
+/// The next message; nothing at all for `silence` refuses the socket. Pings and pongs count as a sign of life.
+pub async fn next(socket: &mut SplitStream<WebSocket>, silence: Option<Duration>) -> Received {
+    loop {
+        let message = match silence {
+            Some(silence) => match tokio::time::timeout(silence, socket.next()).await {
+                Ok(message) => message,
+                Err(_) => {
+                    let reason = format!("nothing was received for {} s", silence.as_secs_f64());
+                    return Received::Refuse(Closing::new(Closing::POLICY, reason));
+                }
+            },
+            None => socket.next().await,
+        };
+        match message {
+            Some(Ok(Message::Text(text))) => return Received::Text(text),
+            Some(Ok(Message::Binary(bytes))) => return Received::Binary(bytes),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Close(_))) | None => return Received::Gone,
+            Some(Err(error)) => return broken(&error),
+        }
+    }
+}
+
+fn broken(error: &axum::Error) -> Received {
+    use tokio_tungstenite::tungstenite::Error;
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
+    match source {
+        Some(Error::Capacity(_)) => {
+            let reason = format!("a message is larger than {MAX_MESSAGE_BYTES} bytes");
+            Received::Refuse(Closing::new(Closing::TOO_BIG, reason))
+        }
+        Some(Error::Utf8(_)) => Received::Refuse(Closing::new(Closing::INVALID_DATA, "text that is not UTF-8")),
+        Some(Error::Protocol(problem)) if !is_reset(problem) => {
+            Received::Refuse(Closing::new(Closing::PROTOCOL_ERROR, problem.to_string()))
+        }
+        // Everything else is a connection that is no longer there.
+        Some(_) | None => Received::Gone,
+    }
+}
+
+fn is_reset(problem: &tokio_tungstenite::tungstenite::error::ProtocolError) -> bool {
+    use tokio_tungstenite::tungstenite::error::ProtocolError;
+    matches!(problem, ProtocolError::ResetWithoutClosingHandshake)
+}

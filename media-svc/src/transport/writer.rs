@@ -1,0 +1,175 @@
+//! The writing half of a socket: batches frames when asked to, and always leaves with a close frame.
+
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures_util::SinkExt;
+use futures_util::stream::SplitSink;
+use service_kit::config::Pipeline;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::call::CallerCommand;
+
+/// How long a far end may take to accept the close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Turns commands into messages of one protocol.
+pub trait Encode: Send {
+    /// The messages for one command; none where the protocol has no word for it.
+    fn encode(&mut self, command: CallerCommand) -> Vec<Message>;
+}
+
+/// Why and how a socket is closed (RFC 6455, section 7.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// Close code.
+    pub code: u16,
+    /// At most 123 bytes.
+    pub reason: String,
+}
+
+impl Closing {
+    /// Normal end.
+    pub const NORMAL: u16 = 1000;
+    /// The far end broke the protocol.
+    pub const PROTOCOL_ERROR: u16 = 1002;
+    /// Data that is not of the agreed kind.
+    pub const INVALID_DATA: u16 = 1007;
+    /// Refused by our rules (token, order, silence).
+    pub const POLICY: u16 = 1008;
+    /// Message larger than accepted.
+    pub const TOO_BIG: u16 = 1009;
+
+    /// Makes one; a long reason is cut at a character boundary.
+    pub fn new(code: u16, reason: impl Into<String>) -> Self {
+        let mut reason = reason.into();
+        let mut end = reason.len().min(123);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        reason.truncate(end);
+        Self { code, reason }
+    }
+}
+
+/// Answers of the reader that wait to be written; when full the reader waits, and the socket is not read.
+pub const REPLIES: usize = 32;
+
+/// Where a writer's messages come from.
+pub struct Sources {
+    /// From the call.
+    pub commands: mpsc::Receiver<CallerCommand>,
+    /// From the reader, in answer to what it read.
+    pub replies: mpsc::Receiver<Message>,
+    /// Why the reader gave up, once it has.
+    pub closing: watch::Receiver<Option<Closing>>,
+    /// How often the far end is asked for a sign of life.
+    pub ping_every: Option<Duration>,
+}
+
+/// Writes until the call is over or the socket breaks.
+pub async fn write(
+    mut socket: SplitSink<WebSocket, Message>,
+    mut from: Sources,
+    mut encoder: impl Encode,
+    pipeline: Pipeline,
+) {
+    let mut end = Closing::new(Closing::NORMAL, "");
+    let mut batch = Vec::new();
+    let mut next_ping = from.ping_every.map(|every| Instant::now() + every);
+    loop {
+        let mut last = false;
+        tokio::select! {
+            biased;
+            Ok(reason) = from.closing.wait_for(Option::is_some) => {
+                if let Some(reason) = reason.clone() {
+                    end = reason;
+                }
+                break;
+            }
+            Some(reply) = from.replies.recv() => batch.push(reply),
+            command = from.commands.recv() => {
+                let Some(command) = command else { break };
+                last = is_close(&command, &mut end);
+                batch.extend(encoder.encode(command));
+                if pipeline.ws_write_coalesce_ms > 0 && !last {
+                    last = gather(&mut batch, &mut from.commands, &mut encoder, pipeline, &mut end).await;
+                }
+            }
+            () = at(next_ping) => {
+                batch.push(Message::Ping(bytes::Bytes::new()));
+                next_ping = from.ping_every.map(|every| Instant::now() + every);
+            }
+        }
+        for message in batch.drain(..) {
+            if socket.feed(message).await.is_err() {
+                return;
+            }
+        }
+        if socket.flush().await.is_err() {
+            return;
+        }
+        if last {
+            break;
+        }
+    }
+    let frame = CloseFrame { code: end.code, reason: end.reason.into() };
+    let close = async {
+        let _ = socket.send(Message::Close(Some(frame))).await;
+        let _ = socket.close().await;
+    };
+    // A far end that takes nothing any more loses its close frame, nothing else.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Collects more commands within the window; true when one of them closes the socket.
+async fn gather(
+    batch: &mut Vec<Message>,
+    commands: &mut mpsc::Receiver<CallerCommand>,
+    encoder: &mut impl Encode,
+    pipeline: Pipeline,
+    end: &mut Closing,
+) -> bool {
+    let window = tokio::time::sleep(Duration::from_millis(pipeline.ws_write_coalesce_ms));
+    tokio::pin!(window);
+    while batch.len() < pipeline.ws_write_coalesce_max_frames {
+        tokio::select! {
+            () = &mut window => return false,
+            command = commands.recv() => {
+                let Some(command) = command else { return true };
+                let last = is_close(&command, end);
+                batch.extend(encoder.encode(command));
+                if last {
+                    return true;
+                }
+            }
+        }
+    }
+    false
+}
+
+fn is_close(command: &CallerCommand, end: &mut Closing) -> bool {
+    if let CallerCommand::Close(reason) = command {
+        *end = Closing::new(Closing::NORMAL, reason.as_str());
+        return true;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_reason_fits_a_control_frame() {
+        assert!(Closing::new(Closing::POLICY, "ü".repeat(100)).reason.len() <= 123);
+    }
+}

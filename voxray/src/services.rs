@@ -1,0 +1,136 @@
+//! One service of a deployment each: `voxray signaling`, `voxray media`, `voxray archiver`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use archiver_svc::Archiver;
+use media_svc::{Media, MediaListeners};
+use service_kit::config::{Config, StoreKind};
+use service_kit::exit::{self, Fatal};
+use service_kit::http;
+use service_kit::shutdown::Shutdown;
+use service_kit::tasks::TaskScope;
+use session_store::{RedisStore, Store};
+use signaling_svc::Signaling;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::{self, Settings};
+
+/// What every service has.
+struct Process {
+    scope: TaskScope,
+    shutdown: Shutdown,
+    stop_listening: CancellationToken,
+}
+
+impl Process {
+    fn new(name: &str, settings: &Settings) -> Result<Self, Fatal> {
+        let process = Self {
+            scope: TaskScope::root(name),
+            shutdown: Shutdown::new(),
+            stop_listening: CancellationToken::new(),
+        };
+        settings::reload_secrets_on_hangup(settings, &process.scope)?;
+        let (shutdown, scope) = (process.shutdown.clone(), process.scope.clone());
+        process.scope.spawn("signals", async move {
+            tokio::select! {
+                result = shutdown.listen_to_signals() => if let Err(error) = result {
+                    tracing::error!(%error, "signals cannot be heard: stop this process with SIGKILL");
+                },
+                () = scope.cancelled() => {}
+            }
+        });
+        service_kit::metrics::announce(match name {
+            "signaling" => "signaling-svc",
+            "media" => "media-svc",
+            _ => "archiver-svc",
+        });
+        Ok(process)
+    }
+
+    /// Ends everything that is left.
+    async fn end(self) {
+        self.stop_listening.cancel();
+        self.scope.cancel();
+        self.scope.join().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// The control plane: stateless, any number of instances.
+pub async fn signaling(settings: Settings) -> Result<(), Fatal> {
+    let config = settings.config.clone();
+    let store = connect_store(&config).await?;
+    let listener = http::bind(&config.http)?;
+    let process = Process::new("signaling", &settings)?;
+    let service =
+        Signaling::start(config.clone(), store, process.scope.child("signaling"), process.shutdown.clone()).await?;
+    let router = service.router().merge(http::operational_routes(service.readiness(), config.metrics_enabled));
+    let router = http::apply_conventions(router, &config, signaling_svc::OPEN_ROUTES);
+    let tls = config.http.tls.as_ref();
+    let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
+    tracing::info!(%address, "signaling-svc is listening");
+    process.shutdown.draining().await;
+    process.end().await;
+    Ok(())
+}
+
+/// A media node.
+pub async fn media(settings: Settings) -> Result<(), Fatal> {
+    let config = settings.config.clone();
+    let store = connect_store(&config).await?;
+    let listener = http::bind(&config.http)?;
+    let control_address = SocketAddr::new(config.http.host, config.media.control_port);
+    let control = http::bind_address(control_address, "media.control_port (VOXRAY_MEDIA_CONTROL_PORT)")?;
+    let public = listener.local_addr().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, config.http.port)));
+    let process = Process::new("media", &settings)?;
+    let listeners = MediaListeners { public, control };
+    let scope = process.scope.child("media");
+    let service = Media::start(config.clone(), store, None, listeners, scope, process.shutdown.clone()).await?;
+    let router = service.router().merge(http::operational_routes(service.readiness(), config.metrics_enabled));
+    let router = http::apply_conventions(router, &config, media_svc::OPEN_ROUTES);
+    let tls = config.http.tls.as_ref();
+    let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
+    tracing::info!(%address, "media-svc is listening");
+    service.warm_up().await?;
+    process.shutdown.draining().await;
+    service.drain().await;
+    process.end().await;
+    Ok(())
+}
+
+/// The archive.
+pub async fn archiver(settings: Settings) -> Result<(), Fatal> {
+    let config = settings.config.clone();
+    let listener = http::bind(&config.http)?;
+    let ingest_address = SocketAddr::new(config.http.host, config.archiver.port);
+    let ingest = http::bind_address(ingest_address, "archiver.port (VOXRAY_ARCHIVER_PORT)")?;
+    let process = Process::new("archiver", &settings)?;
+    let scope = process.scope.child("archiver");
+    let service = Archiver::start(config.clone(), ingest, scope, process.shutdown.clone()).await?;
+    let router = http::operational_routes(service.readiness(), config.metrics_enabled);
+    let router = http::apply_conventions(router, &config, &[]);
+    let tls = config.http.tls.as_ref();
+    let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
+    tracing::info!(%address, "archiver-svc is listening");
+    process.shutdown.draining().await;
+    service.stop().await;
+    process.end().await;
+    Ok(())
+}
+
+async fn connect_store(config: &Config) -> Result<Arc<dyn Store>, Fatal> {
+    match &config.store.kind {
+        StoreKind::Redis { url } => Ok(Arc::new(RedisStore::connect(url).await?)),
+        StoreKind::Memory => Err(Fatal::new(
+            exit::CONFIG,
+            "session_store is \"memory\", which only `voxray serve` can use",
+            "set session_store=redis and redis_url, the same for all services; or run `voxray serve`",
+        )),
+    }
+}
+
+/// For a process that cannot hear signals.
+pub(crate) fn no_signals(error: std::io::Error) -> Fatal {
+    Fatal::new(exit::SOFTWARE, format!("cannot listen to signals: {error}"), "start it again")
+}

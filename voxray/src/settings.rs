@@ -1,0 +1,75 @@
+//! Reads the configuration for a command and turns every problem into one message.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use service_kit::config::{self, Config, ConfigError, Loaded, Profile, Sources};
+use service_kit::exit::{self, Fatal};
+use service_kit::tasks::TaskScope;
+
+use crate::cli::ConfigArgs;
+
+/// A configuration ready to run with.
+pub struct Settings {
+    /// The typed configuration.
+    pub config: Arc<Config>,
+    /// Where it came from, for SIGHUP.
+    pub sources: Sources,
+}
+
+/// Loads, prints warnings, and starts logging.
+pub fn load(arguments: &ConfigArgs, profile: Profile) -> Result<Settings, Fatal> {
+    let sources = sources(arguments);
+    let loaded = load_from(&sources, profile)?;
+    service_kit::telemetry::init(&loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(Settings { config: Arc::new(loaded.config), sources })
+}
+
+/// Sources of this process with the flags of the command line.
+pub fn sources(arguments: &ConfigArgs) -> Sources {
+    let flags: BTreeMap<String, String> = arguments.set.iter().cloned().collect();
+    let mut sources = Sources::from_process(flags);
+    if arguments.config.is_some() {
+        sources.file.clone_from(&arguments.config);
+    }
+    sources
+}
+
+/// Loads, with every problem in one message.
+pub fn load_from(sources: &Sources, profile: Profile) -> Result<Loaded, Fatal> {
+    config::load(sources, profile).map_err(|error| refuse(&error))
+}
+
+fn refuse(error: &ConfigError) -> Fatal {
+    let problems: Vec<_> = error.problems.iter().map(|p| format!("\n  {}: {}", p.key, p.message)).collect();
+    let count = error.problems.len();
+    Fatal::new(
+        exit::CONFIG,
+        format!("the configuration has {count} problem(s):{}", problems.concat()),
+        "correct the above; `voxray config` shows every value and where it came from",
+    )
+}
+
+/// Re-reads API keys on SIGHUP for as long as the scope lives. A reload that fails keeps the old keys.
+pub fn reload_secrets_on_hangup(settings: &Settings, scope: &TaskScope) -> Result<(), Fatal> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())
+        .map_err(|error| Fatal::new(exit::SOFTWARE, format!("cannot listen to SIGHUP: {error}"), "start it again"))?;
+    let (config, sources, watched) = (settings.config.clone(), settings.sources.clone(), scope.clone());
+    scope.spawn("secrets reload", async move {
+        loop {
+            tokio::select! {
+                () = watched.cancelled() => return,
+                received = hangup.recv() => if received.is_none() { return },
+            }
+            match config::reload_secrets(&sources, &config) {
+                Ok(()) => tracing::info!("API keys read again"),
+                Err(error) => tracing::warn!(problems = ?error.problems, "API keys not read again: old ones stay"),
+            }
+        }
+    });
+    Ok(())
+}

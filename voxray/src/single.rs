@@ -1,0 +1,155 @@
+//! Everything in one process: the same three services, with memory, SQLite and a local folder for stores.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use archiver_svc::Archiver;
+use media_svc::providers::Providers;
+use media_svc::{Media, MediaListeners};
+use service_kit::config::Config;
+use service_kit::exit::Fatal;
+use service_kit::http;
+use service_kit::shutdown::Shutdown;
+use service_kit::tasks::TaskScope;
+use session_store::MemoryStore;
+use signaling_svc::Signaling;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::{self, Settings};
+
+/// The whole server, running.
+pub struct SingleProcess {
+    config: Arc<Config>,
+    address: SocketAddr,
+    media: Media,
+    archiver: Archiver,
+    scope: TaskScope,
+    shutdown: Shutdown,
+    stop_listening: CancellationToken,
+}
+
+impl SingleProcess {
+    /// Starts every service. `providers` replaces the configured ones (tests).
+    ///
+    /// # Errors
+    /// A port is taken, a folder cannot be written, a database or bucket does not answer, models are missing.
+    pub async fn start(config: &Config, providers: Option<Providers>) -> Result<Self, Fatal> {
+        let public = http::bind(&config.http)?;
+        let control = internal_listener()?;
+        let archive = internal_listener()?;
+        let address = local_address(&public)?;
+
+        let mut config = config.clone();
+        config.links.archiver_url = Some(format!("http://{}", local_address(&archive)?));
+        config.links.media_control_url = Some(format!("http://{}", local_address(&control)?));
+        let config = Arc::new(config);
+        let scope = TaskScope::root("voxray");
+        let shutdown = Shutdown::new();
+        let stop_listening = CancellationToken::new();
+        let store = Arc::new(MemoryStore::new());
+
+        let archiver = Archiver::start(config.clone(), archive, scope.child("archiver"), Shutdown::new()).await?;
+        let listeners = MediaListeners { public: address, control };
+        let media =
+            Media::start(config.clone(), store.clone(), providers, listeners, scope.child("media"), shutdown.clone())
+                .await?;
+        let signaling =
+            Signaling::start(config.clone(), store, scope.child("signaling"), shutdown.clone()).await?;
+
+        let router = signaling
+            .router()
+            .merge(media.router())
+            .merge(http::operational_routes(signaling.readiness(), config.metrics_enabled));
+        let open: Vec<&str> = signaling_svc::OPEN_ROUTES.iter().chain(media_svc::OPEN_ROUTES).copied().collect();
+        let router = http::apply_conventions(router, &config, &open);
+        http::serve(public, router, config.http.tls.as_ref(), &scope.child("http"), stop_listening.clone())?;
+        service_kit::metrics::announce("voxray");
+        Ok(Self { config, address, media, archiver, scope, shutdown, stop_listening })
+    }
+
+    /// `http://host:port` on which this process is reached from this machine.
+    pub fn base_url(&self) -> String {
+        let scheme = if self.config.http.tls.is_some() { "https" } else { "http" };
+        let host = if self.address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { self.address.ip() };
+        format!("{scheme}://{}", SocketAddr::new(host, self.address.port()))
+    }
+
+    /// The media plane.
+    pub fn media(&self) -> &Media {
+        &self.media
+    }
+
+    /// The archive.
+    pub fn archiver(&self) -> &Archiver {
+        &self.archiver
+    }
+
+    /// The effective configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Lets running calls finish, empties the outbox, and stops. Asking [`Shutdown`] again meanwhile hurries.
+    pub async fn stop(self) {
+        self.shutdown.request();
+        self.media.drain().await;
+        self.archiver.stop().await;
+        self.stop_listening.cancel();
+        self.scope.cancel();
+        self.scope.join().await;
+    }
+
+    /// For signals.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+}
+
+/// `voxray serve`: until Ctrl-C.
+pub async fn serve(settings: Settings) -> Result<(), Fatal> {
+    let process = SingleProcess::start(&settings.config, None).await?;
+    settings::reload_secrets_on_hangup(&settings, &process.scope)?;
+    let shutdown = process.shutdown();
+    announce(&process);
+    process.media().warm_up().await?;
+    let signals = shutdown.clone();
+    tokio::select! {
+        result = signals.listen_to_signals() => {
+            result.map_err(crate::services::no_signals)?;
+        }
+        () = shutdown.draining() => {}
+    }
+    tracing::info!(
+        sessions = process.media().sessions(),
+        "no new calls; running calls go on until they end (Ctrl-C again ends them now)"
+    );
+    // Signals are still heard while calls finish: a second one hurries.
+    tokio::select! {
+        () = process.stop() => {}
+        _ = signals.listen_to_signals() => {}
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the start-up lines are for the person who started it")]
+fn announce(process: &SingleProcess) {
+    let base = process.base_url();
+    let media = base.replacen("http", "ws", 1);
+    println!("voxray {} is listening", env!("CARGO_PKG_VERSION"));
+    println!("  phone webhook (Twilio)  POST {base}/telephony/twilio");
+    println!("  client WebSocket        {media}/ws?format=protobuf");
+    println!("  API and its page        {base}/swagger/   health {base}/health   metrics {base}/metrics");
+    println!("  recordings, transcripts {}", process.config.data_dir.display());
+    println!("  try it                  voxray call --url {base} FILE.wav");
+    println!("Ctrl-C stops it.");
+}
+
+fn internal_listener() -> Result<TcpListener, Fatal> {
+    http::bind_address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "internal port")
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, Fatal> {
+    listener.local_addr().map_err(|error| {
+        Fatal::new(service_kit::exit::CANNOT_CREATE, format!("cannot use a listener: {error}"), "start it again")
+    })
+}
