@@ -1,1 +1,299 @@
 //! Puts caller and agent on one timeline and cuts it into chunks for the archive.
+//!
+//! The timeline is the call clock: frame `n` of the recording is what was heard at `n / sample_rate` seconds of the
+//! call. Caller audio arrives with network jitter and from another clock; it stays in one piece as long as it arrives
+//! about when it should, is slewed back slowly when the clocks drift apart, and real gaps are silence.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::Time;
+
+/// How long audio may still move before it is given out: longer than a jitter burst and the playout lead.
+pub const HORIZON: Duration = Duration::from_millis(400);
+/// Shortest chunk given out while the call goes on.
+pub const MIN_CHUNK: Duration = Duration::from_millis(200);
+/// Longest chunk, so that a chunk fits a message even after a stall.
+pub const MAX_CHUNK: Duration = Duration::from_secs(5);
+
+/// Caller audio arriving within this of where it is expected belongs directly to what came before.
+const CALLER_TOLERANCE: Duration = Duration::from_millis(60);
+/// The same for agent audio, whose times are our own.
+const AGENT_TOLERANCE: Duration = Duration::from_millis(20);
+/// Mean deviation from which caller audio is slewed, one sample a frame (0.6 % at 8 kHz: inaudible).
+const SLEW_FROM: Duration = Duration::from_millis(5);
+/// Weight of one arrival in the mean deviation: about 5 s of 20 ms frames.
+const DEVIATION_WEIGHT: f64 = 1.0 / 256.0;
+const BYTES_PER_SAMPLE: usize = 2;
+
+/// Consecutive audio of a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedChunk {
+    /// Position of the first frame since the call began, in frames (one sample of every channel).
+    pub first_frame: u64,
+    /// Interleaved signed 16-bit little-endian samples.
+    pub pcm: Vec<u8>,
+}
+
+/// How many channels a recording has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// Caller and agent mixed at full level, saturating.
+    Mono,
+    /// Caller left, agent right.
+    Stereo,
+}
+
+impl Channels {
+    /// As written to a WAV header.
+    pub fn count(self) -> u32 {
+        match self {
+            Self::Mono => 1,
+            Self::Stereo => 2,
+        }
+    }
+}
+
+/// Aligns both sides of a call. Keeps only what is younger than [`HORIZON`], as long as chunks are taken.
+#[derive(Debug)]
+pub struct Recorder {
+    sample_rate_hz: u32,
+    channels: Channels,
+    caller: Track,
+    agent: Track,
+    deviation: f64,
+    /// Frames given out so far.
+    given: u64,
+    hash: Sha256,
+}
+
+impl Recorder {
+    /// Starts a recording at call time 0.
+    pub fn new(sample_rate_hz: u32, channels: Channels) -> Self {
+        Self {
+            sample_rate_hz,
+            channels,
+            caller: Track::default(),
+            agent: Track::default(),
+            deviation: 0.0,
+            given: 0,
+            hash: Sha256::new(),
+        }
+    }
+
+    /// Caller audio that has arrived completely at `now`, at the recorder's rate.
+    pub fn caller(&mut self, now: Time, samples: &[i16]) {
+        if samples.is_empty() {
+            return;
+        }
+        let arrived = self.frame_at(now).saturating_sub(samples.len() as u64).max(self.given);
+        let expected = self.caller.end().max(self.given);
+        let tolerance = self.frame_at(CALLER_TOLERANCE);
+        if self.caller.end() < self.given || self.caller.is_empty() || arrived > expected + tolerance {
+            self.deviation = 0.0;
+            self.caller.begin_run(arrived);
+            self.caller.append(samples);
+        } else if expected > arrived + tolerance {
+            // A burst after a stall: the gap before it was the network's, not the caller's.
+            let excess = expected - arrived;
+            let overlap = excess - self.caller.close_gap(excess, self.given);
+            self.deviation = 0.0;
+            let skip = usize::try_from(overlap).unwrap_or(usize::MAX);
+            self.caller.append(samples.get(skip..).unwrap_or_default());
+        } else {
+            let deviation = arrived as f64 - expected as f64;
+            self.deviation += (deviation - self.deviation) * DEVIATION_WEIGHT;
+            self.append_slewed(samples);
+        }
+    }
+
+    /// Agent audio that the caller begins to hear at `due`, at the recorder's rate. Audio sent ahead of time may be
+    /// given with the time it was sent: it then follows directly on what came before.
+    pub fn agent(&mut self, due: Time, samples: &[i16]) {
+        let due = self.frame_at(due).max(self.given);
+        let expected = self.agent.end().max(self.given);
+        if self.agent.end() < self.given || self.agent.is_empty() || due > expected + self.frame_at(AGENT_TOLERANCE) {
+            self.agent.begin_run(due.max(expected));
+        }
+        self.agent.append(samples);
+    }
+
+    /// The agent was cut off: nothing given for after `now` was heard.
+    pub fn agent_cut(&mut self, now: Time) {
+        self.agent.truncate(self.frame_at(now));
+    }
+
+    /// The next chunk of what cannot change any more; call again until `None`.
+    pub fn take_chunk(&mut self, now: Time) -> Option<RecordedChunk> {
+        let settled = self.frame_at(now.saturating_sub(HORIZON));
+        if settled.saturating_sub(self.given) < self.frame_at(MIN_CHUNK).max(1) {
+            return None;
+        }
+        self.give(settled.min(self.given + self.frame_at(MAX_CHUNK)))
+    }
+
+    /// Everything left, up to the end of the call at `now`. Nothing may be added afterwards.
+    pub fn finish(&mut self, now: Time) -> Option<RecordedChunk> {
+        let end = self.frame_at(now);
+        self.give(end)
+    }
+
+    /// Frames given out so far; after [`Self::finish`] the length of the recording.
+    pub fn total_frames(&self) -> u64 {
+        self.given
+    }
+
+    /// SHA-256 of all bytes given out so far.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.hash.clone().finalize().into()
+    }
+
+    /// Audio held for later chunks, in samples of both sides.
+    pub fn held_samples(&self) -> usize {
+        self.caller.len() + self.agent.len()
+    }
+
+    fn frame_at(&self, time: Time) -> u64 {
+        let frames = time.as_nanos() * u128::from(self.sample_rate_hz) / 1_000_000_000;
+        u64::try_from(frames).unwrap_or(u64::MAX)
+    }
+
+    fn append_slewed(&mut self, samples: &[i16]) {
+        let limit = self.frame_at(SLEW_FROM) as f64;
+        let (late, early) = (self.deviation > limit, self.deviation < -limit);
+        if late {
+            self.caller.append(samples.get(..1).unwrap_or_default());
+            self.deviation -= 1.0;
+        } else if early {
+            self.deviation += 1.0;
+        }
+        self.caller.append(if early {
+            samples.get(1..).unwrap_or_default()
+        } else {
+            samples
+        });
+    }
+
+    fn give(&mut self, end: u64) -> Option<RecordedChunk> {
+        let first_frame = self.given;
+        let frames = usize::try_from(end.checked_sub(first_frame)?)
+            .ok()
+            .filter(|frames| *frames > 0)?;
+        let caller = self.caller.take(first_frame, frames);
+        let agent = self.agent.take(first_frame, frames);
+        let mut pcm = Vec::with_capacity(frames * BYTES_PER_SAMPLE * self.channels.count() as usize);
+        for (left, right) in caller.into_iter().zip(agent) {
+            match self.channels {
+                Channels::Mono => pcm.extend_from_slice(&left.saturating_add(right).to_le_bytes()),
+                Channels::Stereo => {
+                    pcm.extend_from_slice(&left.to_le_bytes());
+                    pcm.extend_from_slice(&right.to_le_bytes());
+                }
+            }
+        }
+        self.given = end;
+        self.hash.update(&pcm);
+        Some(RecordedChunk { first_frame, pcm })
+    }
+}
+
+/// One side: stretches of audio in order, silence in between.
+#[derive(Debug, Default)]
+struct Track {
+    runs: VecDeque<Run>,
+}
+
+/// Audio without a gap.
+#[derive(Debug)]
+struct Run {
+    start: u64,
+    samples: VecDeque<i16>,
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        self.start + self.samples.len() as u64
+    }
+}
+
+impl Track {
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.runs.iter().map(|run| run.samples.len()).sum()
+    }
+
+    /// Where the next sample follows without a gap.
+    fn end(&self) -> u64 {
+        self.runs.back().map_or(0, Run::end)
+    }
+
+    fn begin_run(&mut self, start: u64) {
+        self.runs.push_back(Run {
+            start,
+            samples: VecDeque::new(),
+        });
+    }
+
+    fn append(&mut self, samples: &[i16]) {
+        if let Some(run) = self.runs.back_mut() {
+            run.samples.extend(samples);
+        }
+    }
+
+    /// Moves the last run towards the one before it, by at most `excess` and not before `floor`; returns by how much.
+    fn close_gap(&mut self, excess: u64, floor: u64) -> u64 {
+        let before = self.runs.iter().rev().nth(1).map_or(0, Run::end).max(floor);
+        let Some(run) = self.runs.back_mut() else { return 0 };
+        let shift = excess.min(run.start.saturating_sub(before));
+        run.start -= shift;
+        shift
+    }
+
+    /// Forgets everything from `end` on.
+    fn truncate(&mut self, end: u64) {
+        while let Some(run) = self.runs.back_mut() {
+            if run.start < end {
+                run.samples
+                    .truncate(usize::try_from(end - run.start).unwrap_or(usize::MAX));
+                return;
+            }
+            self.runs.pop_back();
+        }
+    }
+
+    /// Removes and returns `frames` samples from `first` on; gaps are zeros. What was before `first` is forgotten.
+    fn take(&mut self, first: u64, frames: usize) -> Vec<i16> {
+        let end = first + frames as u64;
+        let mut out = Vec::with_capacity(frames);
+        while let Some(run) = self.runs.front_mut() {
+            if run.start >= end {
+                break;
+            }
+            let position = first + out.len() as u64;
+            if run.start > position {
+                out.resize(out.len() + usize::try_from(run.start - position).unwrap_or(0), 0);
+            } else if run.start < position {
+                let stale = usize::try_from(position - run.start)
+                    .unwrap_or(usize::MAX)
+                    .min(run.samples.len());
+                run.samples.drain(..stale);
+                run.start = position;
+            }
+            let wanted = run.samples.len().min(frames - out.len());
+            out.extend(run.samples.drain(..wanted));
+            run.start += wanted as u64;
+            // The last run stays although it is empty: the next frame is measured against its end.
+            if !run.samples.is_empty() || self.runs.len() == 1 {
+                break;
+            }
+            self.runs.pop_front();
+        }
+        out.resize(frames, 0);
+        out
+    }
+}

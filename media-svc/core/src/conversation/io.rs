@@ -132,14 +132,18 @@ pub enum Input {
     Dtmf(char),
     /// The caller typed instead of spoke.
     Text(String),
-    /// Say this and then end the call (drain, session limit); `None` = end at once.
+    /// End the call. With last words: after what is already put into words, they are said, heard, and `HangUp` follows.
+    /// Without: `Requested`, `TimeLimit`, `CallerHungUp` and `TransportFailed` hang up at once, the others when what is
+    /// being said has been heard. A reply that is still being written is finished for `AgentHungUp` (the model may say
+    /// goodbye and call the tool in any order) and stopped for the others; no further reply is asked for.
     EndRequested {
         /// Why.
         reason: EndReason,
         /// Polite last sentence.
         last_words: Option<String>,
     },
-    /// The far end is gone.
+    /// The far end is gone. `HangUp` follows: at once, or as soon as what the caller was just saying is recognised (at
+    /// most 1.5 s later, by `Tick`), so that the last words of a call are not missing from its transcript.
     CallerGone(EndReason),
     /// The deadline given by `poll_deadline` has passed.
     Tick,
@@ -242,7 +246,7 @@ pub enum Output {
     Turn(TurnRecord),
     /// Something an observer may show. Not needed for the call itself.
     Notice(Notice),
-    /// End the call.
+    /// End the call. Nothing comes after this.
     HangUp(EndReason),
 }
 
@@ -332,7 +336,7 @@ pub enum Notice {
     ReplyStarted,
     /// More text from the model.
     ReplyText(String),
-    /// The model is done.
+    /// The model is done. Missing when it failed or was stopped.
     ReplyDone,
     /// A sentence goes to synthesis.
     SpeechQueued {

@@ -1,0 +1,307 @@
+//! Pieces of text on their way through synthesis to the caller, in the order they are said.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::heard::heard_words;
+use super::playout::Schedule;
+use super::turn::Agent;
+use super::{Conversation, Notice, Output, ReplyId, SpeechId, TtsEvent};
+use crate::Time;
+use crate::text::{is_speakable, join};
+
+/// Pieces in synthesis or ready ahead of the one being played: enough to never wait, little to throw away.
+const PIECES_AHEAD: usize = 2;
+/// How long synthesis may be silent before its oldest piece counts as failed.
+const SYNTHESIS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Length of speech guessed for text whose audio is not complete: 15 characters a second.
+const MS_PER_CHAR: usize = 66;
+
+/// What one agent turn says.
+#[derive(Debug, Default)]
+pub(super) struct Speech {
+    pieces: Vec<Piece>,
+    /// Index of the piece being sent.
+    current: usize,
+    pub(super) schedule: Schedule,
+    /// When synthesis was last asked for something or answered.
+    last_event_at: Time,
+}
+
+#[derive(Debug)]
+struct Piece {
+    id: SpeechId,
+    reply: Option<ReplyId>,
+    round: usize,
+    text: String,
+    synthesis: Synthesis,
+    audio: VecDeque<i16>,
+    received: usize,
+    first_frame: u64,
+    frames: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Synthesis {
+    Waiting,
+    Running,
+    Complete,
+    Failed,
+}
+
+impl Piece {
+    fn heard(&self, frames: u64, sent: bool, frame_samples: usize) -> &str {
+        let heard = frames.saturating_sub(self.first_frame).min(self.frames);
+        let whole = sent && self.synthesis == Synthesis::Complete && heard == self.frames;
+        if whole && (heard > 0 || !is_speakable(&self.text)) {
+            return &self.text;
+        }
+        let played = usize::try_from(heard)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(frame_samples);
+        // 50 frames a second.
+        let guessed = self.text.chars().count() * MS_PER_CHAR * frame_samples * 50 / 1_000;
+        let total = if self.synthesis == Synthesis::Complete {
+            self.received
+        } else {
+            self.received.max(guessed)
+        };
+        if total == 0 {
+            ""
+        } else {
+            heard_words(&self.text, played.min(total.saturating_sub(1)), total)
+        }
+    }
+}
+
+/// What can be sent next.
+enum Next {
+    Frame,
+    /// All of a piece has been sent.
+    PieceEnd,
+    /// Nothing until synthesis or the model goes on.
+    Nothing,
+}
+
+impl Speech {
+    pub(super) fn push(&mut self, id: SpeechId, reply: Option<ReplyId>, round: usize, text: String) {
+        // There is nothing to synthesise in a smiley, but it belongs to the text.
+        let synthesis = if is_speakable(&text) {
+            Synthesis::Waiting
+        } else {
+            Synthesis::Complete
+        };
+        let (audio, received, first_frame, frames) = (VecDeque::new(), 0, 0, 0);
+        self.pieces.push(Piece {
+            id,
+            reply,
+            round,
+            text,
+            synthesis,
+            audio,
+            received,
+            first_frame,
+            frames,
+        });
+    }
+
+    /// Whether everything pushed so far has been sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.current >= self.pieces.len()
+    }
+
+    /// Text of one round, whether heard or not.
+    pub(super) fn text(&self, round: usize) -> String {
+        let pieces = self.pieces.iter().filter(|piece| piece.round == round);
+        pieces.fold(String::new(), |said, piece| join(&said, &piece.text))
+    }
+
+    /// Text of one round that was heard within the first `frames` frames.
+    pub(super) fn heard(&self, round: usize, frames: u64, frame_samples: usize) -> String {
+        let pieces = self.pieces.iter().enumerate().filter(|(_, piece)| piece.round == round);
+        pieces.fold(String::new(), |said, (index, piece)| {
+            join(&said, piece.heard(frames, index < self.current, frame_samples))
+                .trim_end()
+                .to_owned()
+        })
+    }
+
+    /// Pieces that synthesis works on.
+    pub(super) fn running(&self) -> impl Iterator<Item = SpeechId> {
+        self.pieces
+            .iter()
+            .filter(|piece| piece.synthesis == Synthesis::Running)
+            .map(|piece| piece.id)
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.running().next().map(|_| self.last_event_at + SYNTHESIS_TIMEOUT)
+    }
+
+    fn running_piece(&mut self, id: SpeechId) -> Option<&mut Piece> {
+        self.pieces
+            .iter_mut()
+            .find(|piece| piece.id == id && piece.synthesis == Synthesis::Running)
+    }
+
+    fn next(&self, frame_samples: usize) -> Next {
+        let Some(piece) = self.pieces.get(self.current) else {
+            return Next::Nothing;
+        };
+        match piece.synthesis {
+            Synthesis::Failed => Next::PieceEnd,
+            Synthesis::Complete if piece.audio.is_empty() => Next::PieceEnd,
+            Synthesis::Complete => Next::Frame,
+            Synthesis::Waiting | Synthesis::Running if piece.audio.len() >= frame_samples => Next::Frame,
+            Synthesis::Waiting | Synthesis::Running => Next::Nothing,
+        }
+    }
+
+    /// Takes the next frame, padded with silence at the end of a piece; with the piece when it is its first.
+    fn take_frame(&mut self, start: Time, frame_samples: usize) -> Option<(Vec<i16>, Option<&Piece>)> {
+        let position = self.schedule.frames();
+        let piece = self.pieces.get_mut(self.current)?;
+        let available = piece.audio.len().min(frame_samples);
+        let mut frame: Vec<i16> = piece.audio.drain(..available).collect();
+        frame.resize(frame_samples, 0);
+        let first = piece.frames == 0;
+        if first {
+            piece.first_frame = position;
+        }
+        piece.frames += 1;
+        self.schedule.sent(start);
+        Some((frame, first.then_some(&*piece)))
+    }
+
+    /// Goes on to the next piece; returns whether the one before had any audio.
+    fn end_piece(&mut self) -> bool {
+        let position = self.schedule.frames();
+        let Some(piece) = self.pieces.get_mut(self.current) else {
+            return false;
+        };
+        piece.audio.clear();
+        if piece.frames == 0 {
+            piece.first_frame = position;
+        }
+        self.current += 1;
+        piece.frames > 0
+    }
+
+    /// The next piece to synthesise, if playout has come near enough.
+    fn request(&mut self, now: Time) -> Option<&Piece> {
+        let near = self.pieces.iter_mut().take(self.current + PIECES_AHEAD + 1);
+        let piece = { near }.find(|piece| piece.synthesis == Synthesis::Waiting)?;
+        piece.synthesis = Synthesis::Running;
+        self.last_event_at = now;
+        Some(piece)
+    }
+}
+
+impl Conversation {
+    pub(super) fn on_tts(&mut self, id: SpeechId, event: TtsEvent) {
+        let now = self.now;
+        let Some(turn) = self.talking() else { return };
+        let Some(piece) = turn.speech.running_piece(id) else {
+            return;
+        };
+        match event {
+            TtsEvent::Audio(samples) => {
+                piece.received += samples.len();
+                piece.audio.extend(samples);
+            }
+            TtsEvent::Done => piece.synthesis = Synthesis::Complete,
+            TtsEvent::Failed(error) => {
+                piece.synthesis = Synthesis::Failed;
+                turn.speech.last_event_at = now;
+                self.stage_failed("tts", error);
+                return;
+            }
+        }
+        turn.speech.last_event_at = now;
+    }
+
+    /// Gives up on synthesis that has gone silent.
+    pub(super) fn expire_speech(&mut self) {
+        let now = self.now;
+        let Some(turn) = self.talking() else { return };
+        if turn.speech.deadline().is_none_or(|due| due > now) {
+            return;
+        }
+        let Some(id) = turn.speech.running().next() else { return };
+        if let Some(piece) = turn.speech.running_piece(id) {
+            piece.synthesis = Synthesis::Failed;
+        }
+        turn.speech.last_event_at = now;
+        self.emit(Output::CancelSpeech(id));
+        self.stage_failed("tts", format!("no audio for {} s", SYNTHESIS_TIMEOUT.as_secs()));
+    }
+
+    /// Sends what is due and asks for what will be needed.
+    pub(super) fn pump(&mut self) {
+        let now = self.now;
+        let frame_samples = self.pacer.frame_samples();
+        let Agent::Talking(turn) = &mut self.agent else { return };
+        loop {
+            match turn.speech.next(frame_samples) {
+                Next::Frame => {
+                    let Some(start) = self.pacer.admit(now) else { break };
+                    let Some((frame, begins)) = turn.speech.take_frame(start, frame_samples) else {
+                        break;
+                    };
+                    let notice = begins.map(|piece| Notice::Speaking {
+                        speech: piece.id,
+                        text: piece.text.clone(),
+                    });
+                    if turn.audible_at.is_none() {
+                        turn.audible_at = Some(start);
+                        self.outputs.push_back(Output::Notice(Notice::AgentStartedSpeaking));
+                        if let Some(timing) = turn.timing(now) {
+                            self.outputs.push_back(Output::Notice(Notice::TurnTiming(timing)));
+                        }
+                    }
+                    self.outputs.extend(notice.map(Output::Notice));
+                    self.outputs.push_back(Output::Play(frame));
+                }
+                Next::PieceEnd => {
+                    if turn.speech.end_piece() && self.settings.far_end_marks {
+                        let mark = self.ids.mark();
+                        self.marks.sent(mark, turn.speech.schedule.frames(), self.pacer.end());
+                        self.outputs.push_back(Output::Mark(mark));
+                    }
+                }
+                Next::Nothing => {
+                    self.pacer.ran_dry();
+                    break;
+                }
+            }
+        }
+        while let Some(piece) = turn.speech.request(now) {
+            let (speech, reply, text) = (piece.id, piece.reply, piece.text.clone());
+            self.outputs.push_back(Output::Speak {
+                speech,
+                reply,
+                text: text.clone(),
+            });
+            self.outputs
+                .push_back(Output::Notice(Notice::SpeechQueued { speech, text }));
+        }
+    }
+
+    /// When outgoing speech needs attention next: a frame, a silent synthesis, the end of what was sent.
+    pub(super) fn agent_deadline(&self) -> Option<Time> {
+        let Agent::Talking(turn) = &self.agent else { return None };
+        let frame = match turn.speech.next(self.pacer.frame_samples()) {
+            Next::Frame => Some(self.pacer.due()),
+            Next::PieceEnd | Next::Nothing => None,
+        };
+        let heard = if turn.speech.schedule.frames() > 0 && turn.is_complete() {
+            self.marks.deadline().or(Some(self.marks.heard_at(self.pacer.end())))
+        } else {
+            self.marks.deadline()
+        };
+        [frame, heard, turn.speech.deadline(), turn.reply_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
