@@ -191,6 +191,9 @@ impl Run {
             () = stop_now => tracing::warn!("archiver stopped at once; nodes send again what was not acknowledged"),
         }
         streams.cancel();
+        if let Some(spools) = &self.archive.spools {
+            spools.release();
+        }
         if let Some(transcripts) = &self.archive.transcripts {
             transcripts.close().await;
         }

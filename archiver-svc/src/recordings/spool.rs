@@ -6,8 +6,9 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use service_kit::exit::{self, Fatal};
 use sha2::{Digest, Sha256};
@@ -19,8 +20,10 @@ use super::wav::{Format, HEADER_BYTES};
 pub struct SpoolDir {
     path: PathBuf,
     next: AtomicU64,
-    /// Held for the life of the process: a second archiver in the same folder would delete our files.
-    _lock: File,
+    /// Makes names unique: what an earlier archiver still removes is never ours.
+    run: u128,
+    /// Held while the archiver runs: a second one in the same folder would delete our files.
+    lock: Mutex<Option<File>>,
 }
 
 impl SpoolDir {
@@ -60,8 +63,16 @@ impl SpoolDir {
         Ok(Arc::new(Self {
             path: path.to_owned(),
             next: AtomicU64::new(0),
-            _lock: lock,
+            run: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_nanos()),
+            lock: Mutex::new(Some(lock)),
         }))
+    }
+
+    /// Lets another archiver use the folder.
+    pub fn release(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// A new, empty recording. Its file appears with the first sample.
@@ -69,7 +80,7 @@ impl SpoolDir {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Spool {
             path: Arc::new(SpoolFile {
-                path: self.path.join(format!("{session_id}-{number}.spool")),
+                path: self.path.join(format!("{session_id}-{}-{number}.spool", self.run)),
                 _dir: Arc::clone(self),
             }),
             file: None,
