@@ -1,1 +1,5 @@
-//! Skeleton.
+//! What the tests and `make stack` are made of: real servers and real service processes on free loopback ports.
+
+pub mod ports;
+pub mod process;
+pub mod servers;
