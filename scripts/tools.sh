@@ -61,8 +61,8 @@ mkdir -p "$tools"
 exec 9>"$tools/.lock"
 flock 9
 
-packages=$(missing_packages | xargs)
-if [ -n "$packages" ]; then
+packages=$(missing_packages | tr '\n' ' ')
+if [ -n "${packages// /}" ]; then
     # shellcheck disable=SC2086
     install_packages $packages
 fi

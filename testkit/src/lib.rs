@@ -3,3 +3,5 @@
 pub mod ports;
 pub mod process;
 pub mod servers;
+pub mod service;
+pub mod stack;
