@@ -1,1 +1,271 @@
-//! Skeleton.
+//! archiver-svc: takes what was said and heard from the media nodes over gRPC, and puts transcripts into SQL and
+//! recordings into S3 or a local folder.
+//!
+//! It owns nothing durable. An event is acknowledged *durable* only when its row is committed and its audio stored;
+//! until then the node keeps it and sends it again, to this archiver or another one.
+
+mod backoff;
+mod ingest;
+mod metrics;
+mod recordings;
+mod transcripts;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use service_kit::config::Config;
+use service_kit::exit::{self, Fatal};
+use service_kit::grpc::RequireToken;
+use service_kit::health::Readiness;
+use service_kit::shutdown::Shutdown;
+use service_kit::tasks::{AbortOnDrop, TaskScope};
+use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use voxray_proto::archive::archive_service_server::ArchiveServiceServer;
+
+use crate::ingest::{Archive, FinishedSessions, IngestService, Nodes};
+use crate::recordings::{ObjectStore, SpoolDir, UploadQueue};
+pub use crate::transcripts::{Row, StoreError, TranscriptStore};
+
+/// Without a stream for this long a node counts as dead, and its open recordings are closed with what was received.
+/// Long enough for a node to restart and to come back with its outbox.
+pub const NODE_DEAD_AFTER: Duration = Duration::from_secs(45);
+/// Largest message: one second of 48 kHz stereo is 192 000 bytes.
+const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Bytes a node may have on the way before it waits for us to read.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// A node whose machine vanished is noticed within this and the next.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What may differ from the usual.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// See [`NODE_DEAD_AFTER`].
+    pub node_dead_after: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            node_dead_after: NODE_DEAD_AFTER,
+        }
+    }
+}
+
+/// A running archiver.
+pub struct Archiver {
+    address: SocketAddr,
+    readiness: Readiness,
+    transcripts: Option<Arc<dyn TranscriptStore>>,
+    stopped: CancellationToken,
+}
+
+impl Archiver {
+    /// Checks SQL, the object store and the spool folder, then serves `listener` until `shutdown` asks to drain.
+    ///
+    /// Draining ends the nodes' streams (they reconnect elsewhere and send again) and finishes the uploads that are
+    /// queued; hurrying stops at once. In one process with a media node, drain that first.
+    ///
+    /// # Errors
+    /// Whatever stands in the way at start, with what to do about it: a bad DSN or missing credentials
+    /// ([`exit::CONFIG`]), a database, bucket or S3 that refuses ([`exit::UNAVAILABLE`]), a folder that cannot be
+    /// written ([`exit::CANNOT_CREATE`]). Later outages are waited out.
+    pub async fn start(
+        config: Arc<Config>,
+        listener: TcpListener,
+        scope: TaskScope,
+        shutdown: Shutdown,
+    ) -> Result<Self, Fatal> {
+        Self::start_with(config, listener, scope, shutdown, Options::default()).await
+    }
+
+    /// [`start`](Self::start) with other than the usual [`Options`].
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(
+        config: Arc<Config>,
+        listener: TcpListener,
+        scope: TaskScope,
+        shutdown: Shutdown,
+        options: Options,
+    ) -> Result<Self, Fatal> {
+        metrics::declare();
+        let transcripts = transcripts::open(&config).await?;
+        let store = ObjectStore::open(&config).await?.map(Arc::new);
+        let spools = match &store {
+            Some(_) => Some(SpoolDir::open(&config.archiver.spool_dir)?),
+            None => None,
+        };
+        let (address, incoming) = incoming(listener)?;
+        let archive = Arc::new(Archive {
+            transcripts: transcripts.clone(),
+            spools,
+            queue: Arc::new(UploadQueue::new(config.recording.queue_cap)),
+            base_path: config.recording.base_path.clone(),
+            finished: Arc::new(FinishedSessions::default()),
+            shutdown: shutdown.clone(),
+        });
+        let readiness = Readiness::new();
+        readiness.ok("archiver");
+        let stopped = CancellationToken::new();
+        let run = Run {
+            config,
+            archive,
+            store,
+            nodes: Arc::new(Nodes::new(options.node_dead_after)),
+            scope: scope.clone(),
+            shutdown,
+            readiness: readiness.clone(),
+            stopped: stopped.clone(),
+        };
+        scope.spawn("archiver", run.run(incoming));
+        Ok(Self {
+            address,
+            readiness,
+            transcripts,
+            stopped,
+        })
+    }
+
+    /// Address of the gRPC listener.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether nodes should connect here.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Reads rows back; `None` when transcripts are off.
+    pub fn transcripts(&self) -> Option<Arc<dyn TranscriptStore>> {
+        self.transcripts.clone()
+    }
+
+    /// Resolves when everything has ended after a shutdown.
+    pub async fn stopped(self) {
+        self.stopped.cancelled().await;
+    }
+}
+
+struct Run {
+    config: Arc<Config>,
+    archive: Arc<Archive>,
+    store: Option<Arc<ObjectStore>>,
+    nodes: Arc<Nodes>,
+    scope: TaskScope,
+    shutdown: Shutdown,
+    readiness: Readiness,
+    stopped: CancellationToken,
+}
+
+impl Run {
+    async fn run(self, incoming: TcpIncoming) {
+        // Whatever way this ends, nobody waits for ever.
+        let _stopped = self.stopped.clone().drop_guard();
+        let streams = self.scope.child("streams");
+        let uploads = self.scope.child("uploads");
+        let _uploaders = self.start_uploaders(&uploads);
+        let housekeeping = self.start_housekeeping();
+        let stop_now = async {
+            tokio::select! {
+                () = self.shutdown.hurried() => {}
+                () = self.scope.cancelled() => {}
+            }
+        };
+        let orderly = async {
+            self.serve(incoming, streams.clone()).await;
+            self.readiness.not_ok("archiver", "shutting down");
+            streams.join().await;
+            drop(housekeeping);
+            self.archive.queue.close();
+            uploads.join().await;
+        };
+        tokio::select! {
+            () = orderly => tracing::info!("archiver stopped; everything acknowledged is stored"),
+            () = stop_now => tracing::warn!("archiver stopped at once; nodes send again what was not acknowledged"),
+        }
+        streams.cancel();
+        if let Some(spools) = &self.archive.spools {
+            spools.release();
+        }
+        if let Some(transcripts) = &self.archive.transcripts {
+            transcripts.close().await;
+        }
+    }
+
+    async fn serve(&self, incoming: TcpIncoming, streams: TaskScope) {
+        let ingest = IngestService::new(
+            Arc::clone(&self.archive),
+            Arc::clone(&self.nodes),
+            streams,
+            self.shutdown.clone(),
+        );
+        let service = ArchiveServiceServer::new(ingest).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let service = InterceptedService::new(service, RequireToken::new(&self.config.links.service_token));
+        let served = Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(STREAM_WINDOW_BYTES)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming, self.shutdown.draining())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(error = recordings::chain(&error), "the archiver's listener failed");
+        }
+    }
+
+    fn start_uploaders(&self, scope: &TaskScope) -> Vec<AbortOnDrop> {
+        let Some(store) = &self.store else { return Vec::new() };
+        (0..self.config.recording.worker_count.max(1))
+            .map(|_| {
+                let uploader = recordings::run_uploader(
+                    Arc::clone(store),
+                    Arc::clone(&self.archive.queue),
+                    self.config.recording.max_retries,
+                    self.shutdown.clone(),
+                );
+                // Each in a scope of its own: a panic over one recording must not end the others.
+                scope.child("uploader").spawn_owned("recording upload", uploader)
+            })
+            .collect()
+    }
+
+    fn start_housekeeping(&self) -> AbortOnDrop {
+        let (archive, nodes) = (Arc::clone(&self.archive), Arc::clone(&self.nodes));
+        self.scope
+            .child("housekeeping")
+            .spawn_owned("archive housekeeping", async move {
+                let mut tick = tokio::time::interval(ingest::HOUSEKEEPING);
+                loop {
+                    tick.tick().await;
+                    metrics::update_lag();
+                    for node in nodes.take_dead() {
+                        archive.close_dead(&node).await;
+                    }
+                }
+            })
+    }
+}
+
+fn incoming(listener: TcpListener) -> Result<(SocketAddr, TcpIncoming), Fatal> {
+    let prepare = || {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        Ok::<_, std::io::Error>((listener.local_addr()?, listener))
+    };
+    let (address, listener) = prepare().map_err(|error| {
+        Fatal::new(
+            exit::CANNOT_CREATE,
+            format!("cannot listen for media nodes: {error}"),
+            "set archiver.port to a free port",
+        )
+    })?;
+    Ok((address, TcpIncoming::from(listener).with_nodelay(Some(true))))
+}

@@ -1,1 +1,7 @@
-//! Skeleton.
+//! What the tests and `make stack` are made of: real servers and real service processes on free loopback ports.
+
+pub mod ports;
+pub mod process;
+pub mod servers;
+pub mod service;
+pub mod stack;

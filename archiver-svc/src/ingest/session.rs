@@ -1,0 +1,299 @@
+//! One session as the archiver knows it: what has arrived, in which order, and what is to be done with it. No I/O.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use time::OffsetDateTime;
+use voxray_proto::archive::event::Body;
+use voxray_proto::archive::{SessionEnded, SessionStarted, Turn};
+
+use crate::metrics::{Kind, KindCounts};
+use crate::recordings::{Format, Spool, SpoolDir};
+use crate::transcripts::Row;
+
+/// Longest session id, bytes: it is part of file names and keys.
+const MAX_SESSION_ID_BYTES: usize = 128;
+/// Highest sample rate that is believed, in hertz.
+const MAX_SAMPLE_RATE_HZ: u32 = 192_000;
+
+/// A spool that the ingest task and blocking writers share.
+pub type SharedSpool = Arc<Mutex<Spool>>;
+
+/// What one session is to the archiver.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Every event up to and including this one was applied.
+    pub received: u64,
+    /// Highest sequence that was acknowledged durable.
+    pub durable: u64,
+    /// Events that came before an earlier one.
+    pub pending: BTreeMap<u64, Body>,
+    /// First pending event for which the missing ones were looked for in SQL already.
+    pub looked_up: u64,
+    /// Where it stands.
+    pub stage: Stage,
+}
+
+/// Where a session stands.
+#[derive(Debug, Default)]
+pub enum Stage {
+    /// Its first event has not arrived.
+    #[default]
+    AwaitingStart,
+    /// Events are applied as they come.
+    Open(Open),
+    /// All of it is here; the recording is being stored.
+    Storing,
+    /// Something in it cannot be right. Nothing is acknowledged until it is sent again from its first event.
+    Refused,
+}
+
+/// A session that runs.
+#[derive(Debug)]
+pub struct Open {
+    /// Start of the call.
+    pub started_at: OffsetDateTime,
+    /// Its recording, when it has one.
+    pub recording: Option<SharedSpool>,
+    /// Applied, not yet durable.
+    pub undurable: KindCounts,
+}
+
+/// What applying events asks for, in this order: samples to spools, rows to SQL, ends.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Samples and where they go.
+    pub audio: Vec<(SharedSpool, Bytes)>,
+    /// Transcript rows.
+    pub rows: Vec<Row>,
+    /// Sessions that have ended.
+    pub ends: Vec<(String, SessionEnded)>,
+}
+
+/// Why a session is refused. Its events stay with the node.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// The first event is no `SessionStarted`, or a later one is.
+    #[error("an event is out of place: SessionStarted must be the first and only the first")]
+    OutOfPlace,
+    /// Nonsense in the recording format.
+    #[error("the recording format is not usable (1 or 2 channels, 1 to 192000 Hz)")]
+    Format,
+    /// Recording is on at the node and off here.
+    #[error("the session is recorded, but recording.enable is false in the archiver: use the same configuration")]
+    RecordingIsOff,
+    /// Audio in a session that said it is not recorded.
+    #[error("audio in a session without a recording format")]
+    UnexpectedAudio,
+    /// A turn number SQL cannot hold.
+    #[error("the number of a turn is too large")]
+    TurnNumber,
+    /// Something after the end.
+    #[error("an event after SessionEnded")]
+    AfterEnd,
+}
+
+/// Kind of an event's body.
+pub fn kind(body: &Body) -> Kind {
+    match body {
+        Body::Started(_) => Kind::Started,
+        Body::Turn(_) => Kind::Turn,
+        Body::Audio(_) => Kind::Audio,
+        Body::Ended(_) => Kind::Ended,
+    }
+}
+
+/// Whether an id can be part of a file name and of an object key as it is.
+pub fn is_session_id(id: &str) -> bool {
+    id.len() <= MAX_SESSION_ID_BYTES
+        && id.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && id
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+/// Milliseconds since 1970 as a date; nonsense becomes 1970 rather than an error.
+pub fn date(unix_ms: u64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+impl Session {
+    /// Takes note of an event. `false`: it was here before.
+    pub fn arrive(&mut self, sequence: u64, body: Body) -> bool {
+        if sequence <= self.received || self.pending.contains_key(&sequence) {
+            return false;
+        }
+        self.pending.insert(sequence, body);
+        true
+    }
+
+    /// Applies everything that has no gap before it. `spools` is `None` when recording is off here.
+    pub fn advance(&mut self, id: &str, spools: Option<&Arc<SpoolDir>>, work: &mut Work) -> Result<(), Refusal> {
+        while let Some(body) = self.pending.remove(&(self.received + 1)) {
+            let applied = self.apply(id, body, spools, work);
+            if let Err(refusal) = applied {
+                self.refuse();
+                return Err(refusal);
+            }
+            self.received += 1;
+        }
+        Ok(())
+    }
+
+    /// Forgets what has arrived; only a start over from the first event is taken from now on.
+    pub fn refuse(&mut self) {
+        *self = Self {
+            stage: Stage::Refused,
+            ..Self::default()
+        };
+    }
+
+    /// Goes on behind events that are durable already (and that the node has therefore forgotten).
+    pub fn adopt(&mut self, durable: u64) {
+        self.received = durable;
+        self.durable = durable;
+        self.stage = Stage::Open(Open {
+            started_at: OffsetDateTime::UNIX_EPOCH,
+            recording: None,
+            undurable: KindCounts::default(),
+        });
+    }
+
+    fn apply(&mut self, id: &str, body: Body, spools: Option<&Arc<SpoolDir>>, work: &mut Work) -> Result<(), Refusal> {
+        let open = match &mut self.stage {
+            Stage::AwaitingStart => {
+                let Body::Started(started) = body else {
+                    return Err(Refusal::OutOfPlace);
+                };
+                self.stage = Stage::Open(start(id, &started, spools)?);
+                return Ok(());
+            }
+            Stage::Open(open) => open,
+            Stage::Storing => return Err(Refusal::AfterEnd),
+            Stage::Refused => return Err(Refusal::OutOfPlace),
+        };
+        open.undurable.add(kind(&body));
+        match body {
+            Body::Started(_) => return Err(Refusal::OutOfPlace),
+            Body::Turn(turn) => work.rows.push(row(id, turn)?),
+            Body::Audio(audio) => {
+                let spool = open.recording.as_ref().ok_or(Refusal::UnexpectedAudio)?;
+                work.audio.push((Arc::clone(spool), audio.pcm));
+            }
+            Body::Ended(ended) => work.ends.push((id.to_owned(), ended)),
+        }
+        Ok(())
+    }
+}
+
+fn start(id: &str, started: &SessionStarted, spools: Option<&Arc<SpoolDir>>) -> Result<Open, Refusal> {
+    let recording = match &started.recording {
+        None => None,
+        Some(format) => {
+            let spools = spools.ok_or(Refusal::RecordingIsOff)?;
+            let channels = u16::try_from(format.channels)
+                .ok()
+                .filter(|channels| matches!(channels, 1 | 2));
+            let rate = Some(format.sample_rate_hz).filter(|rate| (1..=MAX_SAMPLE_RATE_HZ).contains(rate));
+            let (Some(channels), Some(sample_rate_hz)) = (channels, rate) else {
+                return Err(Refusal::Format);
+            };
+            let spool = spools.recording(
+                id,
+                Format {
+                    sample_rate_hz,
+                    channels,
+                },
+            );
+            Some(Arc::new(Mutex::new(spool)))
+        }
+    };
+    let mut undurable = KindCounts::default();
+    undurable.add(Kind::Started);
+    Ok(Open {
+        started_at: date(started.started_at_unix_ms),
+        recording,
+        undurable,
+    })
+}
+
+fn row(id: &str, turn: Turn) -> Result<Row, Refusal> {
+    // PostgreSQL has no NUL in TEXT; such a row would be refused for ever.
+    let clean = |text: String| {
+        if text.contains('\0') {
+            text.replace('\0', "\u{fffd}")
+        } else {
+            text
+        }
+    };
+    Ok(Row {
+        session_id: id.to_owned(),
+        role: clean(turn.role),
+        text: clean(turn.text),
+        seq: i32::try_from(turn.seq).map_err(|_| Refusal::TurnNumber)?,
+        created_at: date(turn.created_at_unix_ms),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(seq: u32) -> Body {
+        Body::Turn(Turn {
+            seq,
+            role: "user".to_owned(),
+            text: "a\0b".to_owned(),
+            ..Turn::default()
+        })
+    }
+
+    fn started() -> Body {
+        Body::Started(SessionStarted::default())
+    }
+
+    #[test]
+    fn events_are_applied_in_sequence_whatever_order_they_come_in() {
+        let mut session = Session::default();
+        let mut work = Work::default();
+        for (sequence, body) in [(3, turn(1)), (1, started()), (2, turn(0)), (5, turn(3))] {
+            assert!(session.arrive(sequence, body));
+        }
+        assert!(!session.arrive(3, turn(1)));
+
+        session.advance("s", None, &mut work).unwrap();
+
+        assert_eq!(session.received, 3);
+        assert_eq!(work.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(work.rows[0].text, "a\u{fffd}b");
+        assert_eq!(session.pending.keys().collect::<Vec<_>>(), [&5]);
+    }
+
+    #[test]
+    fn a_session_that_makes_no_sense_is_refused() {
+        let bad = [
+            vec![turn(0)],
+            vec![started(), started()],
+            vec![started(), turn(u32::MAX)],
+            vec![started(), Body::Audio(Default::default())],
+        ];
+        for events in bad {
+            let mut session = Session::default();
+            for (sequence, body) in (1..).zip(events) {
+                session.arrive(sequence, body);
+            }
+            session.advance("s", None, &mut Work::default()).unwrap_err();
+            assert!(matches!(session.stage, Stage::Refused));
+            assert_eq!(session.received, 0);
+        }
+    }
+
+    #[test]
+    fn ids_that_could_leave_the_folder_are_not_ids() {
+        assert!(is_session_id("8f14e45f-ceea-467f-a0e6-1c1f0d5f3c1b"));
+        for bad in ["", "../x", "a/b", ".hidden", "a b", "a\0", &"x".repeat(129)] {
+            assert!(!is_session_id(bad), "{bad}");
+        }
+    }
+}

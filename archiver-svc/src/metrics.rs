@@ -1,0 +1,187 @@
+//! The archiver's metrics; names and labels are the contract of the specification.
+
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Instant;
+
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
+use service_kit::metrics::{counter_vec, gauge_vec, histogram_vec};
+
+/// Recordings handed to the uploaders.
+pub static JOBS_ENQUEUED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "recording_jobs_enqueued_total",
+        "Recordings handed to the uploaders.",
+        &[],
+    )
+});
+/// Recordings that are stored.
+pub static JOBS_SUCCESS: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter_vec("recording_jobs_success_total", "Recordings that are stored.", &[]));
+/// Recordings whose quick retries ran out (they wait for another turn) or whose bytes did not match their hash.
+pub static JOBS_FAILED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "recording_jobs_failed_total",
+        "Recordings whose quick retries ran out, or whose bytes did not match their hash.",
+        &[],
+    )
+});
+/// Recordings waiting for an uploader.
+pub static QUEUE_DEPTH: LazyLock<IntGaugeVec> =
+    LazyLock::new(|| gauge_vec("recording_queue_depth", "Recordings waiting for an uploader.", &[]));
+/// Events that arrived, duplicates included.
+pub static EVENTS_RECEIVED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "archive_events_received_total",
+        "Archive events that arrived, duplicates included.",
+        &["kind"],
+    )
+});
+/// Events that are stored for good.
+pub static EVENTS_DURABLE: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "archive_events_durable_total",
+        "Archive events that are stored for good.",
+        &["kind"],
+    )
+});
+/// Events that had already arrived.
+pub static DUPLICATES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "archive_duplicates_total",
+        "Archive events that had already arrived.",
+        &["kind"],
+    )
+});
+/// Age of the oldest write that is waiting for SQL or the object store; 0 when nothing waits.
+pub static LAG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    gauge_vec(
+        "archive_lag_seconds",
+        "Age of the oldest write waiting for SQL or the object store.",
+        &[],
+    )
+});
+/// Time of one transaction.
+pub static DB_WRITE: LazyLock<HistogramVec> =
+    LazyLock::new(|| histogram_vec("db_write_duration_seconds", "Time of one transcript transaction.", &[]));
+/// Failed transactions.
+pub static DB_ERRORS: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter_vec("db_errors_total", "Failed transcript transactions.", &["error_type"]));
+/// Time of one S3 request.
+pub static S3_REQUEST: LazyLock<HistogramVec> =
+    LazyLock::new(|| histogram_vec("s3_request_duration_seconds", "Time of one S3 request.", &["operation"]));
+/// Failed S3 requests.
+pub static S3_ERRORS: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter_vec("s3_errors_total", "Failed S3 requests.", &["operation", "error_type"]));
+
+/// Makes every metric appear in `/metrics` from the first scrape, at zero.
+pub fn declare() {
+    for counter in [&JOBS_ENQUEUED, &JOBS_SUCCESS, &JOBS_FAILED] {
+        counter.with_label_values(&[] as &[&str]);
+    }
+    QUEUE_DEPTH.with_label_values(&[] as &[&str]);
+    LAG.with_label_values(&[] as &[&str]);
+    DB_WRITE.with_label_values(&[] as &[&str]);
+    for kind in Kind::ALL {
+        for counter in [&EVENTS_RECEIVED, &EVENTS_DURABLE, &DUPLICATES] {
+            counter.with_label_values(&[kind.label()]);
+        }
+    }
+    LazyLock::force(&DB_ERRORS);
+    LazyLock::force(&S3_REQUEST);
+    LazyLock::force(&S3_ERRORS);
+}
+
+/// Adds one to a counter without labels.
+pub fn bump(counter: &IntCounterVec) {
+    counter.with_label_values(&[] as &[&str]).inc();
+}
+
+/// Kind of an archive event, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `SessionStarted`
+    Started,
+    /// `Turn`
+    Turn,
+    /// `AudioChunk`
+    Audio,
+    /// `SessionEnded`
+    Ended,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Started, Self::Turn, Self::Audio, Self::Ended];
+
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Turn => "turn",
+            Self::Audio => "audio",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// How many events of each kind: what a session has applied and not yet made durable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KindCounts {
+    started: u64,
+    turn: u64,
+    audio: u64,
+    ended: u64,
+}
+
+impl KindCounts {
+    /// One more of this kind.
+    pub fn add(&mut self, kind: Kind) {
+        match kind {
+            Kind::Started => self.started += 1,
+            Kind::Turn => self.turn += 1,
+            Kind::Audio => self.audio += 1,
+            Kind::Ended => self.ended += 1,
+        }
+    }
+
+    /// Counts them as durable.
+    pub fn are_durable(&self) {
+        let each = [self.started, self.turn, self.audio, self.ended];
+        for (kind, count) in Kind::ALL.into_iter().zip(each) {
+            EVENTS_DURABLE.with_label_values(&[kind.label()]).inc_by(count);
+        }
+    }
+}
+
+static WAITING: Mutex<(u64, BTreeMap<u64, Instant>)> = Mutex::new((0, BTreeMap::new()));
+
+/// Something that waits for SQL or the object store, for as long as this guard lives.
+#[derive(Debug)]
+pub struct Waiting(u64);
+
+impl Waiting {
+    /// Starts to wait.
+    pub fn begin() -> Self {
+        let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.0 += 1;
+        let id = waiting.0;
+        waiting.1.insert(id, Instant::now());
+        Self(id)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.1.remove(&self.0);
+    }
+}
+
+/// Brings `archive_lag_seconds` up to date.
+pub fn update_lag() {
+    let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    // Ids grow with time, so the first is the oldest.
+    let oldest = waiting.1.first_key_value().map(|(_, since)| since.elapsed().as_secs());
+    LAG.with_label_values(&[] as &[&str])
+        .set(oldest.unwrap_or(0).try_into().unwrap_or(i64::MAX));
+}

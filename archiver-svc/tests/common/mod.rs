@@ -1,0 +1,457 @@
+//! An archiver on port 0 with SQLite and a folder, and a node that talks to it.
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "every test file uses a part of it, and panics are how a test fails"
+)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use archiver_svc::{Archiver, Options, Row, TranscriptStore};
+use service_kit::config::{self, Config, Secret};
+use service_kit::exit::Fatal;
+use service_kit::grpc::AttachToken;
+use service_kit::shutdown::Shutdown;
+use service_kit::tasks::TaskScope;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+use voxray_proto::archive::archive_service_client::ArchiveServiceClient;
+use voxray_proto::archive::event::Body;
+use voxray_proto::archive::{
+    AudioChunk, Event, Hello, IngestRequest, IngestResponse, RecordingFormat, SessionEnded, SessionStarted, Turn,
+    ingest_request, ingest_response,
+};
+
+pub const TOKEN: &str = "a token of the tests";
+/// 2026-03-04 05:06:07 UTC
+pub const START_MS: u64 = 1_772_600_767_000;
+
+/// Folders and configuration that outlive an archiver.
+pub struct Place {
+    pub dir: TempDir,
+    pub config: Config,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        Self { dir, config }
+    }
+
+    pub async fn start(&self) -> Running {
+        self.try_start(Options::default())
+            .await
+            .unwrap_or_else(|fatal| panic!("{fatal}"))
+    }
+
+    pub async fn try_start(&self, options: Options) -> Result<Running, Fatal> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (scope, shutdown) = (TaskScope::root("test"), Shutdown::new());
+        let config = Arc::new(self.config.clone());
+        let archiver = Archiver::start_with(config, listener, scope.clone(), shutdown.clone(), options).await?;
+        Ok(Running {
+            address: archiver.address(),
+            transcripts: archiver.transcripts(),
+            archiver,
+            shutdown,
+            scope,
+        })
+    }
+
+    pub fn recording(&self, session: &str) -> PathBuf {
+        self.config
+            .recording
+            .folder
+            .join(format!("recordings/2026/03/04/{session}.wav"))
+    }
+}
+
+pub struct Running {
+    pub address: SocketAddr,
+    pub archiver: Archiver,
+    pub transcripts: Option<Arc<dyn TranscriptStore>>,
+    pub shutdown: Shutdown,
+    pub scope: TaskScope,
+}
+
+impl Running {
+    pub async fn rows(&self, session: &str) -> Vec<Row> {
+        self.transcripts.as_ref().unwrap().rows(session).await.unwrap()
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub async fn kill(self) {
+        self.shutdown.hurry_now();
+        self.archiver.stopped().await;
+        self.scope.join().await;
+    }
+}
+
+/// A media node's side of the stream.
+pub struct Node {
+    requests: mpsc::Sender<IngestRequest>,
+    responses: Streaming<IngestResponse>,
+    pub received: HashMap<String, u64>,
+    pub durable: HashMap<String, u64>,
+}
+
+impl Node {
+    pub async fn connect(address: SocketAddr, node_id: &str) -> Self {
+        let mut node = Self::without_hello(address, TOKEN).await.unwrap();
+        node.hello(node_id).await;
+        node
+    }
+
+    pub async fn without_hello(address: SocketAddr, token: &str) -> Result<Self, Status> {
+        let channel = Channel::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        let service = InterceptedService::new(channel, AttachToken::new(&Secret::new(token)));
+        let (requests, outgoing) = mpsc::channel(1024);
+        let stream = ReceiverStream::new(outgoing);
+        let responses = ArchiveServiceClient::new(service).ingest(stream).await?.into_inner();
+        Ok(Self {
+            requests,
+            responses,
+            received: HashMap::new(),
+            durable: HashMap::new(),
+        })
+    }
+
+    pub async fn hello(&mut self, node_id: &str) {
+        let message = ingest_request::Message::Hello(Hello {
+            node_id: node_id.to_owned(),
+        });
+        self.requests
+            .send(IngestRequest { message: Some(message) })
+            .await
+            .unwrap();
+    }
+
+    pub async fn send(&mut self, event: &Event) {
+        let message = Some(ingest_request::Message::Event(event.clone()));
+        self.requests.send(IngestRequest { message }).await.unwrap();
+    }
+
+    pub async fn send_all(&mut self, events: &[Event]) {
+        for event in events {
+            self.send(event).await;
+        }
+    }
+
+    /// Reads answers until this event of this session is acknowledged durable.
+    pub async fn until_durable(&mut self, session: &str, sequence: u64) {
+        while self.durable.get(session).is_none_or(|at| *at < sequence) {
+            self.read().await.unwrap();
+        }
+    }
+
+    pub async fn until_received(&mut self, session: &str, sequence: u64) {
+        while self.received.get(session).is_none_or(|at| *at < sequence) {
+            self.read().await.unwrap();
+        }
+    }
+
+    /// Reads answers until the archiver ends the stream, and returns why.
+    pub async fn until_closed(&mut self) -> Status {
+        loop {
+            if let Err(status) = self.read().await {
+                return status;
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Status> {
+        let next = self.responses.message().await?;
+        match next.ok_or_else(|| Status::ok("ended"))?.message.unwrap() {
+            ingest_response::Message::Received(ack) => self.received.insert(ack.session_id, ack.sequence),
+            ingest_response::Message::Durable(ack) => self.durable.insert(ack.session_id, ack.sequence),
+        };
+        Ok(())
+    }
+}
+
+/// One call as a node sends it: start, turns between chunks of audio, end.
+pub struct Call {
+    pub id: String,
+    pub events: Vec<Event>,
+    pub pcm: Vec<u8>,
+    pub turns: u32,
+}
+
+impl Call {
+    /// A recorded call with this many chunks of `chunk_frames` stereo frames, a turn after each second one.
+    pub fn recorded(id: &str, chunks: usize, chunk_frames: usize) -> Self {
+        let mut call = Self::begin(id, true);
+        for chunk in 0..chunks {
+            let seed = chunk * 31 + id.len();
+            let pcm: Vec<u8> = (0..chunk_frames * 4).map(|i| (i * 7 + seed) as u8).collect();
+            call.audio(&pcm);
+            if chunk % 2 == 1 {
+                call.turn();
+            }
+        }
+        call.end();
+        call
+    }
+
+    pub fn unrecorded(id: &str, turns: usize) -> Self {
+        let mut call = Self::begin(id, false);
+        for _ in 0..turns {
+            call.turn();
+        }
+        call.end();
+        call
+    }
+
+    pub fn last(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    /// What the WAV file must be.
+    pub fn wav(&self) -> Vec<u8> {
+        let mut wav = std::io::Cursor::new(Vec::new());
+        let spec = hound::WavSpec {
+            channels: 2,
+            sample_rate: 8000,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut writer = hound::WavWriter::new(&mut wav, spec).unwrap();
+        for sample in self.pcm.chunks_exact(2) {
+            writer.write_sample(i16::from_le_bytes([sample[0], sample[1]])).unwrap();
+        }
+        writer.finalize().unwrap();
+        wav.into_inner()
+    }
+
+    /// Text of each turn in order.
+    pub fn texts(&self) -> Vec<String> {
+        let text = |event: &Event| match &event.body {
+            Some(Body::Turn(turn)) => Some(turn.text.clone()),
+            _ => None,
+        };
+        self.events.iter().filter_map(text).collect()
+    }
+
+    fn begin(id: &str, recorded: bool) -> Self {
+        let mut call = Self {
+            id: id.to_owned(),
+            events: Vec::new(),
+            pcm: Vec::new(),
+            turns: 0,
+        };
+        call.push(Body::Started(SessionStarted {
+            started_at_unix_ms: START_MS,
+            node_id: "node".to_owned(),
+            transport: "telephony".to_owned(),
+            provider: "twilio".to_owned(),
+            recording: recorded.then_some(RecordingFormat {
+                sample_rate_hz: 8000,
+                channels: 2,
+            }),
+        }));
+        call
+    }
+
+    fn audio(&mut self, pcm: &[u8]) {
+        let first_frame = (self.pcm.len() / 4) as u64;
+        self.pcm.extend_from_slice(pcm);
+        self.push(Body::Audio(AudioChunk {
+            first_frame,
+            pcm: pcm.to_vec().into(),
+        }));
+    }
+
+    fn turn(&mut self) {
+        let seq = self.turns;
+        self.turns += 1;
+        self.push(Body::Turn(Turn {
+            seq,
+            role: if seq % 2 == 0 { "assistant" } else { "user" }.to_owned(),
+            text: format!("turn {seq} of {}, naïve 'quoted' text", self.id),
+            created_at_unix_ms: START_MS + u64::from(seq) * 1500,
+            interrupted: false,
+        }));
+    }
+
+    fn end(&mut self) {
+        let recorded = !self.pcm.is_empty();
+        self.push(Body::Ended(SessionEnded {
+            ended_at_unix_ms: START_MS + 60_000,
+            reason: "caller_hung_up".to_owned(),
+            total_frames: (self.pcm.len() / 4) as u64,
+            pcm_sha256: if recorded {
+                Sha256::digest(&self.pcm).to_vec()
+            } else {
+                Vec::new()
+            },
+            turns: self.turns,
+        }));
+    }
+
+    fn push(&mut self, body: Body) {
+        self.events.push(Event {
+            session_id: self.id.clone(),
+            sequence: self.events.len() as u64 + 1,
+            body: Some(body),
+        });
+    }
+}
+
+/// Checks that all of a call's turns are in SQL, once each and in order.
+pub fn assert_rows(call: &Call, rows: &[Row]) {
+    assert_eq!(
+        rows.iter().map(|row| row.text.clone()).collect::<Vec<_>>(),
+        call.texts()
+    );
+    for (seq, row) in (0..).zip(rows) {
+        assert_eq!(row.seq, seq);
+        assert_eq!(row.role, if seq % 2 == 0 { "assistant" } else { "user" });
+        let expected_ms = i128::from(START_MS) + i128::from(seq) * 1500;
+        assert_eq!(row.created_at.unix_timestamp_nanos(), expected_ms * 1_000_000);
+    }
+}
+
+/// Value of a metric without labels, or of one with exactly these (`name{kind="turn"}`); 0 when absent.
+pub fn metric(name: &str) -> f64 {
+    let text = service_kit::metrics::render();
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(value).unwrap_or(0.0)
+}
+
+/// Lets the runtime work until something outside of this test's reach has happened.
+pub async fn until(mut happened: impl FnMut() -> bool) {
+    let mut look = tokio::time::interval(std::time::Duration::from_millis(5));
+    while !happened() {
+        look.tick().await;
+    }
+}
+
+/// SQLite and a folder below `dir`.
+pub fn config(dir: &Path) -> Config {
+    Config {
+        http: config::Http {
+            host: [127, 0, 0, 1].into(),
+            port: 0,
+            tls: None,
+            cors_allowed_origins: Vec::new(),
+            max_request_body_bytes: 262_144,
+        },
+        log: config::Log {
+            level: tracing::Level::INFO,
+            json: false,
+        },
+        metrics_enabled: true,
+        transport: config::ClientTransport::Both,
+        webrtc: config::WebRtc {
+            ice_servers: Vec::new(),
+            max_duration_secs: 0.0,
+        },
+        store: config::Store {
+            kind: config::StoreKind::Memory,
+            session_ttl_secs: 3600,
+        },
+        pipeline: config::Pipeline {
+            input_queue_cap: 256,
+            ws_write_coalesce_ms: 0,
+            ws_write_coalesce_max_frames: 10,
+        },
+        agent: config::Agent {
+            stt_provider: "local".to_owned(),
+            llm_provider: "local".to_owned(),
+            tts_provider: "local".to_owned(),
+            model: None,
+            stt_model: None,
+            stt_language: None,
+            tts_model: None,
+            tts_voice: None,
+            system_prompt: None,
+            greeting: None,
+            local_facts_file: None,
+            base_urls: BTreeMap::new(),
+        },
+        turn: config::TurnTaking {
+            detection: config::TurnDetection::Silence,
+            stop_secs: 0.8,
+            pre_speech_ms: 300,
+            max_duration_secs: 60.0,
+            vad_confidence: 0.5,
+            vad_start_secs: 0.1,
+            vad_stop_secs: 0.2,
+            vad_min_volume: 0.0,
+            user_turn_stop_timeout_secs: 5.0,
+            user_idle_timeout_secs: 0.0,
+            allow_interruptions: true,
+            interruption_strategy: config::InterruptionStrategy::None,
+            min_words: 1,
+        },
+        telephony: config::Telephony {
+            runner_transport: String::new(),
+            proxy_host: None,
+            media_public_url: None,
+            verify_signatures: true,
+            trusted_proxies: Vec::new(),
+            twilio_account_sid: None,
+        },
+        media: config::Media {
+            node_id: None,
+            max_sessions: 0,
+            drain_timeout_secs: 3600,
+            transports: Vec::new(),
+            control_port: 0,
+            socket_silence_secs: 30.0,
+            speech_threads: 0,
+        },
+        recording: config::Recording {
+            enable: true,
+            bucket: None,
+            folder: dir.join("recorded"),
+            base_path: "recordings/".to_owned(),
+            channels: 2,
+            worker_count: 2,
+            queue_cap: 32,
+            max_retries: 3,
+        },
+        s3: config::S3 {
+            endpoint: None,
+            region: "us-east-1".to_owned(),
+            force_path_style: true,
+        },
+        transcripts: config::Transcripts {
+            enable: true,
+            driver: config::TranscriptDriver::Sqlite,
+            dsn: Secret::new(format!("sqlite://{}", dir.join("db/transcripts.db").display())),
+            table_name: "call_transcripts".to_owned(),
+        },
+        outbox: config::Outbox {
+            dir: dir.join("outbox"),
+            max_bytes: 1 << 30,
+        },
+        archiver: config::Archiver {
+            port: 0,
+            spool_dir: dir.join("spool"),
+        },
+        links: config::Links {
+            archiver_url: None,
+            media_control_url: None,
+            media_advertise_url: None,
+            service_token: Secret::new(TOKEN),
+        },
+        data_dir: dir.to_owned(),
+        secrets: Arc::default(),
+    }
+}

@@ -1,0 +1,70 @@
+//! Where the server programs are. `make tools` installs what is missing.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+/// Root of the workspace.
+pub fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// The folder `make tools` fills: `$VOXRAY_TOOLS`, else `.cache/tools` in the workspace.
+pub fn tools_folder() -> PathBuf {
+    match std::env::var_os("VOXRAY_TOOLS") {
+        Some(folder) => PathBuf::from(folder),
+        None => workspace_root().join(".cache/tools"),
+    }
+}
+
+/// `redis-server`.
+///
+/// # Errors
+/// When it is not on PATH.
+pub fn redis_server() -> anyhow::Result<PathBuf> {
+    on_path("redis-server").context("redis-server is not on PATH: run `make tools`")
+}
+
+/// SeaweedFS (`weed`), the S3 server.
+///
+/// # Errors
+/// When `make tools` has not run.
+pub fn weed() -> anyhow::Result<PathBuf> {
+    let weed = tools_folder().join("bin/weed");
+    if !weed.is_file() {
+        bail!("{} is missing: run `make tools`", weed.display());
+    }
+    Ok(weed)
+}
+
+/// The folder with PostgreSQL's `initdb` and `postgres`, the newest version installed.
+///
+/// # Errors
+/// When there is none.
+pub fn postgres_bin() -> anyhow::Result<PathBuf> {
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<(u32, PathBuf)> = debian
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter(|(_, bin)| is_postgres_bin(bin))
+        .collect();
+    versions.sort();
+    if let Some((_, bin)) = versions.pop() {
+        return Ok(bin);
+    }
+    let elsewhere = on_path("initdb").and_then(|initdb| initdb.parent().map(Path::to_owned));
+    elsewhere
+        .filter(|bin| is_postgres_bin(bin))
+        .context("PostgreSQL is not installed: run `make tools`")
+}
+
+fn is_postgres_bin(folder: &Path) -> bool {
+    folder.join("initdb").is_file() && folder.join("postgres").is_file()
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
