@@ -13,6 +13,11 @@ static PANICS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     crate::metrics::counter_vec("voxray_task_panics_total", "Tasks that ended in a panic.", &["task"])
 });
 
+/// Counts a panic that was caught and contained.
+pub(crate) fn count_panic(task: &str) {
+    PANICS.with_label_values(&[task]).inc();
+}
+
 /// A node in the tree of tasks. Cancelling it cancels everything below it; joining it waits for everything below it.
 #[derive(Clone, Debug)]
 pub struct TaskScope {
@@ -57,7 +62,7 @@ impl TaskScope {
         let run = async move {
             let _tokens = tokens;
             if AssertUnwindSafe(future).catch_unwind().await.is_err() {
-                PANICS.with_label_values(&[task]).inc();
+                count_panic(task);
                 tracing::error!(scope = %scope.name, task, "task panicked; its scope ends");
                 scope.cancel.cancel();
             }

@@ -1,1 +1,0 @@
-//! HTTP conventions of every service: envelopes, errors, request ids, metrics, health routes, listeners.

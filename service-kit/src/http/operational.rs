@@ -1,0 +1,44 @@
+//! `GET /health`, `GET /ready`, `GET /metrics`, also under `/api/v1`.
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde_json::json;
+
+use super::envelope::Data;
+use super::error::ApiError;
+use super::metrics::announce_live_routes;
+use crate::health::Readiness;
+
+/// The routes that probes and scrapers use. `/health` is 200 while the process lives, whatever its dependencies do;
+/// `/ready` is 503 with every reason while a condition of `readiness` does not hold; `/metrics` is Prometheus text, or
+/// 204 when `metrics_enabled` is false.
+pub fn operational_routes(readiness: Readiness, metrics_enabled: bool) -> Router {
+    announce_live_routes();
+    let routes = Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(move || ready(readiness)))
+        .route("/metrics", get(move || metrics(metrics_enabled)));
+    Router::new().merge(routes.clone()).nest("/api/v1", routes)
+}
+
+async fn health() -> Data<serde_json::Value> {
+    Data(json!({ "status": "ok" }))
+}
+
+async fn ready(readiness: Readiness) -> Result<Data<serde_json::Value>, ApiError> {
+    match readiness.check() {
+        Ok(()) => Ok(Data(json!({ "status": "ready" }))),
+        Err(reasons) => Err(ApiError::unavailable(format!("not ready: {}", reasons.join("; ")))),
+    }
+}
+
+async fn metrics(enabled: bool) -> Response {
+    if enabled {
+        ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], crate::metrics::render()).into_response()
+    } else {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}

@@ -1,0 +1,129 @@
+//! Listeners: bound before anything starts, served with HTTP/1.1 (and TLS), ended without cutting calls.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use axum::Router;
+use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::RustlsAcceptor;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::server::conn::auto::Builder;
+use tokio_util::sync::CancellationToken;
+
+use super::tls::CertificateFiles;
+use crate::config::{Http, Tls};
+use crate::exit::{CANNOT_CREATE, Fatal};
+use crate::tasks::TaskScope;
+
+/// A client has this long to send the head of a request (and to finish its TLS handshake): slow ones are cut.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Requests still running when the listener stops have this long to finish. Upgraded sockets are not touched.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Binds the public listener.
+///
+/// # Errors
+/// Exit status 73 with what to do when the port is taken or not allowed.
+pub fn bind(http: &Http) -> Result<TcpListener, Fatal> {
+    bind_address(SocketAddr::new(http.host, http.port), "port (VOXRAY_PORT)")
+}
+
+/// Binds any other listener; `setting` names the key that changes the port.
+///
+/// # Errors
+/// Exit status 73 with what to do when the port is taken or not allowed.
+pub fn bind_address(address: SocketAddr, setting: &str) -> Result<TcpListener, Fatal> {
+    TcpListener::bind(address).map_err(|error| {
+        let what = format!("cannot listen on {address}: {error}");
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("another process has this port: stop it (`ss -ltnp` shows it) or set {setting} to a free one, 0 for any")
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!("ports below 1024 need privileges: set {setting} to a higher one")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have that address: set host to one it has, or 0.0.0.0 for all".to_owned()
+            }
+            _ => format!("check host and {setting}"),
+        };
+        Fatal::new(CANNOT_CREATE, what, remedy)
+    })
+}
+
+/// Serves `router` on `listener` in a task of `scope`, with `ConnectInfo<SocketAddr>`, `TCP_NODELAY` and, when
+/// configured, TLS whose certificate is read again when its file changes. Returns the bound address.
+///
+/// When `stop` is cancelled nothing more is accepted and running requests get 5 seconds; upgraded sockets are left
+/// alone. A service cancels it at the end of its drain, not at the start: probes must still be answered meanwhile.
+///
+/// # Errors
+/// Exit status 66 when the certificate or key cannot be read, 73 when the listener cannot be used.
+pub fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<&Tls>,
+    scope: &TaskScope,
+    stop: CancellationToken,
+) -> Result<SocketAddr, Fatal> {
+    let unusable = |error: io::Error| {
+        Fatal::new(
+            CANNOT_CREATE,
+            format!("cannot use the listener: {error}"),
+            "start the service again",
+        )
+    };
+    let address = listener.local_addr().map_err(unusable)?;
+    let mut server = axum_server::from_tcp(listener).map_err(unusable)?;
+    let builder = std::mem::replace(server.http_builder(), Builder::new(TokioExecutor::new()));
+    *server.http_builder() = builder.http1_only();
+    server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
+    let handle = Handle::new();
+    let server = server
+        .handle(handle.clone())
+        .first_request_timeout(HEAD_TIMEOUT)
+        .accept_error_handler(|peer: Option<&SocketAddr>, error: &io::Error| {
+            tracing::debug!(?peer, %error, "a connection was not accepted");
+        });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+
+    match tls {
+        None => {
+            let server = server.acceptor(NoDelayAcceptor::new());
+            scope.spawn(
+                "http listener",
+                async move { report(address, server.serve(service).await) },
+            );
+        }
+        Some(tls) => {
+            let files = CertificateFiles::load(tls)?;
+            let acceptor = RustlsAcceptor::new(files.config())
+                .handshake_timeout(HEAD_TIMEOUT)
+                .acceptor(NoDelayAcceptor::new());
+            let server = server.acceptor(acceptor);
+            let stopped = stop.clone();
+            scope.spawn("certificate watcher", async move {
+                let _ = stopped.run_until_cancelled(files.watch()).await;
+            });
+            scope.spawn(
+                "https listener",
+                async move { report(address, server.serve(service).await) },
+            );
+        }
+    }
+    scope.spawn("http stop", async move {
+        stop.cancelled().await;
+        handle.graceful_shutdown(Some(STOP_GRACE));
+    });
+    tracing::info!(%address, tls = tls.is_some(), "listening");
+    Ok(address)
+}
+
+fn report(address: SocketAddr, result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(%address, %error, "the listener failed");
+    }
+}
