@@ -92,3 +92,82 @@ impl TokenSigner {
         mac
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn claims(expires_at: u64) -> Claims {
+        Claims {
+            session_id: "4a4b".to_owned(),
+            transport: "telephony".to_owned(),
+            provider: "twilio".to_owned(),
+            call_id: String::new(),
+            expires_at,
+            body_json: String::new(),
+        }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn signer(key: &str) -> TokenSigner {
+        TokenSigner::new(Secret::new(key))
+    }
+
+    #[test]
+    fn a_token_gives_back_its_claims_until_it_expires() {
+        let token = signer("k").sign(&claims(100));
+        assert_eq!(signer("k").verify(&token, at(100)), Ok(claims(100)));
+        assert_eq!(signer("k").verify(&token, at(101)), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn a_token_of_another_deployment_is_refused() {
+        let token = signer("theirs").sign(&claims(100));
+        assert_eq!(signer("ours").verify(&token, at(1)), Err(TokenError::BadSignature));
+    }
+
+    #[test]
+    fn claims_cannot_be_moved_under_another_signature() {
+        let (_, signature) = signer("k")
+            .sign(&claims(100))
+            .split_once('.')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .unwrap();
+        let later = signer("other").sign(&claims(u64::MAX));
+        let forged = format!("{}.{signature}", later.split_once('.').unwrap().0);
+        assert_eq!(signer("k").verify(&forged, at(1)), Err(TokenError::BadSignature));
+    }
+
+    #[test]
+    fn junk_is_malformed() {
+        for junk in ["", ".", "abc", "a.b.c", "!!!.???", "{}"] {
+            let refused = signer("k").verify(junk, at(1)).unwrap_err();
+            assert!(
+                matches!(refused, TokenError::Malformed | TokenError::BadSignature),
+                "{junk}: {refused:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_claims_survive_a_url_unescaped(session_id in ".*", body_json in ".*", expires_at in 0..u64::MAX) {
+            let claims = Claims { session_id, body_json, ..claims(expires_at) };
+            let token = signer("k").sign(&claims);
+            prop_assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)));
+            prop_assert_eq!(signer("k").verify(&token, at(0)), Ok(claims));
+        }
+
+        #[test]
+        fn no_text_makes_verification_panic_or_pass(token in ".*") {
+            prop_assert!(signer("k").verify(&token, at(0)).is_err());
+        }
+    }
+}

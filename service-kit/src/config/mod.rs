@@ -2,16 +2,23 @@
 //!
 //! Everything is parsed and checked before any port is bound; every problem is reported at once.
 
+mod build;
+mod docs;
+mod keys;
 mod load;
 mod schema;
 mod secret;
+mod sources;
+mod unsupported;
+mod value;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load};
-pub use schema::{Key, Kind, SCHEMA, json_schema};
+pub use docs::{json_schema, json_schema_text, markdown};
+pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload_secrets};
+pub use schema::{Key, Kind, SCHEMA, find};
 pub use secret::{Secret, Secrets};
 
 /// The whole effective configuration. Cheap to clone behind an `Arc`; secrets can be re-read while it lives.

@@ -1,0 +1,430 @@
+//! From checked values to the typed [`Config`], and what has to go together.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::load::{Problem, Profile};
+use super::schema::{SCHEMA, find};
+use super::sources::{Merged, Values};
+use super::value::Value;
+use super::{
+    Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Links, Log, Media, MediaTransport, Outbox,
+    Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls, TranscriptDriver, Transcripts,
+    TurnDetection, TurnTaking, WebRtc,
+};
+
+/// Makes the configuration; problems go to `merged`, and the result is used only when there are none.
+pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
+    let (api_keys, server_api_keys) = reloadable(&merged.values);
+    let tls = tls(merged);
+    let host = host(merged);
+    let store = store(merged);
+    let transcripts = transcripts(merged);
+    let service_token = service_token(merged, profile);
+    check_origins(merged);
+    check_recording(merged);
+    check_turns(merged);
+    warn(merged, profile);
+
+    let v = &merged.values;
+    Config {
+        http: Http {
+            host,
+            port: v.number("port"),
+            tls,
+            cors_allowed_origins: v.list("cors_allowed_origins"),
+            max_request_body_bytes: v.number("max_request_body_bytes"),
+        },
+        log: Log {
+            level: log_level(v),
+            json: v.flag("json_logs"),
+        },
+        metrics_enabled: v.flag("metrics_enabled"),
+        transport: match v.word("transport").as_str() {
+            "smallwebrtc" => ClientTransport::SmallWebRtc,
+            "both" => ClientTransport::Both,
+            _ => ClientTransport::WebSocket,
+        },
+        webrtc: WebRtc {
+            ice_servers: match v.get("webrtc_ice_servers") {
+                Some(Value::IceServers(servers)) => servers.clone(),
+                Some(_) | None => Vec::new(),
+            },
+            max_duration_secs: v.float("rtc_max_duration_secs"),
+        },
+        store,
+        pipeline: Pipeline {
+            input_queue_cap: v.number("pipeline_input_queue_cap"),
+            ws_write_coalesce_ms: v.number("ws_write_coalesce_ms"),
+            ws_write_coalesce_max_frames: v.number("ws_write_coalesce_max_frames"),
+        },
+        agent: agent(v),
+        turn: turn(v),
+        telephony: Telephony {
+            runner_transport: v.word("runner_transport"),
+            proxy_host: v.text("proxy_host"),
+            media_public_url: v.text("media_public_url"),
+            verify_signatures: v.flag("telephony.verify_signatures"),
+            trusted_proxies: v.list("telephony.trusted_proxies"),
+            twilio_account_sid: v.text("twilio.account_sid"),
+        },
+        media: media(v),
+        recording: Recording {
+            enable: v.flag("recording.enable"),
+            bucket: v.text("recording.bucket"),
+            folder: v.path("recording.folder"),
+            base_path: v.word("recording.base_path"),
+            channels: if v.word("recording.channels") == "mono" { 1 } else { 2 },
+            worker_count: v.number("recording.worker_count"),
+            queue_cap: v.number("recording.queue_cap"),
+            max_retries: v.number("recording.max_retries"),
+        },
+        s3: S3 {
+            endpoint: v.text("s3.endpoint"),
+            region: v.word("s3.region"),
+            force_path_style: v.flag("s3.force_path_style"),
+        },
+        transcripts,
+        outbox: Outbox {
+            dir: v.path("outbox.dir"),
+            max_bytes: v.number("outbox.max_bytes"),
+        },
+        archiver: Archiver {
+            port: v.number("archiver.port"),
+            spool_dir: v.path("archiver.spool_dir"),
+        },
+        links: Links {
+            archiver_url: v.text("archiver_url"),
+            media_control_url: v.text("media_control_url"),
+            media_advertise_url: v.text("media_advertise_url"),
+            service_token,
+        },
+        data_dir: v.path("data_dir"),
+        secrets: Arc::new(Secrets::new(api_keys, server_api_keys)),
+    }
+}
+
+/// The keys that SIGHUP reads again: provider name to key, and the keys of this server.
+pub(super) fn reloadable(values: &Values) -> (BTreeMap<String, Secret>, Vec<Secret>) {
+    let api_keys = SCHEMA.iter().filter_map(|key| {
+        let provider = key.path.strip_prefix("api_keys.")?;
+        Some((provider.to_owned(), Secret::new(values.text(&key.path)?)))
+    });
+    let server_api_keys = values.list("server_api_key").into_iter().map(Secret::new);
+    (api_keys.collect(), server_api_keys.collect())
+}
+
+/// Typed access. Kinds were checked when the values were read and keys with defaults always have one, so the
+/// fall-backs here are reached only by a mistyped path, which the test of the defaults would show.
+impl Values {
+    fn text(&self, path: &str) -> Option<String> {
+        debug_assert!(find(path).is_some(), "no such key: {path}");
+        match self.get(path) {
+            Some(Value::Text(text)) => Some(text.clone()),
+            Some(_) | None => None,
+        }
+    }
+
+    fn word(&self, path: &str) -> String {
+        self.text(path).unwrap_or_default()
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(self.word(path))
+    }
+
+    fn flag(&self, path: &str) -> bool {
+        debug_assert!(find(path).is_some(), "no such key: {path}");
+        matches!(self.get(path), Some(Value::Bool(true)))
+    }
+
+    fn number<N: TryFrom<i64> + Default>(&self, path: &str) -> N {
+        debug_assert!(find(path).is_some(), "no such key: {path}");
+        match self.get(path) {
+            Some(Value::Int(number)) => N::try_from(*number).unwrap_or_default(),
+            Some(_) | None => N::default(),
+        }
+    }
+
+    fn float(&self, path: &str) -> f64 {
+        debug_assert!(find(path).is_some(), "no such key: {path}");
+        match self.get(path) {
+            Some(Value::Float(number)) => *number,
+            Some(_) | None => 0.0,
+        }
+    }
+
+    fn list(&self, path: &str) -> Vec<String> {
+        debug_assert!(find(path).is_some(), "no such key: {path}");
+        match self.get(path) {
+            Some(Value::List(items)) => items.clone(),
+            Some(_) | None => Vec::new(),
+        }
+    }
+}
+
+impl Merged {
+    fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.problems.push(Problem::new(key, message));
+    }
+
+    /// Whether a key already has a problem: a second one that follows from it would only confuse.
+    fn is_broken(&self, key: &str) -> bool {
+        self.problems.iter().any(|problem| problem.key == key)
+    }
+}
+
+fn host(merged: &mut Merged) -> IpAddr {
+    let text = merged.values.word("host");
+    match text.as_str() {
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        text => text.trim_matches(['[', ']']).parse().unwrap_or_else(|_| {
+            merged.problem(
+                "host",
+                format!("{text:?} is not an IP address; allowed: an IP address or localhost"),
+            );
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        }),
+    }
+}
+
+fn tls(merged: &mut Merged) -> Option<Tls> {
+    if !merged.values.flag("tls_enable") {
+        return None;
+    }
+    for key in ["tls_cert_file", "tls_key_file"] {
+        match merged.values.text(key) {
+            None if merged.is_broken(key) => {}
+            None => merged.problem(key, "needed because tls_enable is true"),
+            Some(path) if !PathBuf::from(&path).is_file() => merged.problem(key, format!("{path:?} is not a file")),
+            Some(_) => {}
+        }
+    }
+    Some(Tls {
+        cert_file: merged.values.path("tls_cert_file"),
+        key_file: merged.values.path("tls_key_file"),
+    })
+}
+
+fn log_level(v: &Values) -> tracing::Level {
+    match v.word("log_level").as_str() {
+        "debug" => tracing::Level::DEBUG,
+        "warn" => tracing::Level::WARN,
+        "error" => tracing::Level::ERROR,
+        _ => tracing::Level::INFO,
+    }
+}
+
+fn store(merged: &mut Merged) -> Store {
+    let url = merged.values.text("redis_url");
+    let is_redis = merged.values.word("session_store") == "redis";
+    if is_redis && url.is_none() && !merged.is_broken("redis_url") {
+        merged.problem("redis_url", "needed because session_store is redis (redis://host:6379)");
+    }
+    Store {
+        kind: if is_redis {
+            StoreKind::Redis {
+                url: Secret::new(url.unwrap_or_default()),
+            }
+        } else {
+            StoreKind::Memory
+        },
+        session_ttl_secs: merged.values.number("session_ttl_secs"),
+    }
+}
+
+fn transcripts(merged: &mut Merged) -> Transcripts {
+    let dsn = merged.values.word("transcripts.dsn");
+    let by_dsn = match dsn.split("://").next() {
+        Some("sqlite") => Some(TranscriptDriver::Sqlite),
+        Some("postgres" | "postgresql") => Some(TranscriptDriver::Postgres),
+        Some(_) | None => None,
+    };
+    let by_name = match merged.values.word("transcripts.driver").as_str() {
+        "sqlite" => Some(TranscriptDriver::Sqlite),
+        "postgres" => Some(TranscriptDriver::Postgres),
+        _ => None,
+    };
+    let enable = merged.values.flag("transcripts.enable");
+    if enable && dsn.is_empty() && !merged.is_broken("transcripts.dsn") {
+        let message =
+            "needed because transcripts.enable is true (postgres://user:password@host/database or sqlite://path)";
+        merged.problem("transcripts.dsn", message);
+    }
+    if let (Some(by_name), Some(by_dsn)) = (by_name, by_dsn)
+        && by_name != by_dsn
+    {
+        let message =
+            format!("{by_name:?} does not fit transcripts.dsn, which is for {by_dsn:?}; set both or only the DSN");
+        merged.problem("transcripts.driver", message.to_lowercase());
+    }
+    let table_name = merged.values.word("transcripts.table_name");
+    if !is_identifier(&table_name) {
+        merged.problem(
+            "transcripts.table_name",
+            format!("{table_name:?} is not allowed; allowed: a letter or _, then letters, digits and _, at most 63"),
+        );
+    }
+    let driver = by_name.or(by_dsn).unwrap_or(TranscriptDriver::Sqlite);
+    if by_name.is_none() && by_dsn.is_some() {
+        let name = match driver {
+            TranscriptDriver::Postgres => "postgres",
+            TranscriptDriver::Sqlite => "sqlite",
+        };
+        merged.values.derive("transcripts.driver", Value::Text(name.to_owned()));
+    }
+    Transcripts {
+        enable,
+        driver,
+        dsn: Secret::new(dsn),
+        table_name,
+    }
+}
+
+/// A plain SQL identifier that PostgreSQL keeps whole (63 bytes).
+fn is_identifier(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let starts_well = bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_');
+    starts_well && name.len() <= 63 && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn service_token(merged: &mut Merged, profile: Profile) -> Secret {
+    match (merged.values.text("service_token"), profile) {
+        (Some(token), _) => Secret::new(token),
+        // Nobody else needs to know it.
+        (None, Profile::SingleProcess) => Secret::new(format!(
+            "{}{}",
+            uuid::Uuid::new_v4().simple(),
+            uuid::Uuid::new_v4().simple()
+        )),
+        (None, Profile::Service) => {
+            if !merged.is_broken("service_token") {
+                merged.problem("service_token", "set service_token to the same secret in all services");
+            }
+            Secret::default()
+        }
+    }
+}
+
+fn check_origins(merged: &mut Merged) {
+    for origin in merged.values.list("cors_allowed_origins") {
+        let host = origin
+            .trim_end_matches('/')
+            .split_once("://")
+            .filter(|(scheme, _)| !scheme.is_empty());
+        if !host.is_some_and(|(_, host)| !host.is_empty() && !host.contains(['/', '*', '?', '#', '@'])) {
+            merged.problem(
+                "cors_allowed_origins",
+                format!("{origin:?} is not an origin; allowed: scheme://host or scheme://host:port, never * or a path"),
+            );
+        }
+    }
+}
+
+fn check_recording(merged: &mut Merged) {
+    let base_path = merged.values.word("recording.base_path");
+    if base_path.contains('\\') || base_path.split('/').any(|part| part == "..") {
+        merged.problem(
+            "recording.base_path",
+            format!("{base_path:?} is not allowed; allowed: a path without .. and \\"),
+        );
+    }
+}
+
+fn check_turns(merged: &mut Merged) {
+    let (stop, max) = (
+        merged.values.float("turn_stop_secs"),
+        merged.values.float("turn_max_duration_secs"),
+    );
+    if stop >= max && !merged.is_broken("turn_max_duration_secs") && !merged.is_broken("turn_stop_secs") {
+        merged.problem(
+            "turn_stop_secs",
+            format!("{stop} is not less than turn_max_duration_secs ({max})"),
+        );
+    }
+}
+
+fn warn(merged: &mut Merged, profile: Profile) {
+    if !merged.values.flag("telephony.verify_signatures") {
+        let warning = "telephony.verify_signatures is false: anyone who knows the URL can start calls";
+        merged.warnings.push(warning.to_owned());
+    }
+    let is_local = !merged.values.is_set("recording.bucket");
+    if profile == Profile::Service && merged.values.flag("recording.enable") && is_local {
+        let warning = "recording.bucket is unset: recordings stay in recording.folder of the archiver's own disk";
+        merged.warnings.push(warning.to_owned());
+    }
+}
+
+fn agent(v: &Values) -> Agent {
+    let provider = |key| v.text(key).unwrap_or_else(|| v.word("provider"));
+    let base_urls = SCHEMA.iter().filter_map(|key| {
+        let name = key.path.strip_suffix(".base_url")?;
+        Some((name.to_owned(), v.text(&key.path)?))
+    });
+    Agent {
+        stt_provider: provider("stt_provider"),
+        llm_provider: provider("llm_provider"),
+        tts_provider: provider("tts_provider"),
+        model: v.text("model"),
+        stt_model: v.text("stt_model"),
+        stt_language: v.text("stt_language"),
+        tts_model: v.text("tts_model"),
+        tts_voice: v.text("tts_voice"),
+        system_prompt: v.text("system_prompt"),
+        greeting: v.text("greeting"),
+        local_facts_file: v.text("local.facts_file").map(PathBuf::from),
+        base_urls: base_urls.collect(),
+    }
+}
+
+fn turn(v: &Values) -> TurnTaking {
+    TurnTaking {
+        detection: match v.word("turn_detection").as_str() {
+            "none" => TurnDetection::None,
+            "smart" => TurnDetection::Smart,
+            _ => TurnDetection::Silence,
+        },
+        stop_secs: v.float("turn_stop_secs"),
+        pre_speech_ms: v.number("turn_pre_speech_ms"),
+        max_duration_secs: v.float("turn_max_duration_secs"),
+        vad_confidence: v.float("vad_confidence"),
+        vad_start_secs: v.float("vad_start_secs"),
+        vad_stop_secs: v.float("vad_stop_secs"),
+        vad_min_volume: v.float("vad_min_volume"),
+        user_turn_stop_timeout_secs: v.float("user_turn_stop_timeout_secs"),
+        user_idle_timeout_secs: v.float("user_idle_timeout_secs"),
+        allow_interruptions: v.flag("allow_interruptions"),
+        interruption_strategy: match v.word("interruption_strategy").as_str() {
+            "min_words" => InterruptionStrategy::MinWords,
+            "keyword" => InterruptionStrategy::Keyword,
+            _ => InterruptionStrategy::None,
+        },
+        min_words: v.number("min_words"),
+    }
+}
+
+fn media(v: &Values) -> Media {
+    let transports = v
+        .list("media.transports")
+        .into_iter()
+        .filter_map(|name| match name.as_str() {
+            "telephony" => Some(MediaTransport::Telephony),
+            "websocket" => Some(MediaTransport::WebSocket),
+            "webrtc" => Some(MediaTransport::WebRtc),
+            _ => None,
+        });
+    Media {
+        node_id: v.text("media.node_id"),
+        max_sessions: v.number("media.max_sessions"),
+        drain_timeout_secs: v.number("media.drain_timeout_secs"),
+        transports: transports.collect(),
+        control_port: v.number("media.control_port"),
+        socket_silence_secs: v.float("media.socket_silence_secs"),
+        speech_threads: v.number("media.speech_threads"),
+    }
+}

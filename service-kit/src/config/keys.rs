@@ -1,0 +1,170 @@
+//! The table of keys: a row each with type, default, other names and meaning.
+
+use super::schema::Key;
+use super::schema::Kind::{self, Bool, Choice, ChoiceList, Float, IceServers, Int, List, Path, Text, Url};
+
+const PORT: Kind = Int { min: 0, max: 65_535 };
+const COUNT: Kind = Int { min: 0, max: 1_000_000 };
+const AT_LEAST_ONE: Kind = Int { min: 1, max: 1_000_000 };
+const BYTES: Kind = Int { min: 0, max: i64::MAX };
+/// Seconds, up to a day.
+const SECONDS: Kind = Float {
+    min: 0.0,
+    max: 86_400.0,
+};
+/// Whole seconds, up to a year.
+const WHOLE_SECONDS: Kind = Int {
+    min: 0,
+    max: 31_536_000,
+};
+const FRACTION: Kind = Float { min: 0.0, max: 1.0 };
+const HTTP_SCHEMES: &[&str] = &["http", "https"];
+const SOCKET_SCHEMES: &[&str] = &["wss", "ws", "https", "http"];
+
+/// Schemes of `<provider>.base_url`; providers that speak over sockets take `ws` and `wss`.
+pub(super) const PROVIDER_SCHEMES: &[&str] = &["https", "http", "wss", "ws"];
+
+/// A provider of speech, language or telephony that has a key.
+pub(super) struct Provider {
+    /// As in `api_keys.<name>`.
+    pub(super) name: &'static str,
+    /// The variables its own tools read.
+    pub(super) key_env: &'static [&'static str],
+    /// What the key is called there.
+    pub(super) key_meaning: &'static str,
+}
+
+const fn provider(name: &'static str, key_env: &'static [&'static str], key_meaning: &'static str) -> Provider {
+    Provider {
+        name,
+        key_env,
+        key_meaning,
+    }
+}
+
+/// Names are known before the provider can be chosen, so that a key for it can be kept in the same file.
+#[rustfmt::skip]
+pub(super) const PROVIDERS: &[Provider] = &[
+    provider("openai", &["OPENAI_API_KEY"], "OpenAI API key."),
+    provider("anthropic", &["ANTHROPIC_API_KEY"], "Anthropic API key."),
+    provider("google", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], "Google AI API key."),
+    provider("groq", &["GROQ_API_KEY"], "Groq API key."),
+    provider("mistral", &["MISTRAL_API_KEY"], "Mistral API key."),
+    provider("deepgram", &["DEEPGRAM_API_KEY"], "Deepgram API key."),
+    provider("assemblyai", &["ASSEMBLYAI_API_KEY"], "AssemblyAI API key."),
+    provider("elevenlabs", &["ELEVENLABS_API_KEY"], "ElevenLabs API key."),
+    provider("cartesia", &["CARTESIA_API_KEY"], "Cartesia API key."),
+    provider("twilio", &["TWILIO_AUTH_TOKEN"], "Twilio auth token: checks webhook signatures, ends calls."),
+    provider("telnyx", &["TELNYX_API_KEY"], "Telnyx API key."),
+    provider("plivo", &["PLIVO_AUTH_TOKEN"], "Plivo auth token."),
+    provider("vonage", &["VONAGE_API_SECRET"], "Vonage signature secret."),
+    provider("genesys", &["GENESYS_API_KEY"], "Genesys AudioHook API key."),
+];
+
+/// Every key that does not depend on a provider's name.
+#[rustfmt::skip]
+pub(super) const FIXED: &[Key] = &[
+    // Public listener
+    Key::new("host", Text, "Address to listen on: an IP address or `localhost`.").or("0.0.0.0").env(&["HOST"]),
+    Key::new("port", PORT, "Public port; 0 = any free one.").or("8080").env(&["PORT"]),
+    Key::new("tls_enable", Bool, "Serve HTTPS and WSS; needs both files.").or("false"),
+    Key::new("tls_cert_file", Path, "Certificate chain in PEM; read again when it changes."),
+    Key::new("tls_key_file", Path, "Private key in PEM; read again when it changes."),
+    Key::new("log_level", Choice(&["debug", "info", "warn", "error"]), "Least level that is logged; dependencies log from warn.").or("info"),
+    Key::new("json_logs", Bool, "Log one JSON object a line instead of text.").or("false"),
+    Key::new("cors_allowed_origins", List, "Web origins (`https://app.example.com`) that may call this server and open WebSockets; empty = no CORS headers and no origin check.").or("").env(&["VOXRAY_CORS_ORIGINS"]),
+    Key::new("max_request_body_bytes", BYTES, "Largest accepted request body in bytes; 0 = no limit.").or("262144").env(&["VOXRAY_MAX_BODY_BYTES"]),
+    Key::new("server_api_key", List, "Keys that clients of this server must present one of; unset = none needed.").hidden(),
+    Key::new("metrics_enabled", Bool, "Whether `GET /metrics` answers.").or("true"),
+    // Clients
+    Key::new("transport", Choice(&["websocket", "smallwebrtc", "both"]), "What clients may connect with.").or("websocket"),
+    Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes.").or("stun:stun.l.google.com:19302"),
+    Key::new("rtc_max_duration_secs", SECONDS, "Longest session in seconds after the first inbound audio; 0 = no limit.").or("0"),
+    Key::new("session_store", Choice(&["memory", "redis"]), "Where sessions, nodes and tokens live: in this process, or shared by all.").or("memory"),
+    Key::new("redis_url", Url(&["redis", "rediss"]), "Redis, needed with `session_store` redis.").hidden(),
+    Key::new("session_ttl_secs", Int { min: 1, max: 31_536_000 }, "Life of an idle session in seconds.").or("3600"),
+    Key::new("pipeline_input_queue_cap", AT_LEAST_ONE, "Frames between transport and pipeline; when full the socket is not read.").or("256"),
+    Key::new("ws_write_coalesce_ms", Int { min: 0, max: 1000 }, "Window in milliseconds in which WebSocket writes are batched; 0 = off.").or("0"),
+    Key::new("ws_write_coalesce_max_frames", AT_LEAST_ONE, "Most frames in a batch.").or("10"),
+    // The agent
+    Key::new("provider", Text, "Provider of speech recognition, language model and speech, where the next three say nothing.").or("local"),
+    Key::new("stt_provider", Text, "Speech-to-text provider; unset = `provider`."),
+    Key::new("llm_provider", Text, "Language-model provider; unset = `provider`."),
+    Key::new("tts_provider", Text, "Text-to-speech provider; unset = `provider`."),
+    Key::new("model", Text, "Language model; unset = the provider's default."),
+    Key::new("stt_model", Text, "Speech-to-text model; unset = the provider's default."),
+    Key::new("stt_language", Text, "Language of the callers (BCP 47, `en-US`); unset = the provider's default."),
+    Key::new("tts_model", Text, "Text-to-speech model; unset = the provider's default."),
+    Key::new("tts_voice", Text, "Voice; unset = the provider's default."),
+    Key::new("system_prompt", Text, "What the agent is told about itself; `{{name}}` is replaced from the session's body."),
+    Key::new("greeting", Text, "First sentence of the agent; empty = the caller speaks first; unset = the provider's.").may_be_empty(),
+    Key::new("local.facts_file", Path, "JSON file of questions and answers for the `local` language model."),
+    Key::new("fallback.stt", List, "Speech-to-text providers tried in order when the first fails."),
+    Key::new("fallback.llm", List, "Language-model providers tried in order when the first fails."),
+    Key::new("fallback.tts", List, "Text-to-speech providers tried in order when the first fails."),
+    // Turn taking
+    Key::new("turn_detection", Choice(&["none", "silence", "smart"]), "How the end of the caller's turn is found; `silence` is the only way in this release.").or("silence"),
+    Key::new("turn_stop_secs", SECONDS, "Silence in seconds that ends the caller's turn.").or("0.7"),
+    Key::new("turn_pre_speech_ms", Int { min: 0, max: 5000 }, "Audio kept from before speech was detected, in milliseconds.").or("300"),
+    Key::new("turn_max_duration_secs", Float { min: 1.0, max: 3600.0 }, "Longest turn in seconds before it is closed anyway.").or("30"),
+    Key::new("vad_type", Choice(&["earshot", "silero"]), "Voice activity detector.").or("earshot"),
+    Key::new("vad_confidence", FRACTION, "Speech probability that counts as voice, 0 to 1.").or("0.5").alias(&["vad_threshold"]),
+    Key::new("vad_start_secs", SECONDS, "Voice in seconds before speech has started.").or("0.1"),
+    Key::new("vad_stop_secs", SECONDS, "Silence in seconds before speech has stopped.").or("0.2"),
+    Key::new("vad_min_volume", FRACTION, "Volume below which nothing counts as voice, 0 to 1.").or("0.003"),
+    Key::new("user_turn_stop_timeout_secs", SECONDS, "Seconds after which a turn ends when nothing at all arrives any more.").or("1.5"),
+    Key::new("user_idle_timeout_secs", SECONDS, "Seconds of silence after which the agent asks whether the caller is there; 0 = never.").or("0"),
+    Key::new("allow_interruptions", Bool, "Whether the caller may cut the agent off.").or("true"),
+    Key::new("interruption_strategy", Choice(&["none", "min_words", "keyword"]), "What it takes to cut the agent off: any voice, or `min_words` recognised words.").or("none"),
+    Key::new("min_words", Int { min: 1, max: 100 }, "Words needed with `interruption_strategy` min_words.").or("1"),
+    // Telephony
+    Key::new("runner_transport", Choice(&["", "twilio", "telnyx", "plivo", "exotel", "vonage", "genesys"]), "The phone provider that `POST /` serves; empty accepts every provider on its own path only.").or("").may_be_empty(),
+    Key::new("proxy_host", Text, "Public host name of this deployment, as phone providers call it."),
+    Key::new("media_public_url", Url(SOCKET_SCHEMES), "Base URL that phone providers and clients are told to connect to for media; may hold `{node}`; unset = from `proxy_host`."),
+    Key::new("telephony.verify_signatures", Bool, "Check webhook signatures when the provider's secret is set.").or("true"),
+    Key::new("telephony.trusted_proxies", List, "Addresses or networks (CIDR) whose `X-Forwarded-*` headers are believed.").or(""),
+    Key::new("twilio.account_sid", Text, "Twilio account SID, to end calls there.").env(&["TWILIO_ACCOUNT_SID"]),
+    // Media nodes
+    Key::new("media.max_sessions", COUNT, "Most sessions on this node; 0 = by cores.").or("0"),
+    Key::new("media.drain_timeout_secs", WHOLE_SECONDS, "Longest wait in seconds for running calls on shutdown.").or("3600"),
+    Key::new("media.transports", ChoiceList(&["telephony", "websocket", "webrtc"]), "What this pool of media nodes serves.").or("telephony,websocket"),
+    Key::new("media.udp_port", PORT, "UDP port of WebRTC media."),
+    Key::new("media.nat_ips", List, "Public addresses of this node for WebRTC."),
+    Key::new("media.node_id", Text, "Name of this node; unset = host name and a random suffix."),
+    Key::new("media.control_port", PORT, "Port of the gRPC control listener; 0 = any free one.").or("9090"),
+    Key::new("media.socket_silence_secs", Float { min: 1.0, max: 3600.0 }, "Seconds without any message after which a phone socket is dead.").or("10"),
+    Key::new("media.speech_threads", Int { min: 0, max: 1024 }, "Threads for local speech models; 0 = by cores.").or("0"),
+    // Recording
+    Key::new("recording.enable", Bool, "Record calls.").or("false").or_alone("true"),
+    Key::new("recording.bucket", Text, "S3 bucket; unset = `recording.folder`."),
+    Key::new("recording.folder", Path, "Folder used when there is no bucket; `recording.base_path` is made inside it.").or("{data_dir}"),
+    Key::new("recording.base_path", Text, "First part of `{base_path}/YYYY/MM/DD/{sessionId}.wav`.").or("recordings/"),
+    Key::new("recording.format", Choice(&["wav", "ogg", "flac"]), "File format.").or("wav"),
+    Key::new("recording.channels", Choice(&["mono", "stereo"]), "One mixed channel, or the caller left and the agent right.").or("stereo"),
+    Key::new("recording.worker_count", Int { min: 1, max: 256 }, "Parallel uploads.").or("2"),
+    Key::new("recording.queue_cap", AT_LEAST_ONE, "Upload jobs waiting; a full queue holds senders back, it never drops.").or("32"),
+    Key::new("recording.max_retries", Int { min: 0, max: 100 }, "Quick retries before a job goes back to the durable queue.").or("3"),
+    Key::new("s3.endpoint", Url(HTTP_SCHEMES), "Endpoint of an S3-compatible store; unset = AWS. Credentials come from the AWS standard chain.").env(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+    Key::new("s3.region", Text, "Region.").or("us-east-1").env(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
+    Key::new("s3.force_path_style", Bool, "`http://host/bucket/key` instead of `http://bucket.host/key`; most S3-compatible stores need it.").or("false"),
+    // Transcripts
+    Key::new("transcripts.enable", Bool, "Write turns to a database.").or("false").or_alone("true"),
+    Key::new("transcripts.driver", Choice(&["postgres", "mysql", "sqlite"]), "Kind of database; unset = as `transcripts.dsn` says."),
+    Key::new("transcripts.dsn", Url(&["postgres", "postgresql", "mysql", "sqlite"]), "Database URL; `pool_max_conns` in it is honoured.").hidden().or_alone("sqlite://{data_dir}/transcripts.db"),
+    Key::new("transcripts.table_name", Text, "Table, made at start when missing.").or("call_transcripts").alias(&["transcripts.table"]),
+    // Tools
+    Key::new("mcp.command", Text, "Command of an MCP server whose tools the agent may call."),
+    Key::new("mcp.args", List, "Arguments of that command."),
+    Key::new("mcp.tools_filter", List, "The only tools that are offered; empty = all."),
+    Key::new("mcp.url", Url(HTTP_SCHEMES), "URL of an MCP server whose tools the agent may call."),
+    // Between services, and on disk
+    Key::new("archiver_url", Url(HTTP_SCHEMES), "Where media nodes send what is archived (`http://archiver:9091`)."),
+    Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; unset = its bound address."),
+    Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set."),
+    Key::new("service_token", Text, "The same secret in all services: internal calls carry it, stream tokens are signed with it. One process alone makes its own.").hidden(),
+    Key::new("data_dir", Path, "Folder for everything that is kept on local disk by default.").or("./voxray-data"),
+    Key::new("outbox.dir", Path, "Folder of the durable queue between calls and archive.").or("{data_dir}/outbox"),
+    Key::new("outbox.max_bytes", Int { min: 1_048_576, max: i64::MAX }, "Its limit in bytes; when reached, new recorded calls are refused.").or("4294967296"),
+    Key::new("archiver.port", PORT, "gRPC port of the archiver; 0 = any free one.").or("9091"),
+    Key::new("archiver.spool_dir", Path, "Folder for recordings in the making.").or("{data_dir}/spool"),
+];
