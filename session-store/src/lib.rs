@@ -1,9 +1,22 @@
 //! What the control plane and the media plane share: sessions, media nodes, idempotency keys, single-use tokens and
 //! ownership claims; in Redis for a deployment, in memory for one process, behind one trait.
 
+#[doc(hidden)]
+pub mod conformance;
+mod measured;
+mod memory;
+pub mod redis;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use service_kit::config::StoreKind;
+use service_kit::exit::Fatal;
+
+pub use measured::Measured;
+pub use memory::MemoryStore;
+pub use redis::RedisStore;
 
 /// A heartbeat older than this means the node is gone.
 pub const NODE_TTL: Duration = Duration::from_secs(6);
@@ -93,7 +106,7 @@ pub trait Store: Send + Sync {
     async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError>;
     /// Reads a session.
     async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError>;
-    /// Renews a session's life; false when it is gone.
+    /// Renews the life of a session and of its ownership claim: `ttl` from now. False when the session is gone.
     async fn touch_session(&self, session_id: &str, ttl: Duration) -> Result<bool, StoreError>;
     /// Removes a session and its ownership claim.
     async fn remove_session(&self, session_id: &str) -> Result<(), StoreError>;
@@ -102,9 +115,11 @@ pub trait Store: Send + Sync {
 
     /// Keeps `value` under an idempotency key unless one is kept already; answers the kept one if so.
     async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError>;
+    /// Reads what `put_if_absent` keeps.
+    async fn kept(&self, key: &str) -> Result<Option<String>, StoreError>;
     /// Marks a token as used; true the first time only.
     async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError>;
-    /// Makes `node_id` the owner of a session, unless another node is.
+    /// Makes `node_id` the owner of a session for `ttl`, unless another node is; the owner may claim again to stay it.
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError>;
 
     /// Writes a node's report; gone after `NODE_TTL` without another.
@@ -116,4 +131,18 @@ pub trait Store: Send + Sync {
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// The store named in the configuration, with every operation timed.
+///
+/// Errors: Redis does not answer (exit status 69) or its URL is not one (64).
+pub async fn open(kind: &StoreKind) -> Result<Arc<dyn Store>, Fatal> {
+    match kind {
+        StoreKind::Memory => Ok(Arc::new(Measured::new(MemoryStore::new()))),
+        StoreKind::Redis { url } => Ok(Arc::new(Measured::new(RedisStore::connect(url).await?))),
+    }
+}
+
+fn oldest_first(sessions: &mut [SessionRecord]) {
+    sessions.sort_by(|a, b| (a.created_at_unix_ms, &a.session_id).cmp(&(b.created_at_unix_ms, &b.session_id)));
 }

@@ -1,1 +1,94 @@
-//! Skeleton.
+//! The control plane: sessions, placement on media nodes, offers, phone webhooks. It owns nothing: everything that
+//! must outlive a request is in the session store, so that any instance answers any request.
+
+mod app;
+mod error;
+mod nodes;
+mod placement;
+mod proxies;
+mod routes;
+mod telephony;
+mod urls;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::Router;
+use service_kit::config::Config;
+use service_kit::exit::Fatal;
+use service_kit::health::Readiness;
+use service_kit::shutdown::Shutdown;
+use service_kit::tasks::TaskScope;
+use service_kit::token::TokenSigner;
+use session_store::Store;
+
+use crate::app::App;
+use crate::nodes::MediaNodes;
+use crate::proxies::TrustedProxies;
+
+/// Routes that need no API key, for [`service_kit::http::apply_conventions`]: the API's documentation, and the phone
+/// webhooks, which the provider signs.
+pub const OPEN_ROUTES: &[&str] = &[
+    "GET /openapi.json",
+    "GET /swagger",
+    "GET /swagger/*",
+    "POST /telephony/*",
+    "POST /",
+];
+
+/// A running instance of the control plane.
+pub struct Signaling {
+    app: Arc<App>,
+    readiness: Readiness,
+}
+
+impl Signaling {
+    /// Starts the watch over store and media nodes, which keeps `readiness` and the gauges true from the first moment.
+    /// Services that share a port share one `readiness`.
+    ///
+    /// Errors: a trusted proxy that is no address (exit status 64). A store that does not answer is no error: the
+    /// instance is not ready until it does.
+    pub async fn start(
+        config: Arc<Config>,
+        store: Arc<dyn Store>,
+        readiness: Readiness,
+        scope: TaskScope,
+        shutdown: Shutdown,
+    ) -> Result<Self, Fatal> {
+        warn_about_open_webhooks(&config);
+        let app = Arc::new(App {
+            trusted_proxies: TrustedProxies::parse(&config.telephony.trusted_proxies)?,
+            signer: TokenSigner::new(config.links.service_token.clone()),
+            nodes: Arc::new(MediaNodes::new(&config.links.service_token)),
+            store,
+            config,
+        });
+        watch::refresh(&app, &readiness).await;
+        let watching = watch::run(Arc::clone(&app), readiness.clone(), scope.token(), shutdown);
+        scope.spawn("signaling watch", watching);
+        Ok(Self { app, readiness })
+    }
+
+    /// All routes of the control plane except `/health`, `/ready` and `/metrics`, with state and without conventions:
+    /// merge it with [`service_kit::http::operational_routes`] and give the result to
+    /// [`service_kit::http::apply_conventions`] together with [`OPEN_ROUTES`].
+    pub fn router(&self) -> Router {
+        routes::router(Arc::clone(&self.app))
+    }
+
+    /// What `/ready` answers.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+}
+
+fn warn_about_open_webhooks(config: &Config) {
+    let has_secret = config.secrets.api_key(telephony::TWILIO).is_some();
+    if !config.telephony.verify_signatures {
+        tracing::warn!("telephony.verify_signatures is false: anyone who knows the URL can place phone calls here");
+    } else if !has_secret && !config.secrets.server_api_keys().is_empty() {
+        tracing::warn!(
+            "phone webhooks are open: set api_keys.twilio (TWILIO_AUTH_TOKEN) to have their signatures checked"
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! What every [`Store`] promises, as checks that panic when a promise is broken. Run against the memory store in its
+//! unit tests and against a real Redis in integration tests.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failing check is a panic: this module is only called by tests"
+)]
+
+use std::time::Duration;
+
+use crate::{Claim, NodeRecord, SessionRecord, SessionState, Store};
+
+/// Long enough never to expire while a check runs.
+const LONG: Duration = Duration::from_secs(600);
+/// Expires while `pass` waits for [`PASSES`].
+const SHORT: Duration = Duration::from_millis(40);
+const PASSES: Duration = Duration::from_millis(60);
+
+/// A session record for tests.
+pub fn session(session_id: &str, created_at_unix_ms: u64) -> SessionRecord {
+    SessionRecord {
+        session_id: session_id.to_owned(),
+        created_at_unix_ms,
+        transport: "telephony".to_owned(),
+        provider: "twilio".to_owned(),
+        call_id: "CA1".to_owned(),
+        node_id: Some("a".to_owned()),
+        state: SessionState::Reserved,
+        body_json: r#"{"name":"Zoë \"Z\""}"#.to_owned(),
+    }
+}
+
+/// A node report for tests.
+pub fn node(node_id: &str) -> NodeRecord {
+    NodeRecord {
+        node_id: node_id.to_owned(),
+        control_url: format!("http://{node_id}:9090"),
+        public_url: format!("ws://{node_id}:8080"),
+        capacity: 10,
+        sessions: 3,
+        draining: false,
+        transports: vec!["telephony".to_owned()],
+        version: "0.1.0".to_owned(),
+    }
+}
+
+/// Runs every check against an empty store. `pass` lets time go by: virtual where the store's clock is, else real.
+pub async fn all<S: Store>(store: &S, pass: impl AsyncFn(Duration)) {
+    store.ping().await.unwrap();
+    sessions_are_kept_and_replaced(store).await;
+    sessions_expire(store, &pass).await;
+    touching_sets_the_life_from_now(store, &pass).await;
+    removing_a_session_forgets_it_and_its_claim(store).await;
+    sessions_are_listed_oldest_first(store).await;
+    the_first_value_under_a_key_stays(store, &pass).await;
+    a_token_is_used_once(store, &pass).await;
+    one_node_owns_a_session(store, &pass).await;
+    only_one_of_many_racing_claims_wins(store).await;
+    nodes_report_and_leave(store).await;
+}
+
+/// A second put replaces the first; an unknown id is none.
+pub async fn sessions_are_kept_and_replaced<S: Store>(store: &S) {
+    let mut record = session("kept", 10);
+    store.put_session(&record, LONG).await.unwrap();
+    assert_eq!(store.session("kept").await.unwrap(), Some(record.clone()));
+
+    record.state = SessionState::Connected;
+    record.node_id = None;
+    store.put_session(&record, LONG).await.unwrap();
+    assert_eq!(store.session("kept").await.unwrap(), Some(record));
+    assert_eq!(store.sessions().await.unwrap().len(), 1);
+    assert_eq!(store.session("unknown").await.unwrap(), None);
+    store.remove_session("kept").await.unwrap();
+}
+
+/// An expired session is neither found nor listed nor touched.
+pub async fn sessions_expire<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+    store.put_session(&session("expires", 1), SHORT).await.unwrap();
+    pass(PASSES).await;
+    assert_eq!(store.session("expires").await.unwrap(), None);
+    assert!(store.sessions().await.unwrap().is_empty());
+    assert!(!store.touch_session("expires", LONG).await.unwrap());
+}
+
+/// The time to live of a touch counts from the touch, and holds for the claim too.
+pub async fn touching_sets_the_life_from_now<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+    store.put_session(&session("touched", 1), LONG).await.unwrap();
+    store.claim_session("touched", "a", LONG).await.unwrap();
+    assert!(store.touch_session("touched", SHORT).await.unwrap());
+    pass(PASSES).await;
+    assert_eq!(store.session("touched").await.unwrap(), None);
+    assert!(store.sessions().await.unwrap().is_empty());
+    let claim = store.claim_session("touched", "b", LONG).await.unwrap();
+    assert_eq!(claim, Claim::Owned);
+    store.remove_session("touched").await.unwrap();
+}
+
+/// After removal another node may claim the same id.
+pub async fn removing_a_session_forgets_it_and_its_claim<S: Store>(store: &S) {
+    store.put_session(&session("removed", 1), LONG).await.unwrap();
+    store.claim_session("removed", "a", LONG).await.unwrap();
+    store.remove_session("removed").await.unwrap();
+    assert_eq!(store.session("removed").await.unwrap(), None);
+    assert!(store.sessions().await.unwrap().is_empty());
+    assert_eq!(store.claim_session("removed", "b", LONG).await.unwrap(), Claim::Owned);
+    store.remove_session("removed").await.unwrap();
+    store.remove_session("never there").await.unwrap();
+}
+
+/// By time of creation, then by id.
+pub async fn sessions_are_listed_oldest_first<S: Store>(store: &S) {
+    for (id, created) in [("young", 3_000), ("old", 1_000), ("b", 2_000), ("a", 2_000)] {
+        store.put_session(&session(id, created), LONG).await.unwrap();
+    }
+    let sessions = store.sessions().await.unwrap();
+    let ids: Vec<_> = sessions.iter().map(|s| s.session_id.as_str()).collect();
+    assert_eq!(ids, ["old", "a", "b", "young"]);
+    for id in ids {
+        store.remove_session(id).await.unwrap();
+    }
+}
+
+/// Later values are refused, and told what is kept, until it expires.
+pub async fn the_first_value_under_a_key_stays<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+    assert_eq!(store.kept("key").await.unwrap(), None);
+    assert_eq!(store.put_if_absent("key", "first", LONG).await.unwrap(), None);
+    let kept = store.put_if_absent("key", "second", LONG).await.unwrap();
+    assert_eq!(kept.as_deref(), Some("first"));
+    assert_eq!(store.kept("key").await.unwrap().as_deref(), Some("first"));
+
+    assert_eq!(store.put_if_absent("brief", "first", SHORT).await.unwrap(), None);
+    pass(PASSES).await;
+    assert_eq!(store.kept("brief").await.unwrap(), None);
+    assert_eq!(store.put_if_absent("brief", "second", LONG).await.unwrap(), None);
+}
+
+/// True once, until the mark expires.
+pub async fn a_token_is_used_once<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+    assert!(store.use_token("token", LONG).await.unwrap());
+    assert!(!store.use_token("token", LONG).await.unwrap());
+    assert!(store.use_token("other token", SHORT).await.unwrap());
+    pass(PASSES).await;
+    assert!(store.use_token("other token", LONG).await.unwrap());
+}
+
+/// A claim holds against others, renews for its owner and ends with its time.
+pub async fn one_node_owns_a_session<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+    assert_eq!(store.claim_session("claimed", "a", LONG).await.unwrap(), Claim::Owned);
+    assert_eq!(store.claim_session("claimed", "a", LONG).await.unwrap(), Claim::Owned);
+    let refused = store.claim_session("claimed", "b", LONG).await.unwrap();
+    assert_eq!(refused, Claim::OwnedBy("a".to_owned()));
+
+    assert_eq!(store.claim_session("claimed", "a", SHORT).await.unwrap(), Claim::Owned);
+    pass(PASSES).await;
+    assert_eq!(store.claim_session("claimed", "b", LONG).await.unwrap(), Claim::Owned);
+    store.remove_session("claimed").await.unwrap();
+}
+
+/// Sixteen nodes claim at once: one gets the session and the others are told which.
+pub async fn only_one_of_many_racing_claims_wins<S: Store>(store: &S) {
+    let names: Vec<_> = (0..16).map(|n| format!("node-{n}")).collect();
+    let claims = names.iter().map(|name| store.claim_session("raced", name, LONG));
+    let outcomes: Vec<_> = futures_util::future::join_all(claims)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+
+    let winner = outcomes.iter().position(|claim| *claim == Claim::Owned).unwrap();
+    for (n, outcome) in outcomes.iter().enumerate() {
+        if n != winner {
+            assert_eq!(*outcome, Claim::OwnedBy(format!("node-{winner}")));
+        }
+    }
+    store.remove_session("raced").await.unwrap();
+}
+
+/// A second report replaces the first; a node that leaves is gone at once.
+pub async fn nodes_report_and_leave<S: Store>(store: &S) {
+    let mut first = node("a");
+    store.heartbeat(&first).await.unwrap();
+    store.heartbeat(&node("b")).await.unwrap();
+    first.draining = true;
+    store.heartbeat(&first).await.unwrap();
+    assert_eq!(store.nodes().await.unwrap(), [first, node("b")]);
+
+    store.remove_node("a").await.unwrap();
+    assert_eq!(store.nodes().await.unwrap(), [node("b")]);
+    store.remove_node("b").await.unwrap();
+}

@@ -1,0 +1,134 @@
+//! Times every operation of a store.
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use prometheus::HistogramVec;
+
+use crate::{Claim, NodeRecord, SessionRecord, Store, StoreError};
+
+static DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
+    service_kit::metrics::histogram_vec(
+        "session_store_duration_seconds",
+        "Time one operation of the session store took, failed ones included.",
+        &["operation"],
+    )
+});
+
+/// A store that observes `session_store_duration_seconds{operation}` around another one.
+pub struct Measured<S> {
+    inner: S,
+}
+
+impl<S: Store> Measured<S> {
+    /// Wraps a store.
+    pub fn new(inner: S) -> Self {
+        Self { inner }
+    }
+}
+
+/// Observes on drop, so that an operation that is cancelled half-way is counted as well.
+struct Timer {
+    operation: &'static str,
+    started: Instant,
+}
+
+fn time(operation: &'static str) -> Timer {
+    Timer {
+        operation,
+        started: Instant::now(),
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        DURATION
+            .with_label_values(&[self.operation])
+            .observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for Measured<S> {
+    async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
+        let _timer = time("put_session");
+        self.inner.put_session(session, ttl).await
+    }
+
+    async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
+        let _timer = time("session");
+        self.inner.session(session_id).await
+    }
+
+    async fn touch_session(&self, session_id: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let _timer = time("touch_session");
+        self.inner.touch_session(session_id, ttl).await
+    }
+
+    async fn remove_session(&self, session_id: &str) -> Result<(), StoreError> {
+        let _timer = time("remove_session");
+        self.inner.remove_session(session_id).await
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError> {
+        let _timer = time("sessions");
+        self.inner.sessions().await
+    }
+
+    async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
+        let _timer = time("put_if_absent");
+        self.inner.put_if_absent(key, value, ttl).await
+    }
+
+    async fn kept(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let _timer = time("kept");
+        self.inner.kept(key).await
+    }
+
+    async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let _timer = time("use_token");
+        self.inner.use_token(token, ttl).await
+    }
+
+    async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {
+        let _timer = time("claim_session");
+        self.inner.claim_session(session_id, node_id, ttl).await
+    }
+
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError> {
+        let _timer = time("heartbeat");
+        self.inner.heartbeat(node).await
+    }
+
+    async fn remove_node(&self, node_id: &str) -> Result<(), StoreError> {
+        let _timer = time("remove_node");
+        self.inner.remove_node(node_id).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
+        let _timer = time("nodes");
+        self.inner.nodes().await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let _timer = time("ping");
+        self.inner.ping().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryStore;
+
+    #[tokio::test]
+    async fn every_operation_is_counted_under_its_name() {
+        let store = Measured::new(MemoryStore::new());
+        let before = DURATION.with_label_values(&["ping"]).get_sample_count();
+
+        store.ping().await.unwrap();
+
+        assert_eq!(DURATION.with_label_values(&["ping"]).get_sample_count(), before + 1);
+    }
+}

@@ -1,0 +1,243 @@
+//! The store of a single process: maps whose entries expire.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+// Tokio's clock, not the system's: tests pause and advance it.
+use tokio::time::Instant;
+
+use crate::{Claim, NODE_TTL, NodeRecord, SessionRecord, Store, StoreError};
+
+/// Sessions, nodes, keys and claims of one process; gone with it.
+#[derive(Default)]
+pub struct MemoryStore {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    sessions: Expiring<SessionRecord>,
+    owners: Expiring<String>,
+    kept: Expiring<String>,
+    used_tokens: Expiring<()>,
+    nodes: Expiring<NodeRecord>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    // Nothing awaits while this is held, and no operation leaves the maps half-changed, so a poisoned lock is usable.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
+        self.lock()
+            .sessions
+            .put(&session.session_id, session.clone(), Instant::now(), ttl);
+        Ok(())
+    }
+
+    async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
+        Ok(self.lock().sessions.get(session_id, Instant::now()).cloned())
+    }
+
+    async fn touch_session(&self, session_id: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let alive = inner.sessions.touch(session_id, now, ttl);
+        if alive {
+            inner.owners.touch(session_id, now, ttl);
+        }
+        Ok(alive)
+    }
+
+    async fn remove_session(&self, session_id: &str) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        inner.sessions.remove(session_id);
+        inner.owners.remove(session_id);
+        Ok(())
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError> {
+        let mut sessions = self.lock().sessions.values(Instant::now());
+        crate::oldest_first(&mut sessions);
+        Ok(sessions)
+    }
+
+    async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        if let Some(kept) = inner.kept.get(key, now) {
+            return Ok(Some(kept.clone()));
+        }
+        inner.kept.put(key, value.to_owned(), now, ttl);
+        Ok(None)
+    }
+
+    async fn kept(&self, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.lock().kept.get(key, Instant::now()).cloned())
+    }
+
+    async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        if inner.used_tokens.get(token, now).is_some() {
+            return Ok(false);
+        }
+        inner.used_tokens.put(token, (), now, ttl);
+        Ok(true)
+    }
+
+    async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        if let Some(owner) = inner.owners.get(session_id, now)
+            && owner != node_id
+        {
+            return Ok(Claim::OwnedBy(owner.clone()));
+        }
+        inner.owners.put(session_id, node_id.to_owned(), now, ttl);
+        Ok(Claim::Owned)
+    }
+
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError> {
+        self.lock()
+            .nodes
+            .put(&node.node_id, node.clone(), Instant::now(), NODE_TTL);
+        Ok(())
+    }
+
+    async fn remove_node(&self, node_id: &str) -> Result<(), StoreError> {
+        self.lock().nodes.remove(node_id);
+        Ok(())
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
+        let mut nodes = self.lock().nodes.values(Instant::now());
+        nodes.sort_by(|a, b| a.node_id.cmp(&b.node_id));
+        Ok(nodes)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Fewer entries than this are never swept: too few to matter.
+const SWEEP_FLOOR: usize = 256;
+
+/// A map whose entries end at a deadline. Expired entries are invisible at once and freed when the map has doubled
+/// since the last sweep, so that writing stays cheap and memory follows what is alive.
+struct Expiring<V> {
+    entries: HashMap<String, (V, Instant)>,
+    sweep_at: usize,
+}
+
+impl<V> Default for Expiring<V> {
+    fn default() -> Self {
+        Self {
+            entries: HashMap::new(),
+            sweep_at: SWEEP_FLOOR,
+        }
+    }
+}
+
+impl<V: Clone> Expiring<V> {
+    fn put(&mut self, key: &str, value: V, now: Instant, ttl: Duration) {
+        if self.entries.len() >= self.sweep_at {
+            self.entries.retain(|_, (_, deadline)| *deadline > now);
+            self.sweep_at = (self.entries.len() * 2).max(SWEEP_FLOOR);
+        }
+        self.entries.insert(key.to_owned(), (value, now + ttl));
+    }
+
+    fn get(&self, key: &str, now: Instant) -> Option<&V> {
+        self.entries
+            .get(key)
+            .filter(|(_, deadline)| *deadline > now)
+            .map(|(value, _)| value)
+    }
+
+    fn touch(&mut self, key: &str, now: Instant, ttl: Duration) -> bool {
+        match self.entries.get_mut(key).filter(|(_, deadline)| *deadline > now) {
+            Some((_, deadline)) => {
+                *deadline = now + ttl;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.entries.remove(key);
+    }
+
+    fn values(&self, now: Instant) -> Vec<V> {
+        self.entries
+            .values()
+            .filter(|(_, deadline)| *deadline > now)
+            .map(|(value, _)| value.clone())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_store_keeps_every_promise_of_the_trait() {
+        let store = MemoryStore::new();
+        conformance::all(&store, tokio::time::advance).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_touched_session_outlives_its_first_deadline_and_so_does_its_claim() {
+        let store = MemoryStore::new();
+        let session = conformance::session("s1", 1);
+        let minute = Duration::from_secs(60);
+        store.put_session(&session, minute).await.unwrap();
+        store.claim_session("s1", "a", minute).await.unwrap();
+
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert!(store.touch_session("s1", minute).await.unwrap());
+        tokio::time::advance(Duration::from_secs(59)).await;
+
+        assert_eq!(store.session("s1").await.unwrap(), Some(session));
+        let claim = store.claim_session("s1", "b", minute).await.unwrap();
+        assert_eq!(claim, Claim::OwnedBy("a".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_is_gone_when_its_heartbeat_is_older_than_the_ttl() {
+        let store = MemoryStore::new();
+        store.heartbeat(&conformance::node("a")).await.unwrap();
+
+        tokio::time::advance(NODE_TTL - Duration::from_millis(1)).await;
+        assert_eq!(store.nodes().await.unwrap().len(), 1);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(store.nodes().await.unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_follows_what_is_alive() {
+        let store = MemoryStore::new();
+        for n in 0..20_000 {
+            let ttl = Duration::from_secs(10);
+            store.put_if_absent(&format!("key-{n}"), "v", ttl).await.unwrap();
+            tokio::time::advance(Duration::from_millis(50)).await;
+        }
+        // 200 keys are alive at any moment.
+        assert!(store.lock().kept.entries.len() <= 2 * SWEEP_FLOOR);
+    }
+}

@@ -1,0 +1,94 @@
+//! The Lua scripts: one for each operation that touches more than one key. Redis runs a script as a whole, so nobody
+//! sees a record without its index entry.
+//!
+//! Time is Redis' own (`TIME`), so that instances with different clocks agree on what has expired.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+/// `KEYS`: record, index. `ARGV`: value, time to live in ms, id. Writes both and prunes the index.
+pub static PUT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
+return 1",
+    )
+});
+
+/// `KEYS`: record, index, owner. `ARGV`: time to live in ms, id. Answers 0 when the record is gone.
+pub static TOUCH: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+if redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 0 then
+  redis.call('ZREM', KEYS[2], ARGV[2])
+  return 0
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[2], now + ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[3], ARGV[1])
+return 1",
+    )
+});
+
+/// `KEYS`: index, then records. `ARGV`: id. Removes them all.
+pub static REMOVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+redis.call('ZREM', KEYS[1], ARGV[1])
+for i = 2, #KEYS do redis.call('DEL', KEYS[i]) end
+return 1",
+    )
+});
+
+/// `KEYS`: index. `ARGV`: prefix of the records. Answers the records that are alive and prunes the index of the others.
+/// Read in steps of 500 because Lua's `unpack` is limited by its stack.
+pub static LIST: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local ids = redis.call('ZRANGE', KEYS[1], 0, -1)
+local alive = {}
+for from = 1, #ids, 500 do
+  local keys = {}
+  for i = from, math.min(from + 499, #ids) do keys[#keys + 1] = ARGV[1] .. ids[i] end
+  local values = redis.call('MGET', unpack(keys))
+  for i = 1, #keys do
+    if values[i] then
+      alive[#alive + 1] = values[i]
+    else
+      redis.call('ZREM', KEYS[1], ids[from + i - 1])
+    end
+  end
+end
+return alive",
+    )
+});
+
+/// `KEYS`: key. `ARGV`: value, time to live in ms. Answers what was kept before, or nil.
+pub static PUT_IF_ABSENT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local kept = redis.call('GET', KEYS[1])
+if not kept then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+return kept",
+    )
+});
+
+/// `KEYS`: owner. `ARGV`: node, time to live in ms. Answers the owner after the claim.
+pub static CLAIM: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return owner end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]",
+    )
+});

@@ -1,0 +1,209 @@
+//! What every handler shares, and the steps several of them take: placing a session and undoing that.
+
+use std::future::Future;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::IntCounterVec;
+use service_kit::config::Config;
+use service_kit::token::{Claims, TokenSigner};
+use session_store::{NodeRecord, SessionRecord, SessionState, Store};
+use tonic::{Code, Status};
+use voxray_proto::control::{CreateSessionRequest, EndSessionRequest, Transport};
+
+use crate::error::PlaceError;
+use crate::nodes::MediaNodes;
+use crate::placement::{self, NoNode};
+use crate::proxies::TrustedProxies;
+
+/// Life of a stream token, and of a session that nobody has connected to yet.
+pub const TOKEN_TTL: Duration = Duration::from_secs(300);
+
+/// Largest session body carried inside a token, in bytes: URLs longer than about 2 KB are refused in many places. A
+/// larger body is read from the session record.
+const MAX_TOKEN_BODY_BYTES: usize = 1024;
+
+static PLACEMENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    service_kit::metrics::counter_vec(
+        "placements_total",
+        "Nodes asked for a new session: placed, refused (next one asked), unreachable (next one asked); none = nobody took it.",
+        &["outcome"],
+    )
+});
+
+/// State of one signaling instance. Nothing in it is lost with the instance.
+pub struct App {
+    /// Effective configuration.
+    pub config: Arc<Config>,
+    /// Sessions, nodes and idempotency keys.
+    pub store: Arc<dyn Store>,
+    /// The way to media nodes.
+    pub nodes: Arc<MediaNodes>,
+    /// Signs stream tokens.
+    pub signer: TokenSigner,
+    /// Peers whose `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: TrustedProxies,
+}
+
+/// A session that is about to get a node.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// UUID.
+    pub session_id: String,
+    /// What it will connect with.
+    pub transport: Transport,
+    /// Telephony provider, or empty.
+    pub provider: String,
+    /// The provider's call id, or empty.
+    pub call_id: String,
+    /// Template variables as JSON, or empty.
+    pub body_json: String,
+}
+
+impl App {
+    /// Reserves a slot for a session on a media node and writes its record.
+    pub async fn reserve(&self, new: &NewSession, slot_ttl: Duration) -> Result<NodeRecord, PlaceError> {
+        let request = CreateSessionRequest {
+            session_id: new.session_id.clone(),
+            transport: new.transport.into(),
+            provider: new.provider.clone(),
+            body_json: new.body_json.clone(),
+            call_id: new.call_id.clone(),
+            reservation_ttl_secs: u32::try_from(slot_ttl.as_secs()).unwrap_or(u32::MAX),
+        };
+        let (node, _) = self
+            .place(new.transport, |nodes, url| {
+                let request = request.clone();
+                async move { nodes.create_session(&url, request).await }
+            })
+            .await?;
+        let record = new.record(Some(&node.node_id), SessionState::Reserved);
+        if let Err(error) = self.store.put_session(&record, TOKEN_TTL).await {
+            self.release(&node, &new.session_id).await;
+            return Err(error.into());
+        }
+        tracing::info!(session_id = %new.session_id, node = %node.node_id, transport = name(new.transport), "session placed");
+        Ok(node)
+    }
+
+    /// Asks the candidates for a transport one after the other until one takes the session.
+    pub async fn place<T, Ask, Answer>(&self, transport: Transport, ask: Ask) -> Result<(NodeRecord, T), PlaceError>
+    where
+        Ask: Fn(Arc<MediaNodes>, String) -> Answer,
+        Answer: Future<Output = Result<T, Status>>,
+    {
+        let placed = self.try_candidates(transport, ask).await;
+        let outcome = match &placed {
+            Ok(_) => "placed",
+            Err(PlaceError::Rejected(_)) => return placed,
+            Err(PlaceError::NoNode(_) | PlaceError::Store(_)) => "none",
+        };
+        PLACEMENTS.with_label_values(&[outcome]).inc();
+        placed
+    }
+
+    async fn try_candidates<T, Ask, Answer>(
+        &self,
+        transport: Transport,
+        ask: Ask,
+    ) -> Result<(NodeRecord, T), PlaceError>
+    where
+        Ask: Fn(Arc<MediaNodes>, String) -> Answer,
+        Answer: Future<Output = Result<T, Status>>,
+    {
+        let nodes = self.store.nodes().await?;
+        for node in placement::candidates(&nodes, name(transport), rand::random)? {
+            match ask(Arc::clone(&self.nodes), node.control_url.clone()).await {
+                Ok(answer) => return Ok((node.clone(), answer)),
+                Err(status) if status.code() == Code::InvalidArgument => return Err(PlaceError::Rejected(status)),
+                Err(status) => {
+                    PLACEMENTS.with_label_values(&[refusal(&status)]).inc();
+                    tracing::debug!(node = %node.node_id, code = ?status.code(), "asking the next node");
+                    if status.code() == Code::Unauthenticated {
+                        tracing::warn!(node = %node.node_id, "a media node refuses our service_token: all services need the same one");
+                    }
+                }
+            }
+        }
+        Err(NoNode::NoRoom(name(transport)).into())
+    }
+
+    /// Gives back a slot that is not needed after all. Best effort: it also ends by itself.
+    pub async fn release(&self, node: &NodeRecord, session_id: &str) {
+        let request = EndSessionRequest {
+            session_id: session_id.to_owned(),
+            reason: "not needed any more".to_owned(),
+        };
+        if let Err(status) = self.nodes.end_session(&node.control_url, request).await {
+            tracing::debug!(node = %node.node_id, code = ?status.code(), "a reserved slot is left to expire");
+        }
+    }
+
+    /// A stream token for a session, void after [`TOKEN_TTL`]. `body_json` is left out when it would make the token
+    /// too long for a URL.
+    pub fn token(&self, new: &NewSession, body_json: &str) -> String {
+        self.signer.sign(&Claims {
+            session_id: new.session_id.clone(),
+            transport: name(new.transport).to_owned(),
+            provider: new.provider.clone(),
+            call_id: new.call_id.clone(),
+            expires_at: unix_now().as_secs() + TOKEN_TTL.as_secs(),
+            body_json: Some(body_json)
+                .filter(|body| body.len() <= MAX_TOKEN_BODY_BYTES)
+                .unwrap_or_default()
+                .to_owned(),
+        })
+    }
+
+    /// Life of a session between two signs of life.
+    pub fn session_ttl(&self) -> Duration {
+        Duration::from_secs(self.config.store.session_ttl_secs.max(1))
+    }
+
+    /// The report of a node that is alive.
+    pub async fn node(&self, node_id: &str) -> Result<Option<NodeRecord>, PlaceError> {
+        let nodes = self.store.nodes().await?;
+        Ok(nodes.into_iter().find(|node| node.node_id == node_id))
+    }
+}
+
+impl NewSession {
+    /// Its record as of now.
+    pub fn record(&self, node_id: Option<&str>, state: SessionState) -> SessionRecord {
+        SessionRecord {
+            session_id: self.session_id.clone(),
+            created_at_unix_ms: u64::try_from(unix_now().as_millis()).unwrap_or(u64::MAX),
+            transport: name(self.transport).to_owned(),
+            provider: self.provider.clone(),
+            call_id: self.call_id.clone(),
+            node_id: node_id.map(str::to_owned),
+            state,
+            body_json: self.body_json.clone(),
+        }
+    }
+}
+
+/// Time since the Unix epoch.
+pub fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A transport as records and reports spell it.
+pub fn name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Telephony => "telephony",
+        Transport::Websocket => "websocket",
+        Transport::Webrtc => "webrtc",
+        Transport::Unspecified => "unspecified",
+    }
+}
+
+/// A node that answered no is `refused`; one that gave no answer, or none that makes sense, `unreachable`.
+fn refusal(status: &Status) -> &'static str {
+    match status.code() {
+        Code::ResourceExhausted | Code::FailedPrecondition => "refused",
+        // A draining node says UNAVAILABLE itself; a failed connection carries its cause as the source.
+        Code::Unavailable if std::error::Error::source(status).is_none() => "refused",
+        _ => "unreachable",
+    }
+}

@@ -1,0 +1,91 @@
+//! Talking to media nodes over gRPC `MediaControl`.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use service_kit::config::Secret;
+use service_kit::grpc::AttachToken;
+use session_store::NodeRecord;
+use tonic::Status;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use voxray_proto::control::media_control_client::MediaControlClient;
+use voxray_proto::control::{
+    AddCandidatesRequest, CreateSessionRequest, CreateSessionResponse, EndSessionRequest, OfferRequest, OfferResponse,
+};
+
+/// Longest wait for a node's answer; a caller is waiting too, and there may be another node.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Clients of all media nodes, each named by its `control_url`: one HTTP/2 connection a node, opened at first use and
+/// reopened by itself.
+pub struct MediaNodes {
+    token: AttachToken,
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+type Client = MediaControlClient<InterceptedService<Channel, AttachToken>>;
+
+impl MediaNodes {
+    /// With the deployment's `service_token`.
+    pub fn new(service_token: &Secret) -> Self {
+        Self {
+            token: AttachToken::new(service_token),
+            channels: Mutex::default(),
+        }
+    }
+
+    fn client(&self, url: &str) -> Result<Client, Status> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = match channels.get(url) {
+            Some(channel) => channel.clone(),
+            None => {
+                let endpoint = Endpoint::from_shared(url.to_owned())
+                    .map_err(|_| Status::unavailable("the media node registered a control_url that is none"))?;
+                let channel = endpoint
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .timeout(CALL_TIMEOUT)
+                    .tcp_nodelay(true)
+                    .connect_lazy();
+                channels.insert(url.to_owned(), channel.clone());
+                channel
+            }
+        };
+        Ok(MediaControlClient::with_interceptor(channel, self.token.clone()))
+    }
+
+    /// Reserves a slot.
+    pub async fn create_session(
+        &self,
+        url: &str,
+        request: CreateSessionRequest,
+    ) -> Result<CreateSessionResponse, Status> {
+        Ok(self.client(url)?.create_session(request).await?.into_inner())
+    }
+
+    /// Answers a WebRTC offer.
+    pub async fn offer(&self, url: &str, request: OfferRequest) -> Result<OfferResponse, Status> {
+        Ok(self.client(url)?.offer(request).await?.into_inner())
+    }
+
+    /// Adds ICE candidates.
+    pub async fn add_candidates(&self, url: &str, request: AddCandidatesRequest) -> Result<(), Status> {
+        self.client(url)?.add_candidates(request).await.map(drop)
+    }
+
+    /// Ends a session.
+    pub async fn end_session(&self, url: &str, request: EndSessionRequest) -> Result<(), Status> {
+        self.client(url)?.end_session(request).await.map(drop)
+    }
+
+    /// Drops the connections to nodes that are not in this list any more.
+    pub fn forget_others(&self, alive: &[NodeRecord]) {
+        self.channels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|url, _| alive.iter().any(|node| node.control_url == *url));
+    }
+}

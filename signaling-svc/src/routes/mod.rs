@@ -1,0 +1,46 @@
+//! The route table. A file per resource; every route exists unversioned and under `/api/v1`.
+
+mod docs;
+mod offer;
+mod root;
+mod sessions;
+mod shape;
+mod start;
+mod telephony;
+mod webrtc;
+
+use std::sync::Arc;
+
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+
+use crate::app::App;
+use shape::Shape;
+
+/// All routes of the control plane.
+pub fn router(app: Arc<App>) -> Router {
+    let unversioned = shared()
+        .route(
+            "/sessions/{id}/api/offer",
+            post(offer::offer).patch(offer::add_candidates),
+        )
+        .layer(Extension(Shape::Unversioned));
+    let v1 = shared()
+        .route("/sessions/{id}/offer", post(offer::offer).patch(offer::add_candidates))
+        .layer(Extension(Shape::V1));
+    Router::new()
+        .merge(unversioned)
+        .nest("/api/v1", v1)
+        .with_state(app)
+        .merge(docs::router())
+}
+
+fn shared() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(root::index).post(telephony::configured))
+        .route("/start", post(start::start))
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/{id}", get(sessions::one).delete(sessions::end))
+        .route("/webrtc/offer", post(webrtc::offer))
+        .route("/telephony/{provider}", post(telephony::webhook))
+}

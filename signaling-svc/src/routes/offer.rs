@@ -1,0 +1,264 @@
+//! `POST` and `PATCH /sessions/{id}/api/offer` (`/api/v1/sessions/{id}/offer`): WebRTC for a session made by `/start`.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use service_kit::http::{ApiError, ApiJson};
+use session_store::{NodeRecord, SessionRecord, SessionState};
+use tonic::Code;
+use utoipa::ToSchema;
+use voxray_proto::control::{AddCandidatesRequest, Candidate, OfferRequest, OfferResponse, Transport};
+
+use super::shape::{SessionId, Shape};
+use crate::app::{App, name};
+use crate::error::store_error;
+
+/// The client's offer.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SessionOffer {
+    /// SDP.
+    #[serde(default)]
+    sdp: Option<String>,
+    /// `offer`.
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    /// Peer connection to renegotiate or restart.
+    #[serde(default)]
+    pc_id: Option<String>,
+    /// Drops the peer connection `pc_id` and makes a new one in the same session.
+    #[serde(default)]
+    restart_pc: Option<bool>,
+    /// Template variables; they win over those given to `/start`. Also spelled `requestData`.
+    #[serde(default, alias = "requestData")]
+    request_data: Option<Value>,
+}
+
+/// The server's answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SessionAnswer {
+    /// SDP with all candidates.
+    answer: String,
+    /// The same.
+    sdp: String,
+    /// `answer`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Names the peer connection in later offers and candidates.
+    pc_id: String,
+}
+
+/// Candidates that the client found after its offer.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct Trickle {
+    #[serde(default)]
+    pc_id: Option<String>,
+    #[serde(default)]
+    candidates: Vec<TrickledCandidate>,
+}
+
+/// One candidate; an empty one ends the list.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct TrickledCandidate {
+    #[serde(default)]
+    candidate: String,
+    #[serde(default, alias = "sdpMid")]
+    sdp_mid: Option<String>,
+    #[serde(default, alias = "sdpMLineIndex")]
+    sdp_mline_index: Option<u32>,
+}
+
+/// Answers the first offer of a session on a node chosen for it, and later ones on the same node.
+#[utoipa::path(post, path = "/sessions/{id}/api/offer", tag = "webrtc", params(("id" = String, Path, description = "Session id, a UUID")),
+    request_body = SessionOffer,
+    responses((status = 200, description = "The answer", body = SessionAnswer), (status = 400, description = "The id is no UUID"),
+        (status = 404, description = "Unknown or expired"), (status = 422, description = "No SDP"),
+        (status = 503, description = "No media node accepts WebRTC sessions")))]
+pub async fn offer(
+    State(app): State<Arc<App>>,
+    Extension(shape): Extension<Shape>,
+    SessionId(id): SessionId,
+    ApiJson(offer): ApiJson<SessionOffer>,
+) -> Result<Response, ApiError> {
+    if offer.kind.as_deref().is_some_and(|kind| kind != "offer") {
+        return Err(ApiError::invalid_field("type", "must be \"offer\""));
+    }
+    let sdp = offer.sdp.filter(|sdp| !sdp.trim().is_empty());
+    let sdp = sdp.ok_or_else(|| ApiError::invalid_field("sdp", "must not be empty"))?;
+    let session = webrtc_session(&app, &id).await?;
+    let request = OfferRequest {
+        session_id: id,
+        sdp,
+        pc_id: offer.pc_id.unwrap_or_default(),
+        restart: offer.restart_pc.unwrap_or(false),
+        body_json: merged(&session.body_json, offer.request_data),
+    };
+    let (node, answer) = match on_its_node(&app, &session, &request).await? {
+        Some(answered) => answered,
+        None => on_a_new_node(&app, request).await?,
+    };
+    remember(&app, session, &node).await?;
+    Ok(shape.answer(SessionAnswer {
+        answer: answer.sdp.clone(),
+        sdp: answer.sdp,
+        kind: "answer",
+        pc_id: answer.pc_id,
+    }))
+}
+
+/// Brings candidates to the node that owns the peer connection.
+#[utoipa::path(patch, path = "/sessions/{id}/api/offer", tag = "webrtc", params(("id" = String, Path, description = "Session id, a UUID")),
+    request_body = Trickle,
+    responses((status = 200, description = "`{\"status\": \"success\"}`; 204 under `/api/v1`"), (status = 400, description = "The id is no UUID"),
+        (status = 404, description = "Unknown session or `pc_id`"), (status = 503, description = "Its media node does not answer")))]
+pub async fn add_candidates(
+    State(app): State<Arc<App>>,
+    Extension(shape): Extension<Shape>,
+    SessionId(id): SessionId,
+    ApiJson(trickle): ApiJson<Trickle>,
+) -> Result<Response, ApiError> {
+    let pc_id = trickle.pc_id.filter(|pc_id| !pc_id.is_empty());
+    let pc_id = pc_id.ok_or_else(|| ApiError::invalid_field("pc_id", "must not be empty"))?;
+    let session = webrtc_session(&app, &id).await?;
+    let unknown = || ApiError::NotFound("this session has no peer connection with this pc_id".to_owned());
+    let node = owner(&app, &session).await?.ok_or_else(unknown)?;
+    let request = AddCandidatesRequest {
+        pc_id,
+        candidates: trickle.candidates.into_iter().map(Candidate::from).collect(),
+    };
+    match app.nodes.add_candidates(&node.control_url, request).await {
+        Ok(()) => Ok(match shape {
+            Shape::Unversioned => axum::Json(json!({ "status": "success" })).into_response(),
+            Shape::V1 => StatusCode::NO_CONTENT.into_response(),
+        }),
+        Err(status) if status.code() == Code::NotFound => Err(unknown()),
+        Err(status) if status.code() == Code::InvalidArgument => {
+            Err(ApiError::invalid_field("candidates", status.message()))
+        }
+        Err(status) => {
+            tracing::warn!(node = %node.node_id, code = ?status.code(), "candidates did not reach their node");
+            Err(ApiError::unavailable(
+                "the media node that owns the session does not answer",
+            ))
+        }
+    }
+}
+
+async fn webrtc_session(app: &App, id: &str) -> Result<SessionRecord, ApiError> {
+    let session = app.store.session(id).await.map_err(store_error)?;
+    session
+        .filter(|session| session.transport == name(Transport::Webrtc))
+        .ok_or_else(|| ApiError::NotFound("there is no live WebRTC session with this id: call /start first".to_owned()))
+}
+
+async fn owner(app: &App, session: &SessionRecord) -> Result<Option<NodeRecord>, ApiError> {
+    match &session.node_id {
+        Some(node_id) => app.node(node_id).await.map_err(|error| error.into_api("id")),
+        None => Ok(None),
+    }
+}
+
+/// The node that has the session answers, if there is one and it can.
+async fn on_its_node(
+    app: &App,
+    session: &SessionRecord,
+    request: &OfferRequest,
+) -> Result<Option<(NodeRecord, OfferResponse)>, ApiError> {
+    let Some(node) = owner(app, session).await? else {
+        return Ok(None);
+    };
+    match app.nodes.offer(&node.control_url, request.clone()).await {
+        Ok(answer) => Ok(Some((node, answer))),
+        Err(status) if status.code() == Code::InvalidArgument => Err(ApiError::invalid_field("sdp", status.message())),
+        Err(status) => {
+            tracing::debug!(node = %node.node_id, code = ?status.code(), "the session moves to another node");
+            Ok(None)
+        }
+    }
+}
+
+async fn on_a_new_node(app: &App, request: OfferRequest) -> Result<(NodeRecord, OfferResponse), ApiError> {
+    // The old peer connection, if any, is not there.
+    let request = OfferRequest {
+        pc_id: String::new(),
+        restart: false,
+        ..request
+    };
+    app.place(Transport::Webrtc, |nodes, url| {
+        let request = request.clone();
+        async move { nodes.offer(&url, request).await }
+    })
+    .await
+    .map_err(|error| error.into_api("sdp"))
+}
+
+/// Writes which node has the session; a session that is connected already is the node's to write.
+async fn remember(app: &App, session: SessionRecord, node: &NodeRecord) -> Result<(), ApiError> {
+    let stored = if session.node_id.as_ref() == Some(&node.node_id) {
+        app.store
+            .touch_session(&session.session_id, app.session_ttl())
+            .await
+            .map(drop)
+    } else {
+        let record = SessionRecord {
+            node_id: Some(node.node_id.clone()),
+            state: SessionState::Reserved,
+            ..session
+        };
+        app.store.put_session(&record, app.session_ttl()).await
+    };
+    stored.map_err(store_error)
+}
+
+/// The body given to `/start` under the offer's own data: the latter wins, field by field where both are objects.
+fn merged(body_json: &str, request_data: Option<Value>) -> String {
+    let body = serde_json::from_str::<Value>(body_json).ok();
+    match (body, request_data.filter(|data| !data.is_null())) {
+        (Some(Value::Object(mut body)), Some(Value::Object(data))) => {
+            body.extend(data);
+            Value::Object(body).to_string()
+        }
+        (_, Some(data)) => data.to_string(),
+        (Some(body), None) => body.to_string(),
+        (None, None) => String::new(),
+    }
+}
+
+impl From<TrickledCandidate> for Candidate {
+    fn from(candidate: TrickledCandidate) -> Self {
+        Self {
+            candidate: candidate.candidate,
+            sdp_mid: candidate.sdp_mid.unwrap_or_default(),
+            sdp_mline_index: candidate.sdp_mline_index.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_of_the_offer_wins_over_the_body_of_start() {
+        // body, request_data, merged
+        let cases = [
+            ("", None, ""),
+            ("", Some(json!({"a": 1})), r#"{"a":1}"#),
+            (r#"{"a":1}"#, None, r#"{"a":1}"#),
+            (r#"{"a":1}"#, Some(Value::Null), r#"{"a":1}"#),
+            (
+                r#"{"a":1,"b":1}"#,
+                Some(json!({"b": 2, "c": 2})),
+                r#"{"a":1,"b":2,"c":2}"#,
+            ),
+            (r#"["x"]"#, Some(json!({"b": 2})), r#"{"b":2}"#),
+        ];
+        for (body, data, expected) in cases {
+            assert_eq!(merged(body, data), expected);
+        }
+    }
+}

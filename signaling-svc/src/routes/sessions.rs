@@ -1,0 +1,141 @@
+//! `GET /sessions`, `GET /sessions/{id}`, `DELETE /sessions/{id}`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use serde::Serialize;
+use service_kit::http::{ApiError, Data};
+use session_store::{SessionRecord, SessionState};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tonic::Code;
+use utoipa::ToSchema;
+use voxray_proto::control::EndSessionRequest;
+
+use crate::app::{App, unix_now};
+use crate::error::store_error;
+
+/// All live sessions, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SessionList {
+    sessions: Vec<SessionView>,
+}
+
+/// A session as the API shows it: no template variables, no phone numbers.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionView {
+    /// UUID.
+    session_id: String,
+    /// Media node chosen or owning; absent before one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    /// `telephony`, `websocket`, `webrtc`.
+    transport: String,
+    /// Telephony provider; absent for others.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    provider: String,
+    /// The provider's id of the call; absent for others.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    call_id: String,
+    /// `created`, `reserved`, `connected`, `ending`.
+    #[schema(value_type = String)]
+    state: SessionState,
+    /// RFC 3339, UTC.
+    created_at: String,
+    /// Since then.
+    age_seconds: f64,
+}
+
+/// Confirms that a session was told to end.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ended {
+    session_id: String,
+    /// Always true.
+    ended: bool,
+}
+
+/// Lists the live sessions of all nodes.
+#[utoipa::path(get, path = "/sessions", tag = "sessions",
+    responses((status = 200, description = "`data.sessions`", body = SessionList)))]
+pub async fn list(State(app): State<Arc<App>>) -> Result<Data<SessionList>, ApiError> {
+    let records = app.store.sessions().await.map_err(store_error)?;
+    Ok(Data(SessionList {
+        sessions: records.into_iter().map(SessionView::from).collect(),
+    }))
+}
+
+/// Shows one session.
+#[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", params(("id" = String, Path, description = "Session id")),
+    responses((status = 200, description = "`data`", body = SessionView), (status = 404, description = "Unknown or expired")))]
+pub async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Data<SessionView>, ApiError> {
+    Ok(Data(find(&app, &id).await?.into()))
+}
+
+/// Ends a session on the node that owns it, whichever instance is asked.
+#[utoipa::path(delete, path = "/sessions/{id}", tag = "sessions", params(("id" = String, Path, description = "Session id")),
+    responses((status = 200, description = "It ends", body = Ended), (status = 404, description = "Unknown or expired"),
+        (status = 503, description = "Its media node does not answer")))]
+pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Data<Ended>, ApiError> {
+    let record = find(&app, &id).await?;
+    let owner = match &record.node_id {
+        Some(node_id) => app.node(node_id).await.map_err(|error| error.into_api("id"))?,
+        None => None,
+    };
+    let told = match owner {
+        Some(node) => {
+            let request = EndSessionRequest {
+                session_id: record.session_id.clone(),
+                reason: "ended through the API".to_owned(),
+            };
+            app.nodes.end_session(&node.control_url, request).await
+        }
+        // No node has it, or the node is gone and the call with it.
+        None => Err(tonic::Status::not_found("no node")),
+    };
+    match told {
+        // The node removes the record when the call has ended.
+        Ok(()) => {}
+        Err(status) if status.code() == Code::NotFound => {
+            app.store
+                .remove_session(&record.session_id)
+                .await
+                .map_err(store_error)?;
+        }
+        Err(status) => {
+            tracing::warn!(session_id = %record.session_id, code = ?status.code(), "a session could not be ended");
+            return Err(ApiError::unavailable(
+                "the media node that owns the session does not answer",
+            ));
+        }
+    }
+    tracing::info!(session_id = %record.session_id, "session ended through the API");
+    Ok(Data(Ended {
+        session_id: record.session_id,
+        ended: true,
+    }))
+}
+
+async fn find(app: &App, id: &str) -> Result<SessionRecord, ApiError> {
+    let record = app.store.session(id).await.map_err(store_error)?;
+    record.ok_or_else(|| ApiError::NotFound("there is no live session with this id".to_owned()))
+}
+
+impl From<SessionRecord> for SessionView {
+    fn from(record: SessionRecord) -> Self {
+        let now_ms = u64::try_from(unix_now().as_millis()).unwrap_or(u64::MAX);
+        let age_ms = now_ms.saturating_sub(record.created_at_unix_ms);
+        let created = OffsetDateTime::from_unix_timestamp_nanos(i128::from(record.created_at_unix_ms) * 1_000_000);
+        Self {
+            session_id: record.session_id,
+            node: record.node_id,
+            transport: record.transport,
+            provider: record.provider,
+            call_id: record.call_id,
+            state: record.state,
+            created_at: created.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default(),
+            age_seconds: std::time::Duration::from_millis(age_ms).as_secs_f64(),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `POST /start`: makes a session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use service_kit::config::{ClientTransport, IceServer};
+use service_kit::http::{ApiError, ApiJson, Data};
+use service_kit::ids;
+use session_store::SessionState;
+use utoipa::ToSchema;
+use voxray_proto::control::Transport;
+
+use super::shape::Shape;
+use crate::app::{App, NewSession, TOKEN_TTL};
+use crate::error::store_error;
+use crate::urls;
+
+/// How long the same `Idempotency-Key` answers the same session.
+const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
+/// Longest accepted `Idempotency-Key`, in bytes.
+const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+
+/// What a client asks for. Other fields are ignored.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartRequest {
+    /// Accepted for pipecat clients; no Daily room is made.
+    #[serde(rename = "createDailyRoom")]
+    _create_daily_room: Option<bool>,
+    /// Accepted for pipecat clients; the ICE servers are always in the answer.
+    #[serde(rename = "enableDefaultIceServers")]
+    _enable_default_ice_servers: Option<bool>,
+    /// What the client will connect with; `webrtc` when left out.
+    transport: Option<StartTransport>,
+    /// Anything; the fields of an object reach the agent as template variables.
+    body: Option<Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum StartTransport {
+    #[serde(alias = "smallwebrtc")]
+    WebRtc,
+    WebSocket,
+}
+
+/// What was started; kept under the idempotency key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Started {
+    WebRtc(StartedWebRtc),
+    WebSocket {
+        session_id: String,
+        node_id: String,
+        answer: StartedWebSocket,
+    },
+}
+
+/// Answer for WebRTC clients.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartedWebRtc {
+    /// UUID; goes into the path of the offer.
+    session_id: String,
+    /// For `new RTCPeerConnection`.
+    ice_config: IceConfig,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct IceConfig {
+    /// `{urls, username?, credential?}` each.
+    #[schema(value_type = Vec<Object>)]
+    ice_servers: Vec<IceServer>,
+}
+
+/// Answer for WebSocket clients: nothing but these two, because pipecat's client rejects other keys.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartedWebSocket {
+    /// Socket on the media node that holds a slot.
+    ws_url: String,
+    /// Goes into its query as `token`; single use, valid for 300 s.
+    token: String,
+}
+
+/// Makes a session. With `transport: "websocket"` a slot is reserved on a media node, and the answer is
+/// `{"wsUrl", "token"}` alone.
+#[utoipa::path(post, path = "/start", tag = "sessions",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 h, on any instance, answers the same session.")),
+    request_body = Option<StartRequest>,
+    responses(
+        (status = 201, description = "The session", body = StartedWebRtc),
+        (status = 422, description = "A field has a wrong value"),
+        (status = 503, description = "No media node accepts WebSocket sessions, or the session store does not answer"),
+    ))]
+pub async fn start(
+    State(app): State<Arc<App>>,
+    Extension(shape): Extension<Shape>,
+    headers: HeaderMap,
+    request: Option<ApiJson<StartRequest>>,
+) -> Result<Response, ApiError> {
+    let request = request.map(|ApiJson(request)| request).unwrap_or_default();
+    let key = idempotency_key(&headers)?;
+    if let Some(key) = &key
+        && let Some(kept) = app.store.kept(key).await.map_err(store_error)?
+    {
+        return Ok(render(shape, read(&kept)?));
+    }
+    let started = make(&app, request).await?;
+    if let Some(key) = &key {
+        let json = serde_json::to_string(&started).map_err(ApiError::internal)?;
+        let kept = app
+            .store
+            .put_if_absent(key, &json, IDEMPOTENCY_TTL)
+            .await
+            .map_err(store_error)?;
+        if let Some(kept) = kept {
+            // Another request with this key was faster.
+            undo(&app, &started).await;
+            return Ok(render(shape, read(&kept)?));
+        }
+    }
+    Ok(render(shape, started))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(key) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = key.to_str().unwrap_or_default().trim();
+    if (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len()) {
+        Ok(Some(format!("start:{key}")))
+    } else {
+        Err(ApiError::invalid_field(
+            "Idempotency-Key",
+            "must be 1 to 255 visible ASCII characters",
+        ))
+    }
+}
+
+async fn make(app: &App, request: StartRequest) -> Result<Started, ApiError> {
+    let transport = request.transport.unwrap_or(StartTransport::WebRtc);
+    check_offered(app.config.transport, transport)?;
+    let new = NewSession {
+        session_id: ids::session_id(),
+        transport: match transport {
+            StartTransport::WebRtc => Transport::Webrtc,
+            StartTransport::WebSocket => Transport::Websocket,
+        },
+        provider: String::new(),
+        call_id: String::new(),
+        body_json: request
+            .body
+            .filter(|body| !body.is_null())
+            .map_or_else(String::new, |body| body.to_string()),
+    };
+    match transport {
+        StartTransport::WebRtc => {
+            let record = new.record(None, SessionState::Created);
+            app.store
+                .put_session(&record, app.session_ttl())
+                .await
+                .map_err(store_error)?;
+            Ok(Started::WebRtc(StartedWebRtc {
+                session_id: new.session_id,
+                ice_config: IceConfig {
+                    ice_servers: app.config.webrtc.ice_servers.clone(),
+                },
+            }))
+        }
+        StartTransport::WebSocket => {
+            // The slot is kept as long as the token is good: whoever holds one gets in.
+            let node = app
+                .reserve(&new, TOKEN_TTL)
+                .await
+                .map_err(|error| error.into_api("body"))?;
+            let answer = StartedWebSocket {
+                ws_url: format!("{}/ws?format=protobuf", urls::media_base(&app.config, &node)),
+                token: app.token(&new, &new.body_json),
+            };
+            Ok(Started::WebSocket {
+                session_id: new.session_id,
+                node_id: node.node_id,
+                answer,
+            })
+        }
+    }
+}
+
+fn check_offered(offered: ClientTransport, wanted: StartTransport) -> Result<(), ApiError> {
+    let only = match (offered, wanted) {
+        (ClientTransport::Both, _)
+        | (ClientTransport::SmallWebRtc, StartTransport::WebRtc)
+        | (ClientTransport::WebSocket, StartTransport::WebSocket) => return Ok(()),
+        (ClientTransport::SmallWebRtc, StartTransport::WebSocket) => "webrtc",
+        (ClientTransport::WebSocket, StartTransport::WebRtc) => "websocket",
+    };
+    Err(ApiError::invalid_field(
+        "transport",
+        format!("this server offers \"{only}\" only"),
+    ))
+}
+
+async fn undo(app: &App, started: &Started) {
+    let session_id = match started {
+        Started::WebRtc(answer) => &answer.session_id,
+        Started::WebSocket {
+            session_id, node_id, ..
+        } => {
+            if let Ok(Some(node)) = app.node(node_id).await {
+                app.release(&node, session_id).await;
+            }
+            session_id
+        }
+    };
+    if let Err(error) = app.store.remove_session(session_id).await {
+        tracing::debug!(%error, "a session that lost its race is left to expire");
+    }
+}
+
+fn read(kept: &str) -> Result<Started, ApiError> {
+    serde_json::from_str(kept).map_err(ApiError::internal)
+}
+
+fn render(shape: Shape, started: Started) -> Response {
+    let answer = match (shape, started) {
+        (_, Started::WebRtc(answer)) => shape.answer(answer),
+        (Shape::Unversioned, Started::WebSocket { answer, .. }) => Json(answer).into_response(),
+        (Shape::V1, Started::WebSocket { answer, .. }) => Data(answer).into_response(),
+    };
+    (StatusCode::CREATED, answer).into_response()
+}

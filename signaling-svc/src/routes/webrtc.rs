@@ -1,0 +1,90 @@
+//! `POST /webrtc/offer`: a WebRTC session in one request, as the original server offers it.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use service_kit::http::{ApiError, ApiJson};
+use service_kit::ids;
+use session_store::SessionState;
+use utoipa::ToSchema;
+use voxray_proto::control::{OfferRequest, Transport};
+
+use super::shape::Shape;
+use crate::app::{App, NewSession, TOKEN_TTL};
+use crate::error::store_error;
+
+/// The client's offer.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct WebRtcOffer {
+    /// SDP, or a JSON text `{"type": "offer", "sdp": …}`.
+    #[serde(default)]
+    offer: Option<String>,
+}
+
+/// The server's answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WebRtcAnswer {
+    /// SDP with all candidates.
+    answer: String,
+}
+
+/// Answers an offer on a media node chosen for it.
+#[utoipa::path(post, path = "/webrtc/offer", tag = "webrtc", request_body = WebRtcOffer,
+    responses((status = 200, description = "The answer", body = WebRtcAnswer), (status = 422, description = "No SDP"),
+        (status = 503, description = "No media node accepts WebRTC sessions")))]
+pub async fn offer(
+    State(app): State<Arc<App>>,
+    Extension(shape): Extension<Shape>,
+    ApiJson(request): ApiJson<WebRtcOffer>,
+) -> Result<Response, ApiError> {
+    let sdp = sdp_of(request.offer.as_deref().unwrap_or_default())?;
+    let new = NewSession {
+        session_id: ids::session_id(),
+        transport: Transport::Webrtc,
+        provider: String::new(),
+        call_id: String::new(),
+        body_json: String::new(),
+    };
+    let request = OfferRequest {
+        session_id: new.session_id.clone(),
+        sdp,
+        ..OfferRequest::default()
+    };
+    let (node, answer) = app
+        .place(Transport::Webrtc, |nodes, url| {
+            let request = request.clone();
+            async move { nodes.offer(&url, request).await }
+        })
+        .await
+        .map_err(|error| error.into_api("offer"))?;
+    // Written before the client has the answer: the node says `connected` over it, never the other way round.
+    let record = new.record(Some(&node.node_id), SessionState::Reserved);
+    if let Err(error) = app.store.put_session(&record, TOKEN_TTL).await {
+        app.release(&node, &new.session_id).await;
+        return Err(store_error(error));
+    }
+    Ok(shape.answer(WebRtcAnswer { answer: answer.sdp }))
+}
+
+fn sdp_of(offer: &str) -> Result<String, ApiError> {
+    #[derive(Deserialize)]
+    struct Described {
+        #[serde(default)]
+        sdp: String,
+    }
+    let offer = offer.trim_start();
+    let sdp = if offer.starts_with('{') {
+        serde_json::from_str::<Described>(offer)
+            .map_err(|_| ApiError::invalid_field("offer", "must be SDP, or a JSON text {\"type\", \"sdp\"}"))?
+            .sdp
+    } else {
+        offer.to_owned()
+    };
+    if sdp.trim().is_empty() {
+        return Err(ApiError::invalid_field("offer", "must not be empty"));
+    }
+    Ok(sdp)
+}
