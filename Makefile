@@ -17,7 +17,7 @@ stack: tools ## Redis, PostgreSQL, S3 and the three services as processes, until
 	$(TARGET)/release/stack
 
 .PHONY: test
-test: tools check-format check-manifests check-code check-docs ## Everything: format, manifests, lints, documentation, tests
+test: tools check-format check-manifests check-dependencies check-code check-docs ## Everything, with real servers
 	cargo build --workspace --all-targets
 	cargo test --workspace
 
@@ -36,6 +36,10 @@ check-docs: ## rustdoc
 .PHONY: check-manifests
 check-manifests: tools ## Dockerfile, compose.yaml and k8s/
 	scripts/check-manifests.sh
+
+.PHONY: check-dependencies
+check-dependencies: ## Licences and banned crates (deny.toml)
+	python3 scripts/check_dependencies.py
 
 .PHONY: tools
 tools: ## Install the servers and checkers that are missing (Debian, PyPI)
