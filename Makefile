@@ -19,7 +19,7 @@ stack: tools ## Redis, PostgreSQL, S3 and the three services as processes, until
 .PHONY: test
 test: tools check-format check-manifests check-dependencies check-code check-docs ## Everything, with real servers
 	cargo build --workspace --all-targets
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 .PHONY: check-format
 check-format: ## rustfmt
