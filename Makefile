@@ -14,11 +14,14 @@ demo: ## One spoken call in one process, on this machine, without keys
 .PHONY: stack
 stack: tools ## Redis, PostgreSQL, S3 and the three services as processes, until Ctrl-C
 	cargo build --release --workspace --bins
+	$(TARGET)/release/voxray models fetch
 	$(TARGET)/release/stack
 
+# Tests run the voxray command, which cargo does not build for them, and share one copy of the speech model.
 .PHONY: test
 test: tools check-format check-manifests check-dependencies check-code check-docs ## Everything, with real servers
 	cargo build --workspace --all-targets
+	$(TARGET)/debug/voxray models fetch
 	cargo test --workspace --no-fail-fast
 
 .PHONY: check-format
