@@ -14,12 +14,15 @@ demo: ## One spoken call in one process, on this machine, without keys
 .PHONY: stack
 stack: tools ## Redis, PostgreSQL, S3 and the three services as processes, until Ctrl-C
 	cargo build --release --workspace --bins
+	$(TARGET)/release/voxray models fetch
 	$(TARGET)/release/stack
 
+# Tests run the voxray command, which cargo does not build for them, and share one copy of the speech model.
 .PHONY: test
-test: tools check-format check-manifests check-code check-docs ## Everything: format, manifests, lints, documentation, tests
+test: tools check-format check-manifests check-dependencies check-code check-docs ## Everything, with real servers
 	cargo build --workspace --all-targets
-	cargo test --workspace
+	$(TARGET)/debug/voxray models fetch
+	cargo test --workspace --no-fail-fast
 
 .PHONY: check-format
 check-format: ## rustfmt
@@ -36,6 +39,10 @@ check-docs: ## rustdoc
 .PHONY: check-manifests
 check-manifests: tools ## Dockerfile, compose.yaml and k8s/
 	scripts/check-manifests.sh
+
+.PHONY: check-dependencies
+check-dependencies: ## Licences and banned crates (deny.toml)
+	python3 scripts/check_dependencies.py
 
 .PHONY: tools
 tools: ## Install the servers and checkers that are missing (Debian, PyPI)
