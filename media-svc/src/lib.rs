@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod call;
 pub mod control;
+pub mod metrics;
 pub mod node;
 pub mod providers;
 pub mod speech;
