@@ -1,1 +1,187 @@
-//! gRPC MediaControl: reserve, list, end, drain.
+//! The gRPC service `MediaControl`: the control plane reserves, lists and ends sessions here, and drains the node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use media_core::conversation::EndReason;
+use service_kit::config::{MediaTransport, Secret};
+use service_kit::grpc::RequireToken;
+use service_kit::tasks::{TaskHandle, TaskScope};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+use voxray_proto::control::media_control_server::{MediaControl, MediaControlServer};
+use voxray_proto::control::{
+    AddCandidatesRequest, AddCandidatesResponse, CreateSessionRequest, CreateSessionResponse, DrainRequest,
+    DrainResponse, EndSessionRequest, EndSessionResponse, GetLoadRequest, ListSessionsRequest, ListSessionsResponse,
+    Load, OfferRequest, OfferResponse, Session, Transport,
+};
+
+use crate::call::registry::{CallState, Calls, EndError, Listed, RESERVATION_TTL, Refusal, Reservation};
+
+/// What the agent says before a call is ended through the API.
+const GOODBYE: &str = "I have to end this call now. Goodbye.";
+/// Longest reservation: longer than any phone rings.
+const RESERVATION_TTL_MAX: Duration = Duration::from_secs(3600);
+
+/// Serves `MediaControl` until the scope is cancelled. Callers need the `service_token`.
+pub fn serve(listener: TcpListener, calls: Calls, node_id: &str, token: &Secret, scope: &TaskScope) -> TaskHandle {
+    let control = Control {
+        calls,
+        node_id: node_id.into(),
+    };
+    let service = MediaControlServer::with_interceptor(control, RequireToken::new(token));
+    let cancelled = scope.token().cancelled_owned();
+    scope.spawn("media-control", async move {
+        let served = tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), cancelled)
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the control listener failed: this node can no longer be given sessions");
+        }
+    })
+}
+
+struct Control {
+    calls: Calls,
+    node_id: Arc<str>,
+}
+
+#[tonic::async_trait]
+impl MediaControl for Control {
+    async fn create_session(
+        &self,
+        request: Request<CreateSessionRequest>,
+    ) -> Result<Response<CreateSessionResponse>, Status> {
+        let request = request.into_inner();
+        let transport = transport(request.transport())?;
+        if request.session_id.is_empty() {
+            return Err(Status::invalid_argument("session_id is missing"));
+        }
+        let ttl = match request.reservation_ttl_secs {
+            0 => RESERVATION_TTL,
+            seconds => Duration::from_secs(seconds.into()).min(RESERVATION_TTL_MAX),
+        };
+        let reservation = Reservation {
+            session_id: request.session_id.into(),
+            transport,
+            provider: request.provider,
+            call_id: request.call_id,
+            body_json: request.body_json,
+            ttl,
+        };
+        self.calls.reserve(reservation).map_err(refused)?;
+        Ok(Response::new(CreateSessionResponse {
+            node_id: self.node_id.to_string(),
+        }))
+    }
+
+    async fn offer(&self, _request: Request<OfferRequest>) -> Result<Response<OfferResponse>, Status> {
+        Err(no_webrtc())
+    }
+
+    async fn add_candidates(
+        &self,
+        _request: Request<AddCandidatesRequest>,
+    ) -> Result<Response<AddCandidatesResponse>, Status> {
+        Err(no_webrtc())
+    }
+
+    async fn end_session(&self, request: Request<EndSessionRequest>) -> Result<Response<EndSessionResponse>, Status> {
+        let request = request.into_inner();
+        tracing::info!(session_id = %request.session_id, reason = %request.reason, "asked to end a session");
+        let ended = self
+            .calls
+            .end(&request.session_id, EndReason::Requested, Some(GOODBYE.to_owned()))
+            .await;
+        match ended {
+            Ok(()) => Ok(Response::new(EndSessionResponse {})),
+            Err(error @ EndError::NotFound) => Err(Status::not_found(error.to_string())),
+            Err(error @ EndError::Stuck) => Err(Status::deadline_exceeded(error.to_string())),
+        }
+    }
+
+    async fn list_sessions(
+        &self,
+        _request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let sessions = self.calls.list().into_iter().map(session).collect();
+        Ok(Response::new(ListSessionsResponse { sessions }))
+    }
+
+    async fn drain(&self, _request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        self.calls.start_draining();
+        let remaining = self.calls.load().sessions;
+        tracing::info!(remaining, "asked to drain: no new sessions");
+        Ok(Response::new(DrainResponse {
+            sessions_remaining: count(remaining),
+        }))
+    }
+
+    async fn get_load(&self, _request: Request<GetLoadRequest>) -> Result<Response<Load>, Status> {
+        let load = self.calls.load();
+        Ok(Response::new(Load {
+            sessions: count(load.sessions),
+            capacity: count(load.capacity),
+            draining: load.is_draining(),
+            transports: self.calls.transports().iter().map(|t| wire(*t).into()).collect(),
+        }))
+    }
+}
+
+/// How a refusal reads on the wire; the control plane goes by the code.
+fn refused(refusal: Refusal) -> Status {
+    let message = refusal.to_string();
+    match refusal {
+        Refusal::Full { .. } => Status::resource_exhausted(message),
+        Refusal::Draining => Status::unavailable(message),
+        Refusal::TransportNotServed(_) => Status::failed_precondition(message),
+        Refusal::AlreadyConnected => Status::already_exists(message),
+    }
+}
+
+fn no_webrtc() -> Status {
+    refused(Refusal::TransportNotServed(MediaTransport::WebRtc))
+}
+
+fn transport(wire: Transport) -> Result<MediaTransport, Status> {
+    match wire {
+        Transport::Telephony => Ok(MediaTransport::Telephony),
+        Transport::Websocket => Ok(MediaTransport::WebSocket),
+        Transport::Webrtc => Ok(MediaTransport::WebRtc),
+        Transport::Unspecified => Err(Status::invalid_argument(
+            "transport is missing or not known to this node",
+        )),
+    }
+}
+
+fn wire(transport: MediaTransport) -> Transport {
+    match transport {
+        MediaTransport::Telephony => Transport::Telephony,
+        MediaTransport::WebSocket => Transport::Websocket,
+        MediaTransport::WebRtc => Transport::Webrtc,
+    }
+}
+
+fn session(listed: Listed) -> Session {
+    let state = match listed.state {
+        CallState::Reserved => "reserved",
+        CallState::Connected => "connected",
+        CallState::Ending => "ending",
+    };
+    Session {
+        session_id: listed.session_id.to_string(),
+        transport: wire(listed.transport).into(),
+        provider: listed.provider,
+        state: state.to_owned(),
+        started_at_unix_ms: listed.started_at_unix_ms,
+    }
+}
+
+fn count(sessions: usize) -> u32 {
+    u32::try_from(sessions).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

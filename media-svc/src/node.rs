@@ -1,1 +1,282 @@
-//! Registration of this node, heartbeat and drain.
+//! This node in the fleet: its registration, its heartbeat, and how it leaves.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use media_core::conversation::EndReason;
+use service_kit::config::{Config, Links};
+use service_kit::shutdown::Shutdown;
+use service_kit::tasks::TaskScope;
+use session_store::{NODE_HEARTBEAT, NodeRecord, Store};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::archive::{Undelivered, Uplink};
+use crate::call::registry::{Calls, NodeLoad, transport_name};
+
+/// What the agent says when the node cannot wait for a call any longer.
+const LAST_WORDS: &str = "I am sorry, this service has to restart. Please call again in a minute. Goodbye.";
+/// How long calls that were told to end may take for their last words.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the archive may take for what is left in the outbox.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Addresses that were bound.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// Sockets of callers.
+    pub public: SocketAddr,
+    /// gRPC `MediaControl`.
+    pub control: SocketAddr,
+}
+
+/// How draining went.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Calls that had to be ended.
+    pub ended: usize,
+    /// Calls that did not even end when told to; they are cut off when the process ends.
+    pub left: usize,
+    /// Whether the archive has everything.
+    pub archived: Result<(), Undelivered>,
+}
+
+/// What a node says about itself, and how long it waits for its calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Name, unique in the deployment.
+    pub node_id: Arc<str>,
+    /// Where the control plane reaches it.
+    pub control_url: String,
+    /// Where callers reach it.
+    pub public_url: String,
+    /// Longest wait for running calls.
+    pub drain_timeout: Duration,
+}
+
+impl Registration {
+    /// From the configuration: what is advertised there, else the bound addresses. A node without a configured name gets the
+    /// host's with a random end: call this once.
+    pub fn new(config: &Config, bound: Bound) -> Self {
+        let node_id = config.media.node_id.clone().unwrap_or_else(service_kit::ids::node_id);
+        Self {
+            node_id: node_id.into(),
+            control_url: control_url(&config.links, bound.control),
+            public_url: public_url(&config.links, config.http.tls.is_some(), bound.public),
+            drain_timeout: Duration::from_secs(config.media.drain_timeout_secs),
+        }
+    }
+}
+
+/// A registered node.
+pub struct Node {
+    calls: Calls,
+    reporter: Reporter,
+    scope: TaskScope,
+    drain_timeout: Duration,
+}
+
+impl Node {
+    /// Registers the node and keeps reporting: every [`NODE_HEARTBEAT`], and at once when it fills up, has room
+    /// again, or drains. A store that is away is retried; calls go on meanwhile.
+    pub fn start(registration: Registration, store: Arc<dyn Store>, calls: Calls, parent: &TaskScope) -> Self {
+        let scope = parent.child("node");
+        let drain_timeout = registration.drain_timeout;
+        let reporter = Reporter {
+            store,
+            record: record(registration, &calls),
+        };
+        let heartbeat = reporter.clone().run(calls.load_changes());
+        let cancelled = scope.token().cancelled_owned();
+        scope.spawn("heartbeat", async move {
+            tokio::select! {
+                () = cancelled => {}
+                () = heartbeat => {}
+            }
+        });
+        Self {
+            calls,
+            reporter,
+            scope,
+            drain_timeout,
+        }
+    }
+
+    /// What this node says about itself, but for its load.
+    pub fn record(&self) -> &NodeRecord {
+        &self.reporter.record
+    }
+
+    /// Leaves the fleet:
+    /// 1. out of placement: no new sessions, and the fleet is told at once;
+    /// 2. running calls go on until they end, `media.drain_timeout_secs` are over (counted from when draining began,
+    ///    which the control plane may have asked for earlier), or a second shutdown request;
+    /// 3. what is left is ended politely: the agent says a last sentence; 10 s at most;
+    /// 4. the node is removed from the fleet;
+    /// 5. the outbox is emptied into the archive; 20 s at most, the rest stays on disk.
+    pub async fn drain(self, shutdown: &Shutdown, uplink: &Uplink) -> Drained {
+        self.calls.start_draining();
+        let load = self.calls.load();
+        tracing::info!(sessions = load.sessions, "draining: waiting for running calls");
+        self.reporter.report(load).await;
+        let deadline = load.draining_since.unwrap_or_else(Instant::now) + self.drain_timeout;
+        tokio::select! {
+            () = self.calls.wait_empty() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = shutdown.hurried() => {}
+        }
+        let ended = self.calls.load().sessions;
+        if ended > 0 {
+            tracing::warn!(sessions = ended, "ending the calls that are left");
+            let goodbye = async {
+                self.calls.end_all(&EndReason::Drained, Some(LAST_WORDS)).await;
+                self.calls.wait_empty().await;
+            };
+            // When this is over the load says how many did not make it.
+            let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
+        }
+        let left = self.calls.load().sessions;
+        // The heartbeat must be gone first: it would register the node again.
+        self.scope.cancel();
+        self.scope.join().await;
+        self.reporter.leave().await;
+        let archived = uplink.flush(FLUSH_TIMEOUT).await;
+        if let Err(undelivered) = &archived {
+            tracing::warn!(%undelivered, "left with events in the outbox");
+        }
+        tracing::info!(ended, left, "drained");
+        Drained { ended, left, archived }
+    }
+}
+
+#[derive(Clone)]
+struct Reporter {
+    store: Arc<dyn Store>,
+    record: NodeRecord,
+}
+
+impl Reporter {
+    async fn run(self, mut load: watch::Receiver<NodeLoad>) {
+        let mut away = false;
+        loop {
+            let now = *load.borrow_and_update();
+            let was_away = away;
+            let outcome = self.try_report(now).await;
+            away = outcome.is_err();
+            match outcome {
+                Ok(()) if was_away => tracing::info!("registered again"),
+                Ok(()) => {}
+                Err(error) if was_away => tracing::debug!(error, "the session store is still away"),
+                Err(error) => tracing::warn!(
+                    error,
+                    "cannot register this node: it gets no new sessions until the session store answers"
+                ),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(NODE_HEARTBEAT) => {}
+                () = state_change(&mut load, now) => {}
+            }
+        }
+    }
+
+    /// Reports once, outside of the rhythm.
+    async fn report(&self, load: NodeLoad) {
+        if let Err(error) = self.try_report(load).await {
+            tracing::warn!(
+                error,
+                "cannot tell the session store that this node drains; it will be told again"
+            );
+        }
+    }
+
+    async fn try_report(&self, load: NodeLoad) -> Result<(), String> {
+        let record = NodeRecord {
+            capacity: count(load.capacity),
+            sessions: count(load.sessions),
+            draining: load.is_draining(),
+            ..self.record.clone()
+        };
+        within_heartbeat(self.store.heartbeat(&record)).await
+    }
+
+    async fn leave(&self) {
+        if let Err(error) = within_heartbeat(self.store.remove_node(&self.record.node_id)).await {
+            tracing::warn!(
+                error,
+                "cannot remove this node from the session store; it vanishes there by itself"
+            );
+        }
+    }
+}
+
+/// A store that hangs is a store that is away: nothing here waits longer than one heartbeat.
+async fn within_heartbeat(
+    operation: impl Future<Output = Result<(), session_store::StoreError>>,
+) -> Result<(), String> {
+    match tokio::time::timeout(NODE_HEARTBEAT, operation).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer within the time of a heartbeat".to_owned()),
+    }
+}
+
+/// Resolves when placement must know at once: full, free again, or draining. Other changes can wait for the heartbeat.
+async fn state_change(load: &mut watch::Receiver<NodeLoad>, reported: NodeLoad) {
+    let urgent = |now: &NodeLoad| (now.is_full(), now.is_draining()) != (reported.is_full(), reported.is_draining());
+    if load.wait_for(urgent).await.is_err() {
+        // Nobody can change the load any more.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn record(registration: Registration, calls: &Calls) -> NodeRecord {
+    let load = calls.load();
+    NodeRecord {
+        node_id: registration.node_id.to_string(),
+        control_url: registration.control_url,
+        public_url: registration.public_url,
+        capacity: count(load.capacity),
+        sessions: count(load.sessions),
+        draining: load.is_draining(),
+        transports: calls
+            .transports()
+            .iter()
+            .map(|t| transport_name(*t).to_owned())
+            .collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn control_url(links: &Links, bound: SocketAddr) -> String {
+    match &links.media_control_url {
+        Some(url) => url.clone(),
+        None => format!("http://{}", reachable(bound)),
+    }
+}
+
+fn public_url(links: &Links, tls: bool, bound: SocketAddr) -> String {
+    let scheme = if tls { "wss" } else { "ws" };
+    match &links.media_advertise_url {
+        Some(url) if url.contains("://") => url.clone(),
+        Some(host_and_port) => format!("{scheme}://{host_and_port}"),
+        None => format!("{scheme}://{}", reachable(bound)),
+    }
+}
+
+/// An address that others on this host can connect to: loopback in place of "any".
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+fn count(sessions: usize) -> u32 {
+    u32::try_from(sessions).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,13 @@
 //!
 //! An event counts as produced when it is in the outbox; it leaves the outbox when the archiver says *durable*.
 
+mod outbox;
+mod uplink;
+
 use std::sync::Arc;
 
+pub use outbox::{Outbox, Progress, Reader};
+pub use uplink::{Undelivered, Uplink, UplinkTiming};
 use voxray_proto::archive::event::Body;
 
 /// Where a call puts what must not be lost.

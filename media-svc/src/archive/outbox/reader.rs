@@ -1,0 +1,131 @@
+//! Reading events back from disk, in the order written, a little at a time.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use voxray_proto::archive::Event;
+
+use super::record::{self, Parsed};
+use super::{Shared, segment_path};
+
+/// Bytes read at once: bounds the memory of a reader, and is some 8 s of one recorded call.
+const WINDOW: usize = 256 << 10;
+
+/// A position in the outbox. Reads files: call it where blocking is allowed.
+pub struct Reader {
+    shared: Arc<Shared>,
+    segment: u64,
+    offset: u64,
+    file: Option<File>,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            segment: 0,
+            offset: 0,
+            file: None,
+        }
+    }
+
+    /// The next events that are not durable, some 256 KiB at most. Empty: everything flushed so far has been read.
+    ///
+    /// A segment that cannot be read any more is reported and passed over; it stays on disk and is looked at again
+    /// by the next reader, and set aside at the next start.
+    pub fn read(&mut self) -> Vec<Event> {
+        loop {
+            let next = self.shared.lock().index.readable(self.segment);
+            let Some((segment, readable, complete)) = next else {
+                return Vec::new();
+            };
+            if segment != self.segment {
+                self.go_to(segment);
+            }
+            self.offset = self.offset.max(record::MAGIC.len() as u64);
+            if self.offset >= readable {
+                if !complete {
+                    return Vec::new();
+                }
+                self.go_to(segment + 1);
+                continue;
+            }
+            match self.read_window(readable) {
+                Ok(events) => {
+                    let events = self.without_durable(events);
+                    if !events.is_empty() {
+                        return events;
+                    }
+                }
+                // Deleted between the question and the answer: everything in it is durable.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.go_to(segment + 1),
+                Err(error) => {
+                    let path = segment_path(&self.shared.dir, segment);
+                    tracing::error!(file = %path.display(), offset = self.offset, %error,
+                        "the outbox cannot be read here; the rest of this file is not sent until it can");
+                    self.go_to(segment + 1);
+                }
+            }
+        }
+    }
+
+    fn go_to(&mut self, segment: u64) {
+        self.segment = segment;
+        self.offset = 0;
+        self.file = None;
+    }
+
+    fn read_window(&mut self, readable: u64) -> io::Result<Vec<Event>> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::open(segment_path(&self.shared.dir, self.segment))?),
+        };
+        let available = readable - self.offset;
+        let mut wanted = (WINDOW as u64).min(available);
+        loop {
+            let mut window = vec![0; usize::try_from(wanted).unwrap_or(WINDOW)];
+            file.read_exact_at(&mut window, self.offset)?;
+            let (events, used, stop) = parse_all(&window);
+            if !events.is_empty() {
+                self.offset += used as u64;
+                return Ok(events);
+            }
+            match stop {
+                Parsed::Incomplete(needed) if needed as u64 > wanted && needed as u64 <= available => {
+                    wanted = needed as u64;
+                }
+                Parsed::Incomplete(_) | Parsed::Damaged | Parsed::Event(..) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "damaged record"));
+                }
+            }
+        }
+    }
+
+    fn without_durable(&self, mut events: Vec<Event>) -> Vec<Event> {
+        let state = self.shared.lock();
+        events.retain(|event| {
+            state
+                .index
+                .session(&event.session_id)
+                .is_none_or(|session| event.sequence > session.durable)
+        });
+        events
+    }
+}
+
+/// All whole records at the beginning of `bytes`, how many bytes they take, and what stands behind them.
+pub(super) fn parse_all(bytes: &[u8]) -> (Vec<Event>, usize, Parsed) {
+    let mut events = Vec::new();
+    let mut used = 0;
+    loop {
+        match record::parse(bytes.get(used..).unwrap_or_default()) {
+            Parsed::Event(event, length) => {
+                events.push(*event);
+                used += length;
+            }
+            stop @ (Parsed::Incomplete(_) | Parsed::Damaged) => return (events, used, stop),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What happens to the folder before anything new is written: whole records are kept, damage is set aside, sessions that
+//! were cut off are found.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use voxray_proto::archive::event::Body;
+use voxray_proto::archive::{Event, SessionEnded};
+
+use super::index::Index;
+use super::reader::parse_all;
+use super::record::{self, Parsed};
+use super::tally::{PcmHash, Tally};
+use super::{segment_path, unix_ms, watermarks};
+
+/// Reason of sessions that the last process did not end.
+const REASON_RESTARTED: &str = "node_restarted";
+
+/// What the folder held.
+pub(super) struct Recovered {
+    pub index: Index,
+    pub next_segment: u64,
+    /// Sessions without an end, and the end they are to get.
+    pub cut_off: Vec<(Arc<str>, SessionEnded)>,
+}
+
+/// A segment file as found.
+struct Scan {
+    segment: u64,
+    /// Bytes that are whole records.
+    good: u64,
+    /// First and last sequence of each session in it.
+    spans: HashMap<Arc<str>, (u64, u64)>,
+    modified_ms: u64,
+    damage: Option<&'static str>,
+}
+
+/// What all segments together say of a session.
+#[derive(Default)]
+struct Found {
+    tally: Tally,
+    ended: bool,
+}
+
+/// Reads the folder and makes it whole.
+pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
+    let mut sessions = HashMap::new();
+    let mut scans = Vec::new();
+    let segments = segment_numbers(dir)?;
+    let next_segment = segments.last().map_or(1, |last| last + 1);
+    for segment in segments {
+        scans.push(scan(dir, segment, &mut sessions)?);
+    }
+    let watermarks: HashMap<String, u64> = watermarks::read(dir).into_iter().collect();
+    let damaged: Vec<u64> = scans.iter().filter(|s| s.damage.is_some()).map(|s| s.segment).collect();
+    if !damaged.is_empty() {
+        let mut lost = missing_events(&scans, &damaged, &watermarks);
+        for scan in scans.iter_mut().filter(|scan| scan.damage.is_some()) {
+            repair(dir, scan, &lost.remove(&scan.segment).unwrap_or_default())?;
+        }
+    }
+    let index = build_index(&scans, sessions, &watermarks);
+    let cut_off = cut_off(dir, &index, &scans);
+    Ok(Recovered {
+        index,
+        next_segment,
+        cut_off,
+    })
+}
+
+fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut segments = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+        segments.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+fn scan(dir: &Path, segment: u64, sessions: &mut HashMap<Arc<str>, Found>) -> io::Result<Scan> {
+    let path = segment_path(dir, segment);
+    let bytes = std::fs::read(&path)?;
+    let modified = std::fs::metadata(&path)?
+        .modified()
+        .unwrap_or_else(|_| SystemTime::now());
+    let mut scan = Scan {
+        segment,
+        good: 0,
+        spans: HashMap::new(),
+        modified_ms: unix_ms(modified),
+        damage: None,
+    };
+    let Some(records) = bytes.strip_prefix(record::MAGIC) else {
+        scan.damage = Some("it does not begin like an outbox file of this version");
+        return Ok(scan);
+    };
+    let (events, used, stop) = parse_all(records);
+    scan.good = (record::MAGIC.len() + used) as u64;
+    scan.damage = match stop {
+        _ if used == records.len() => None,
+        Parsed::Incomplete(_) => Some("it ends within a record"),
+        Parsed::Damaged | Parsed::Event(..) => Some("a checksum does not match"),
+    };
+    for event in events {
+        let session_id: Arc<str> = event.session_id.as_str().into();
+        let found = sessions.entry(Arc::clone(&session_id)).or_default();
+        if let Some(body) = &event.body {
+            found.tally.note(body);
+            found.ended |= matches!(body, Body::Ended(_));
+        }
+        let span = scan.spans.entry(session_id).or_insert((event.sequence, event.sequence));
+        span.1 = span.1.max(event.sequence);
+    }
+    Ok(scan)
+}
+
+/// Sequences that damage has taken out of the middle of sessions, by the damaged segment they were in. What damage took off
+/// a session's end is not among them: nobody can know of it.
+fn missing_events(
+    scans: &[Scan],
+    damaged: &[u64],
+    watermarks: &HashMap<String, u64>,
+) -> HashMap<u64, Vec<(Arc<str>, u64, u64)>> {
+    let mut seen: HashMap<&Arc<str>, (u64, u64)> = HashMap::new();
+    let mut missing: HashMap<u64, Vec<(Arc<str>, u64, u64)>> = HashMap::new();
+    for scan in scans {
+        for (session_id, (first, last)) in &scan.spans {
+            let watermark = watermarks.get(&**session_id).copied();
+            let before = seen.insert(session_id, (scan.segment, *last));
+            let (from_segment, known) = match (before, watermark) {
+                (Some((segment, last)), watermark) => (segment, last.max(watermark.unwrap_or(0))),
+                (None, Some(watermark)) => (0, watermark),
+                // Earlier events may have been durable and deleted long ago.
+                (None, None) => continue,
+            };
+            let culprit = damaged.iter().find(|d| (from_segment..scan.segment).contains(*d));
+            if let (Some(culprit), true) = (culprit, *first > known + 1) {
+                let gap = (Arc::clone(session_id), known + 1, first - 1);
+                missing.entry(*culprit).or_default().push(gap);
+            }
+        }
+    }
+    missing
+}
+
+/// Moves the damaged tail of a segment aside. Events known to be missing get a place-holder without a body: sequences have no
+/// gaps, so that the archiver can go on with what follows.
+fn repair(dir: &Path, scan: &mut Scan, lost: &[(Arc<str>, u64, u64)]) -> io::Result<()> {
+    let path = segment_path(dir, scan.segment);
+    let bytes = std::fs::read(&path)?;
+    let (good, tail) = bytes
+        .split_at_checked(usize::try_from(scan.good).unwrap_or(0))
+        .unwrap_or((&[], &bytes));
+    let aside = dir.join(format!("{:016}.damaged-at-{}", scan.segment, scan.good));
+    write_flushed(&aside, tail)?;
+    let reason = scan.damage.unwrap_or_default();
+    let lost_events: u64 = lost.iter().map(|(_, first, last)| last - first + 1).sum();
+    if lost_events == 0 && reason == "it ends within a record" {
+        tracing::warn!(file = %path.display(), offset = scan.good, kept = %aside.display(),
+            "the last record of an outbox file was not written to its end; it is set aside");
+    } else {
+        tracing::error!(file = %path.display(), offset = scan.good, reason, lost_events, kept = %aside.display(),
+            "an outbox file is damaged; what stands before the damage is kept, the rest is set aside and not archived: check this disk");
+    }
+    let mut whole = if good.is_empty() {
+        record::MAGIC.to_vec()
+    } else {
+        good.to_vec()
+    };
+    let mut buffer = Vec::new();
+    for (session_id, first, last) in lost {
+        for sequence in *first..=*last {
+            let event = Event {
+                session_id: session_id.to_string(),
+                sequence,
+                body: None,
+            };
+            if record::encode(&event, &mut buffer).is_some() {
+                whole.extend_from_slice(&buffer);
+            }
+        }
+        let span = scan.spans.entry(Arc::clone(session_id)).or_insert((*first, *last));
+        span.1 = span.1.max(*last);
+    }
+    scan.good = whole.len() as u64;
+    let new = path.with_extension("tmp");
+    write_flushed(&new, &whole)?;
+    std::fs::rename(&new, &path)?;
+    File::open(dir)?.sync_all()
+}
+
+fn write_flushed(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_data()
+}
+
+fn build_index(scans: &[Scan], sessions: HashMap<Arc<str>, Found>, watermarks: &HashMap<String, u64>) -> Index {
+    let mut index = Index::default();
+    for scan in scans {
+        index.add_segment(scan.segment, scan.good);
+        for (session_id, (first, last)) in &scan.spans {
+            index.add(scan.segment, session_id, *first, *last, 0, scan.modified_ms);
+        }
+        index.seal(scan.segment);
+        index.set_readable(scan.segment, scan.good);
+    }
+    for (session_id, found) in sessions {
+        if let Some(session) = index.session_mut(&session_id) {
+            session.tally = found.tally;
+        }
+        if found.ended {
+            index.end(&session_id);
+        }
+    }
+    for (session_id, sequence) in watermarks {
+        index.restore_watermark(session_id, *sequence);
+    }
+    index
+}
+
+/// Sessions that are not ended. Their recordings are hashed where all audio is still here.
+fn cut_off(dir: &Path, index: &Index, scans: &[Scan]) -> Vec<(Arc<str>, SessionEnded)> {
+    let open: Vec<&Arc<str>> = index.sessions().filter(|(_, s)| !s.ended).map(|(id, _)| id).collect();
+    let whole = open
+        .iter()
+        .filter(|id| index.session(id).and_then(|s| s.first()) == Some(1));
+    let mut hashes: HashMap<&str, PcmHash> = whole.map(|id| (&***id, PcmHash::default())).collect();
+    hash_audio(dir, index, &mut hashes);
+    let modified: BTreeMap<u64, u64> = scans.iter().map(|scan| (scan.segment, scan.modified_ms)).collect();
+    open.into_iter()
+        .filter_map(|session_id| {
+            let session = index.session(session_id)?;
+            let last_segment = session.segments().last().copied()?;
+            let ended_at = modified.get(&last_segment).copied().unwrap_or_default();
+            let hash = hashes.remove(&**session_id).map(PcmHash::finish).unwrap_or_default();
+            let ended = session.tally.ended(REASON_RESTARTED, ended_at, hash);
+            Some((Arc::clone(session_id), ended))
+        })
+        .collect()
+}
+
+fn hash_audio(dir: &Path, index: &Index, hashes: &mut HashMap<&str, PcmHash>) {
+    let sessions = hashes.keys().filter_map(|id| index.session(id));
+    let segments: HashSet<u64> = sessions.flat_map(super::index::Session::segments).collect();
+    let mut segments: Vec<u64> = segments.into_iter().collect();
+    segments.sort_unstable();
+    for segment in segments {
+        let Ok(bytes) = std::fs::read(segment_path(dir, segment)) else {
+            hashes.clear();
+            return;
+        };
+        let (events, _, _) = parse_all(bytes.strip_prefix(record::MAGIC).unwrap_or_default());
+        for event in events {
+            if let (Some(hash), Some(body)) = (hashes.get_mut(event.session_id.as_str()), &event.body) {
+                hash.note(body);
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The one thread that waits for the disk: it flushes what was written, deletes what is not needed, and keeps the
+//! watermarks and the gauges.
+
+use std::fs::File;
+use std::io;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Active, Shared, State, segment_path, unix_ms, watermarks};
+use crate::metrics::{OUTBOX_DEPTH_BYTES, OUTBOX_OLDEST_UNACKED_SECONDS};
+
+/// How long written events wait to be flushed together.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// How often watermarks are written while acknowledgements arrive, and gauges set while some are missing.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What one round has to do, taken out under the lock and done without it.
+struct Work {
+    written: Vec<Active>,
+    spent: Vec<u64>,
+    watermarks: Option<Vec<(String, u64)>>,
+    stop: bool,
+}
+
+/// Runs until the outbox is dropped.
+pub(super) fn run(shared: &Shared) {
+    let mut last_round = Instant::now();
+    loop {
+        let work = wait_for_work(shared, last_round);
+        last_round = Instant::now();
+        let flushed = flush(shared, &work.written);
+        delete(shared, &work);
+        finish_round(shared, &flushed);
+        if work.stop {
+            return;
+        }
+    }
+}
+
+fn wait_for_work(shared: &Shared, last_round: Instant) -> Work {
+    let mut state = shared.lock();
+    loop {
+        let due = due(&state, last_round);
+        let now = Instant::now();
+        match due {
+            Some(due) if due <= now => return take_work(&mut state),
+            Some(due) => {
+                let waited = shared.wake_sync.wait_timeout(state, due - now);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            None => state = shared.wake_sync.wait(state).unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}
+
+fn due(state: &State, last_round: Instant) -> Option<Instant> {
+    if state.stop || state.flush_now {
+        return Some(last_round);
+    }
+    let work = state.work_since.map(|since| since + FLUSH_INTERVAL);
+    let housekeeping =
+        (state.watermarks_changed || state.index.undurable() > 0).then_some(last_round + HOUSEKEEPING_INTERVAL);
+    match (work, housekeeping) {
+        (Some(work), Some(housekeeping)) => Some(work.min(housekeeping)),
+        (work, housekeeping) => work.or(housekeeping),
+    }
+}
+
+fn take_work(state: &mut State) -> Work {
+    state.work_since = None;
+    state.flush_now = false;
+    let mut written = std::mem::take(&mut state.unflushed);
+    if let Some(active) = &mut state.active
+        && active.bytes > active.flushed
+    {
+        written.push(active.clone());
+        active.flushed = active.bytes;
+    }
+    let changed = std::mem::take(&mut state.watermarks_changed);
+    let watermarks = changed.then(|| {
+        let known = state.index.sessions().filter(|(_, session)| session.durable > 0);
+        known
+            .map(|(session_id, session)| (session_id.to_string(), session.durable))
+            .collect()
+    });
+    Work {
+        written,
+        spent: std::mem::take(&mut state.spent),
+        watermarks,
+        stop: state.stop,
+    }
+}
+
+/// Flushes files, oldest first. A flush that fails is reported and not waited for: the events are with the operating
+/// system, and holding the archive up would only make the loss larger if power fails too.
+fn flush(shared: &Shared, written: &[Active]) -> Vec<(u64, u64)> {
+    let mut flushed = Vec::new();
+    for active in written {
+        let result = active.file.sync_data().and_then(|()| {
+            if active.flushed == 0 {
+                flush_folder(shared)
+            } else {
+                Ok(())
+            }
+        });
+        if let Err(error) = result {
+            let path = segment_path(&shared.dir, active.segment);
+            tracing::error!(file = %path.display(), %error, "the outbox cannot be flushed to disk: a power loss now may lose events");
+        }
+        flushed.push((active.segment, active.bytes));
+    }
+    flushed
+}
+
+/// Makes a new file's name survive a power loss.
+fn flush_folder(shared: &Shared) -> io::Result<()> {
+    File::open(&shared.dir)?.sync_all()
+}
+
+fn delete(shared: &Shared, work: &Work) {
+    if let Some(watermarks) = &work.watermarks
+        && let Err(error) = watermarks::write(&shared.dir, watermarks, !work.spent.is_empty())
+    {
+        tracing::warn!(%error, "cannot write the outbox's watermarks; a restart would send more again than it must");
+    }
+    for segment in &work.spent {
+        let path = segment_path(&shared.dir, *segment);
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(file = %path.display(), %error, "cannot delete a finished outbox file; delete it by hand");
+        }
+    }
+}
+
+fn finish_round(shared: &Shared, flushed: &[(u64, u64)]) {
+    let mut state = shared.lock();
+    for (segment, bytes) in flushed {
+        state.index.set_readable(*segment, *bytes);
+    }
+    let now_ms = unix_ms(SystemTime::now());
+    let age_ms = state
+        .index
+        .oldest_undurable_ms()
+        .map_or(0, |oldest| now_ms.saturating_sub(oldest));
+    set_gauge(&OUTBOX_DEPTH_BYTES, state.index.bytes());
+    set_gauge(&OUTBOX_OLDEST_UNACKED_SECONDS, age_ms / 1000);
+    let undurable = state.index.undurable();
+    // Under the lock, so that two reports cannot overtake each other.
+    shared.progress.send_if_modified(|progress| {
+        progress.undurable_events = undurable;
+        progress.flushes += 1;
+        !flushed.is_empty()
+    });
+}
+
+fn set_gauge(gauge: &prometheus::IntGaugeVec, value: u64) {
+    gauge
+        .with_label_values::<&str>(&[])
+        .set(i64::try_from(value).unwrap_or(i64::MAX));
+}

@@ -1,0 +1,178 @@
+//! What is left after a crash or a bad disk.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A folder with one segment of a few events, and where each record ends.
+fn small_log() -> (TempDir, Vec<u8>, Vec<usize>) {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = open(dir.path());
+    let (a, b) = (session(&outbox, "a"), session(&outbox, "b"));
+    let mut ends = vec![super::super::record::MAGIC.len()];
+    for (handle, body) in [
+        (&a, started()),
+        (&b, started()),
+        (&a, audio(0, 8)),
+        (&b, turn(0)),
+        (&a, ended()),
+        (&b, ended()),
+    ] {
+        handle.append(body).unwrap();
+        ends.push(usize::try_from(outbox.used_bytes()).unwrap());
+    }
+    let bytes = std::fs::read(first_segment(dir.path())).unwrap();
+    drop((a, b, outbox));
+    (dir, bytes, ends)
+}
+
+fn first_segment(dir: &Path) -> std::path::PathBuf {
+    super::super::segment_path(dir, 1)
+}
+
+fn folder_with(bytes: &[u8]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(first_segment(dir.path()), bytes).unwrap();
+    dir
+}
+
+/// Events of the first `whole` records, in order, and an end for each session that had begun and not ended.
+fn check_recovered(events: &[Event], original: &[Event], whole: usize) {
+    let (kept, added) = events.split_at(whole);
+    assert_eq!(kept, &original[..whole]);
+    for event in added {
+        assert_eq!(reason_of(event), Some("node_restarted"));
+    }
+    for id in ["a", "b"] {
+        let sequences: Vec<u64> = events
+            .iter()
+            .filter(|e| e.session_id == id)
+            .map(|e| e.sequence)
+            .collect();
+        assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<_>>());
+        let ends = events
+            .iter()
+            .filter(|e| e.session_id == id && reason_of(e).is_some())
+            .count();
+        assert_eq!(ends, usize::from(!sequences.is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn a_log_cut_at_any_byte_keeps_every_whole_record() {
+    let (dir, bytes, ends) = small_log();
+    let original = read_all(&open(dir.path())).await;
+    for cut in 0..=bytes.len() {
+        let dir = folder_with(&bytes[..cut]);
+        let whole = ends.iter().filter(|end| **end <= cut).count().saturating_sub(1);
+        let events = read_all(&open(dir.path())).await;
+        check_recovered(&events, &original, whole);
+    }
+}
+
+#[tokio::test]
+async fn a_recovered_log_is_sound_when_opened_again() {
+    let (_dir, bytes, ends) = small_log();
+    let dir = folder_with(&bytes[..ends[4] + 5]);
+    let first = read_all(&open(dir.path())).await;
+    let second = read_all(&open(dir.path())).await;
+    assert_eq!(first, second);
+}
+
+#[tokio::test]
+async fn a_damaged_tail_is_set_aside_byte_for_byte() {
+    let (_dir, mut bytes, ends) = small_log();
+    bytes[ends[2] + 10] ^= 0x40;
+    let dir = folder_with(&bytes);
+    let _outbox = open(dir.path());
+    let aside = dir.path().join(format!("{:016}.damaged-at-{}", 1, ends[2]));
+    assert_eq!(std::fs::read(aside).unwrap(), &bytes[ends[2]..]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_ours_is_set_aside_whole() {
+    let dir = folder_with(b"something else entirely");
+    let outbox = open(dir.path());
+    assert_eq!(read_all(&outbox).await, []);
+    let aside = dir.path().join(format!("{:016}.damaged-at-0", 1));
+    assert_eq!(std::fs::read(aside).unwrap(), b"something else entirely");
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_of_a_session_leaves_place_holders_so_that_the_rest_can_be_archived() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = open(dir.path());
+    let a = session(&outbox, "a");
+    a.append(started()).unwrap();
+    for chunk in 0..40 {
+        a.append(audio(chunk * 65_536, 65_536)).unwrap();
+    }
+    a.append(ended()).unwrap();
+    flushed(&outbox).await;
+    let crashed = copy_of(dir.path());
+    let path = first_segment(crashed.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let events = read_all(&open(crashed.path())).await;
+    assert_eq!(names(&events), (1..=42).map(|s| ("a", s)).collect::<Vec<_>>());
+    assert!(events.iter().any(|event| event.body.is_none()));
+    assert_eq!(reason_of(&events[41]), Some("caller_hung_up"));
+    assert_eq!(events[40].body, Some(audio(39 * 65_536, 65_536)));
+}
+
+#[tokio::test]
+async fn watermarks_that_cannot_be_read_only_cost_sending_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = open(dir.path());
+    let a = session(&outbox, "a");
+    a.append(started()).unwrap();
+    a.append(ended()).unwrap();
+    outbox.acknowledge("a", 1);
+    drop((a, outbox));
+    std::fs::write(dir.path().join("watermarks"), b"VOXOUT1\n\xff\xff\xff\xff junk").unwrap();
+    assert_eq!(names(&read_all(&open(dir.path())).await), [("a", 1), ("a", 2)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_flipped_bits_lose_at_most_what_stands_behind_them(
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 1..4),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (dir, mut bytes, ends) = small_log();
+            let original = read_all(&open(dir.path())).await;
+            let mut clean = bytes.clone();
+            for (place, bit) in &flips {
+                let place = place.index(bytes.len());
+                bytes[place] ^= 1 << bit;
+            }
+            // Two flips may undo each other.
+            let first = clean.iter().zip(&bytes).position(|(a, b)| a != b).unwrap_or(bytes.len());
+            clean.truncate(first);
+            let whole = if first == bytes.len() { ends.len() - 1 } else {
+                ends.iter().filter(|end| **end <= first).count().saturating_sub(1)
+            };
+            let events = read_all(&open(folder_with(&bytes).path())).await;
+            check_recovered(&events, &original, whole);
+        });
+    }
+
+    #[test]
+    fn any_bytes_at_all_can_be_opened(junk in proptest::collection::vec(any::<u8>(), 0..600), with_magic: bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut bytes = if with_magic { super::super::record::MAGIC.to_vec() } else { Vec::new() };
+            bytes.extend(junk);
+            let dir = folder_with(&bytes);
+            let outbox = open(dir.path());
+            session(&outbox, "a").append(ended()).unwrap();
+            let events = read_all(&outbox).await;
+            assert_eq!(names(&events), [("a", 1)]);
+        });
+    }
+}

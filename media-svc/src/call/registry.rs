@@ -1,0 +1,398 @@
+//! The live calls of this node and the slots kept for calls about to connect.
+//!
+//! A slot is taken by [`Calls::reserve`] or [`Calls::connect`], and is free again when its [`Slot`] is dropped, its
+//! reservation runs out, or it is ended. All of it is one map behind a lock that is held for microseconds.
+
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use media_core::conversation::{EndReason, Input, Notice};
+use service_kit::config::MediaTransport;
+use service_kit::tasks::TaskScope;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::time::Instant;
+
+pub use types::{Arrival, CallState, EndError, Listed, NodeLoad, Refusal, Reservation, transport_name};
+
+use crate::metrics::{SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
+
+/// Sessions per core when `media.max_sessions` is 0. With local speech a core transcribes and speaks some tens of times
+/// faster than real time while callers talk less than half of the time; 40 leaves room for several turns ending at once.
+/// Provisional until measured with the whole pipeline; with cloud providers only, a core carries far more.
+pub const SESSIONS_PER_CORE: usize = 40;
+/// Life of a reservation that names none.
+pub const RESERVATION_TTL: Duration = Duration::from_secs(60);
+/// Notices kept for observers (console, demo). When full, the oldest are overwritten: an observer that is too slow is told how
+/// many it missed, and no call waits.
+pub const NOTICES: usize = 1_024;
+/// Longest wait for a call to take the order to end.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// All calls of a node. Clones share them.
+#[derive(Clone)]
+pub struct Calls {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    transports: Vec<MediaTransport>,
+    entries: Mutex<HashMap<Arc<str>, Entry>>,
+    load: watch::Sender<NodeLoad>,
+    reserved: Notify,
+    notices: broadcast::Sender<(Arc<str>, Notice)>,
+}
+
+struct Entry {
+    transport: MediaTransport,
+    provider: String,
+    started_at_unix_ms: u64,
+    phase: Phase,
+}
+
+enum Phase {
+    Reserved { expires: Instant, reservation: Reservation },
+    Connected { input: mpsc::Sender<Input>, ending: bool },
+}
+
+impl Calls {
+    /// For a node of this capacity (0 = by cores) that serves these transports. The scope carries the task that ends
+    /// reservations nobody claims.
+    pub fn new(scope: &TaskScope, max_sessions: usize, transports: &[MediaTransport]) -> Self {
+        let capacity = if max_sessions == 0 {
+            default_capacity()
+        } else {
+            max_sessions
+        };
+        let load = NodeLoad {
+            sessions: 0,
+            capacity,
+            draining_since: None,
+        };
+        SESSIONS_CAPACITY
+            .with_label_values::<&str>(&[])
+            .set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        let shared = Arc::new(Shared {
+            transports: transports.to_vec(),
+            entries: Mutex::default(),
+            load: watch::Sender::new(load),
+            reserved: Notify::new(),
+            notices: broadcast::Sender::new(NOTICES),
+        });
+        let expiry = Arc::clone(&shared);
+        let cancelled = scope.token().cancelled_owned();
+        scope.spawn("reservation-expiry", async move {
+            tokio::select! {
+                () = cancelled => {}
+                () = expiry.expire_reservations() => {}
+            }
+        });
+        Self { shared }
+    }
+
+    /// Keeps a slot. A second reservation of the same session replaces the first.
+    ///
+    /// # Errors
+    /// The node is full, drains, does not serve the transport, or has a live call of this session.
+    pub fn reserve(&self, reservation: Reservation) -> Result<(), Refusal> {
+        let transport = reservation.transport;
+        self.counted(transport, || self.shared.reserve(reservation))
+    }
+
+    /// Takes the slot of a session that has connected: its reservation's, or a free one. Reservations are honoured while
+    /// the node drains. Orders to the call arrive as `input`.
+    ///
+    /// # Errors
+    /// Without a reservation as [`reserve`](Self::reserve); with one only when the session is connected already.
+    pub fn connect(&self, arrival: Arrival, input: mpsc::Sender<Input>) -> Result<Slot, Refusal> {
+        let transport = arrival.transport;
+        let reservation = self.counted(transport, || self.shared.connect(&arrival, input))?;
+        SESSIONS_ACTIVE.with_label_values(&[transport_name(transport)]).inc();
+        Ok(Slot {
+            shared: Arc::clone(&self.shared),
+            session_id: arrival.session_id,
+            transport,
+            reservation,
+        })
+    }
+
+    /// All calls and reservations, oldest first.
+    pub fn list(&self) -> Vec<Listed> {
+        let entries = self.shared.current();
+        let mut listed: Vec<Listed> = entries.iter().map(|(id, entry)| entry.listed(id)).collect();
+        listed.sort_by(|a, b| (a.started_at_unix_ms, &a.session_id).cmp(&(b.started_at_unix_ms, &b.session_id)));
+        listed
+    }
+
+    /// Asks a call to say `last_words` and end; a reservation is given up at once. Returns when the call has the order.
+    ///
+    /// # Errors
+    /// The session is not here, or its call takes no orders.
+    pub async fn end(&self, session_id: &str, reason: EndReason, last_words: Option<String>) -> Result<(), EndError> {
+        let Some(input) = self.shared.begin_end(session_id)? else {
+            return Ok(());
+        };
+        let order = Input::EndRequested { reason, last_words };
+        match tokio::time::timeout(END_TIMEOUT, input.send(order)).await {
+            // A closed channel: the call has just ended by itself.
+            Ok(Ok(()) | Err(_)) => Ok(()),
+            Err(_) => Err(EndError::Stuck),
+        }
+    }
+
+    /// Asks every call to end, all at the same time; gives reservations up.
+    pub async fn end_all(&self, reason: &EndReason, last_words: Option<&str>) {
+        let sessions = self.list();
+        let orders = sessions.iter().map(|listed| async {
+            let words = last_words.map(str::to_owned);
+            if let Err(error) = self.end(&listed.session_id, reason.clone(), words).await {
+                tracing::debug!(session_id = %listed.session_id, %error, "not ended");
+            }
+        });
+        futures_util::future::join_all(orders).await;
+    }
+
+    /// Takes no new sessions from now on. Doing it again changes nothing.
+    pub fn start_draining(&self) {
+        self.shared.load.send_if_modified(|load| {
+            let first = load.draining_since.is_none();
+            if first {
+                load.draining_since = Some(Instant::now());
+            }
+            first
+        });
+    }
+
+    /// The present load.
+    pub fn load(&self) -> NodeLoad {
+        drop(self.shared.current());
+        *self.shared.load.borrow()
+    }
+
+    /// Reports every change of the load.
+    pub fn load_changes(&self) -> watch::Receiver<NodeLoad> {
+        self.shared.load.subscribe()
+    }
+
+    /// What is served here.
+    pub fn transports(&self) -> &[MediaTransport] {
+        &self.shared.transports
+    }
+
+    /// Resolves when there is no call and no reservation.
+    pub async fn wait_empty(&self) {
+        // The sender lives in `self.shared`: the wait cannot fail.
+        let _ = self.shared.load.subscribe().wait_for(|load| load.sessions == 0).await;
+    }
+
+    /// What happens in all calls, for observers. Audio does not go this way.
+    pub fn events(&self) -> broadcast::Receiver<(Arc<str>, Notice)> {
+        self.shared.notices.subscribe()
+    }
+
+    fn counted<T>(
+        &self,
+        transport: MediaTransport,
+        attempt: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        attempt().inspect_err(|refusal| {
+            let labels = [transport_name(transport), refusal.as_str()];
+            SESSIONS_REJECTED.with_label_values(&labels).inc();
+        })
+    }
+}
+
+/// A connected session's place on this node; free again when dropped.
+pub struct Slot {
+    shared: Arc<Shared>,
+    session_id: Arc<str>,
+    transport: MediaTransport,
+    reservation: Option<Reservation>,
+}
+
+impl Slot {
+    /// Session.
+    pub fn session_id(&self) -> &Arc<str> {
+        &self.session_id
+    }
+
+    /// What was said about the session before it connected; `None` when it came unannounced.
+    pub fn reservation(&self) -> Option<&Reservation> {
+        self.reservation.as_ref()
+    }
+
+    /// Tells observers.
+    pub fn notify(&self, notice: Notice) {
+        // No observer is no error.
+        let _ = self.shared.notices.send((Arc::clone(&self.session_id), notice));
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut entries = self.shared.lock();
+        entries.remove(&self.session_id);
+        self.shared.count(&entries);
+        SESSIONS_ACTIVE
+            .with_label_values(&[transport_name(self.transport)])
+            .dec();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The entries without reservations that have run out.
+    fn current(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
+        let mut entries = self.lock();
+        let now = Instant::now();
+        let before = entries.len();
+        entries.retain(|_, entry| match &entry.phase {
+            Phase::Reserved { expires, .. } => *expires > now,
+            Phase::Connected { .. } => true,
+        });
+        if entries.len() < before {
+            tracing::debug!(count = before - entries.len(), "reservations ran out");
+            self.count(&entries);
+        }
+        entries
+    }
+
+    /// Publishes the number of entries; called under the lock so that numbers come in order.
+    fn count(&self, entries: &HashMap<Arc<str>, Entry>) {
+        self.load.send_if_modified(|load| {
+            let before = std::mem::replace(&mut load.sessions, entries.len());
+            before != load.sessions
+        });
+    }
+
+    fn admit(&self, transport: MediaTransport, entries: &HashMap<Arc<str>, Entry>) -> Result<(), Refusal> {
+        let (capacity, draining) = {
+            let load = self.load.borrow();
+            (load.capacity, load.is_draining())
+        };
+        if !self.transports.contains(&transport) {
+            Err(Refusal::TransportNotServed(transport))
+        } else if draining {
+            Err(Refusal::Draining)
+        } else if entries.len() >= capacity {
+            Err(Refusal::Full { capacity })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn reserve(&self, reservation: Reservation) -> Result<(), Refusal> {
+        let mut entries = self.current();
+        match entries.get(&reservation.session_id).map(|entry| &entry.phase) {
+            Some(Phase::Connected { .. }) => return Err(Refusal::AlreadyConnected),
+            Some(Phase::Reserved { .. }) => {}
+            None => self.admit(reservation.transport, &entries)?,
+        }
+        let entry = Entry {
+            transport: reservation.transport,
+            provider: reservation.provider.clone(),
+            started_at_unix_ms: unix_ms(),
+            phase: Phase::Reserved {
+                expires: Instant::now() + reservation.ttl,
+                reservation: reservation.clone(),
+            },
+        };
+        entries.insert(reservation.session_id, entry);
+        self.count(&entries);
+        self.reserved.notify_one();
+        Ok(())
+    }
+
+    fn connect(&self, arrival: &Arrival, input: mpsc::Sender<Input>) -> Result<Option<Reservation>, Refusal> {
+        let mut entries = self.current();
+        let reservation = match entries.get(&arrival.session_id).map(|entry| &entry.phase) {
+            Some(Phase::Connected { .. }) => return Err(Refusal::AlreadyConnected),
+            // A reservation is for what was asked: it is no way around `media.transports`.
+            Some(Phase::Reserved { reservation, .. }) if self.transports.contains(&arrival.transport) => {
+                Some(reservation.clone())
+            }
+            Some(Phase::Reserved { .. }) | None => {
+                self.admit(arrival.transport, &entries)?;
+                None
+            }
+        };
+        let entry = Entry {
+            transport: arrival.transport,
+            provider: arrival.provider.clone(),
+            started_at_unix_ms: unix_ms(),
+            phase: Phase::Connected { input, ending: false },
+        };
+        entries.insert(Arc::clone(&arrival.session_id), entry);
+        self.count(&entries);
+        Ok(reservation)
+    }
+
+    /// The channel to the call that is to end; `None` when it was a reservation, which is gone now.
+    fn begin_end(&self, session_id: &str) -> Result<Option<mpsc::Sender<Input>>, EndError> {
+        let mut entries = self.current();
+        match entries.get_mut(session_id).map(|entry| &mut entry.phase) {
+            None => Err(EndError::NotFound),
+            Some(Phase::Connected { input, ending }) => {
+                *ending = true;
+                Ok(Some(input.clone()))
+            }
+            Some(Phase::Reserved { .. }) => {
+                entries.remove(session_id);
+                self.count(&entries);
+                Ok(None)
+            }
+        }
+    }
+
+    async fn expire_reservations(&self) {
+        loop {
+            let next = self.current().values().filter_map(Entry::expires).min();
+            match next {
+                None => self.reserved.notified().await,
+                Some(at) => tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = self.reserved.notified() => {}
+                },
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn expires(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Reserved { expires, .. } => Some(*expires),
+            Phase::Connected { .. } => None,
+        }
+    }
+
+    fn listed(&self, session_id: &Arc<str>) -> Listed {
+        Listed {
+            session_id: Arc::clone(session_id),
+            transport: self.transport,
+            provider: self.provider.clone(),
+            state: match self.phase {
+                Phase::Reserved { .. } => CallState::Reserved,
+                Phase::Connected { ending: false, .. } => CallState::Connected,
+                Phase::Connected { ending: true, .. } => CallState::Ending,
+            },
+            started_at_unix_ms: self.started_at_unix_ms,
+        }
+    }
+}
+
+fn default_capacity() -> usize {
+    SESSIONS_PER_CORE * std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

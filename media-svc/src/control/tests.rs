@@ -1,0 +1,147 @@
+//! What the control plane can count on, over real gRPC.
+
+use media_core::conversation::Input;
+use service_kit::grpc::AttachToken;
+use tokio::sync::mpsc;
+use tonic::Code;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use voxray_proto::control::media_control_client::MediaControlClient;
+
+use super::*;
+use crate::call::registry::Arrival;
+
+type Client = MediaControlClient<InterceptedService<Channel, AttachToken>>;
+
+const TOKEN: &str = "between services";
+
+async fn serving(capacity: usize) -> (Client, Calls, TaskScope) {
+    serving_for(capacity, TOKEN).await
+}
+
+async fn serving_for(capacity: usize, token: &str) -> (Client, Calls, TaskScope) {
+    let scope = TaskScope::root("test");
+    let served = [MediaTransport::Telephony, MediaTransport::WebSocket];
+    let calls = Calls::new(&scope, capacity, &served);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    serve(listener, calls.clone(), "node-1", &Secret::new(TOKEN), &scope);
+    let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
+    let client = MediaControlClient::with_interceptor(channel, AttachToken::new(&Secret::new(token)));
+    (client, calls, scope)
+}
+
+fn create(session_id: &str, transport: Transport) -> CreateSessionRequest {
+    CreateSessionRequest {
+        session_id: session_id.to_owned(),
+        transport: transport.into(),
+        provider: "twilio".to_owned(),
+        body_json: r#"{"name":"Ada"}"#.to_owned(),
+        call_id: "CA1".to_owned(),
+        reservation_ttl_secs: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_created_session_is_listed_reaches_its_call_and_is_ended_with_a_goodbye() {
+    let (mut client, calls, _scope) = serving(2).await;
+    let created = client.create_session(create("a", Transport::Telephony)).await.unwrap();
+    assert_eq!(created.into_inner().node_id, "node-1");
+    let listed = client.list_sessions(ListSessionsRequest {}).await.unwrap().into_inner();
+    assert_eq!(listed.sessions[0].state, "reserved");
+    assert_eq!(listed.sessions[0].transport(), Transport::Telephony);
+
+    let (input, mut orders) = mpsc::channel(1);
+    let arrival = Arrival {
+        session_id: "a".into(),
+        transport: MediaTransport::Telephony,
+        provider: "twilio".to_owned(),
+    };
+    let slot = calls.connect(arrival, input).unwrap();
+    assert_eq!(slot.reservation().unwrap().body_json, r#"{"name":"Ada"}"#);
+    let end = EndSessionRequest {
+        session_id: "a".to_owned(),
+        reason: String::new(),
+    };
+    client.end_session(end.clone()).await.unwrap();
+    assert!(matches!(
+        orders.recv().await,
+        Some(Input::EndRequested {
+            reason: EndReason::Requested,
+            last_words: Some(_)
+        })
+    ));
+    drop(slot);
+    assert_eq!(client.end_session(end).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn refusals_have_the_codes_of_the_contract() {
+    let (mut client, _calls, _scope) = serving(1).await;
+    let mut code_of = async |request| client.create_session(request).await.err().map(|status| status.code());
+    assert_eq!(
+        code_of(create("", Transport::Telephony)).await,
+        Some(Code::InvalidArgument)
+    );
+    assert_eq!(
+        code_of(create("a", Transport::Unspecified)).await,
+        Some(Code::InvalidArgument)
+    );
+    assert_eq!(
+        code_of(create("a", Transport::Webrtc)).await,
+        Some(Code::FailedPrecondition)
+    );
+    assert_eq!(code_of(create("a", Transport::Telephony)).await, None);
+    assert_eq!(
+        code_of(create("b", Transport::Websocket)).await,
+        Some(Code::ResourceExhausted)
+    );
+    client.drain(DrainRequest {}).await.unwrap();
+    let drained = client
+        .create_session(create("b", Transport::Telephony))
+        .await
+        .unwrap_err();
+    assert_eq!(drained.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_node_without_webrtc_says_so() {
+    let (mut client, _calls, _scope) = serving(1).await;
+    let offer = client.offer(OfferRequest::default()).await.unwrap_err();
+    assert_eq!(
+        (offer.code(), offer.message()),
+        (Code::FailedPrecondition, "this node serves no webrtc")
+    );
+    let candidates = client
+        .add_candidates(AddCandidatesRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(candidates.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn the_load_tells_sessions_capacity_drain_and_transports() {
+    let (mut client, _calls, _scope) = serving(3).await;
+    client.create_session(create("a", Transport::Telephony)).await.unwrap();
+    let drained = client.drain(DrainRequest {}).await.unwrap().into_inner();
+    assert_eq!(drained.sessions_remaining, 1);
+    let load = client.get_load(GetLoadRequest {}).await.unwrap().into_inner();
+    assert_eq!((load.sessions, load.capacity, load.draining), (1, 3, true));
+    let transports: Vec<Transport> = load.transports().collect();
+    assert_eq!(transports, [Transport::Telephony, Transport::Websocket]);
+}
+
+#[tokio::test]
+async fn nobody_without_the_service_token_gets_in() {
+    let (mut client, _calls, _scope) = serving_for(1, "guessed").await;
+    let refused = client.get_load(GetLoadRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn the_server_ends_with_its_scope() {
+    let (client, _calls, scope) = serving(1).await;
+    drop(client);
+    scope.cancel();
+    scope.join().await;
+}
