@@ -1,4 +1,9 @@
-//! Audio arithmetic: G.711, resampling, levels.
+//! Audio arithmetic: G.711, resampling, levels, byte order.
+
+pub mod g711;
+pub mod level;
+pub mod pcm;
+pub mod resample;
 
 /// Sample rate that voice activity detection and speech recognition work at.
 pub const RECOGNITION_RATE_HZ: u32 = 16_000;
