@@ -40,7 +40,11 @@ fn pico_package() -> Result<PathBuf, Box<dyn std::error::Error>> {
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
     let registries = home.and_then(|home| std::fs::read_dir(home.join("registry/src")).ok());
-    let unpacked = registries.into_iter().flatten().flatten().map(|registry| registry.path().join(PICO_PACKAGE));
+    let unpacked = registries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|registry| registry.path().join(PICO_PACKAGE));
     match unpacked.into_iter().find(|package| package.is_dir()) {
         Some(package) => Ok(package),
         None => ask_cargo(),
@@ -49,19 +53,33 @@ fn pico_package() -> Result<PathBuf, Box<dyn std::error::Error>> {
 
 fn ask_cargo() -> Result<PathBuf, Box<dyn std::error::Error>> {
     let output = Command::new(std::env::var("CARGO")?)
-        .args(["metadata", "--format-version", "1", "--offline", "--filter-platform", &std::env::var("TARGET")?])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--offline",
+            "--filter-platform",
+            &std::env::var("TARGET")?,
+        ])
         .current_dir(std::env::var("CARGO_MANIFEST_DIR")?)
         .output()?;
     if !output.status.success() {
         return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let manifest = metadata["packages"]
-        .as_array()
+    let text = |package: &'_ serde_json::Value, key: &str| {
+        package.get(key).and_then(|value| value.as_str().map(str::to_owned))
+    };
+    let manifest = metadata
+        .get("packages")
+        .and_then(serde_json::Value::as_array)
         .into_iter()
         .flatten()
-        .find(|package| package["name"] == "ttspico-sys")
-        .and_then(|package| package["manifest_path"].as_str())
+        .find(|package| text(package, "name").as_deref() == Some("ttspico-sys"))
+        .and_then(|package| text(package, "manifest_path"))
         .ok_or("ttspico-sys is not a dependency")?;
-    Ok(Path::new(manifest).parent().ok_or("a manifest has a folder")?.to_path_buf())
+    Ok(Path::new(&manifest)
+        .parent()
+        .ok_or("a manifest has a folder")?
+        .to_path_buf())
 }

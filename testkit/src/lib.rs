@@ -1,1 +1,3 @@
-//! Skeleton.
+//! Tools for tests across services.
+
+pub mod wer;

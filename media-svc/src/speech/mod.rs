@@ -14,4 +14,4 @@ pub mod vad;
 
 pub use engine::{Priority, Recognised, SpeechEngine, SpeechError, SpeechStream, Ticket};
 pub use models::ModelPaths;
-pub use tts::Voice;
+pub use tts::{UnknownVoice, Voice};

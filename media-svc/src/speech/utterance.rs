@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use media_core::audio::RECOGNITION_RATE_HZ;
 
+use super::engine::Recognised;
 use super::vad::{FRAME_SAMPLES, Vad};
 
 /// Longest piece given to the model at once. Its accuracy falls on longer audio; a longer piece also keeps a thread
@@ -25,8 +26,12 @@ const LEAD: Duration = Duration::from_millis(300);
 pub const TAIL: Duration = Duration::from_millis(200);
 /// Less voice than this in a piece is a click or a cough.
 const MIN_VOICE: Duration = Duration::from_millis(96);
-/// Below this much voice, a lone "you" or "thank you" is what the model writes for noise.
-const DOUBTFUL_VOICE: Duration = Duration::from_millis(320);
+/// Below this much voice, a lone "you" or "thank you" is what the model writes for a breath or a chair.
+const DOUBTFUL_VOICE: Duration = Duration::from_millis(400);
+/// Below this confidence a lone "you" is made up whatever its length.
+const DOUBTFUL_CONFIDENCE: f32 = 0.7;
+/// Below this confidence nothing was understood. Noise measured 0.26–0.41, people 0.66–0.98.
+const MIN_CONFIDENCE: f32 = 0.43;
 /// Speech probability that keeps audio; lower than what starts a turn, as losing a syllable costs a word.
 const KEEP_PROBABILITY: f32 = 0.35;
 /// Most audio kept of one utterance; what comes after is not transcribed. Turns are closed long before.
@@ -52,15 +57,22 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// The text of this piece with what the model makes up for noise left out.
-    pub fn credible(&self, text: &str) -> String {
-        let plain: String = text.chars().filter(|c| c.is_alphabetic()).flat_map(char::to_lowercase).collect();
+    /// The text of this piece, empty when it is what the model makes up for noise: it was unsure, or wrote the "you"
+    /// it writes for a breath.
+    pub fn credible(&self, recognised: &Recognised) -> String {
+        let text = recognised.text.trim();
+        let plain: String = text
+            .chars()
+            .filter(|c| c.is_alphabetic())
+            .flat_map(char::to_lowercase)
+            .collect();
+        let made_up = matches!(plain.as_str(), "you" | "thankyou")
+            && (self.voiced < DOUBTFUL_VOICE || recognised.confidence < DOUBTFUL_CONFIDENCE);
         let empty = !text.chars().any(char::is_alphanumeric);
-        let doubtful = self.voiced < DOUBTFUL_VOICE && matches!(plain.as_str(), "you" | "thankyou");
-        if empty || doubtful {
+        if empty || made_up || recognised.confidence < MIN_CONFIDENCE {
             return String::new();
         }
-        text.trim().to_owned()
+        text.to_owned()
     }
 }
 
@@ -89,7 +101,13 @@ struct Open {
 impl Utterance {
     /// Nothing heard yet.
     pub fn new() -> Self {
-        Self { audio: Vec::new(), vad: Vad::new(), frames: Vec::new(), closed: Vec::new(), open: None }
+        Self {
+            audio: Vec::new(),
+            vad: Vad::new(),
+            frames: Vec::new(),
+            closed: Vec::new(),
+            open: None,
+        }
     }
 
     /// More mono 16 kHz audio.
@@ -99,7 +117,10 @@ impl Utterance {
         self.audio.extend_from_slice(samples);
         for verdict in self.vad.push(samples) {
             let voice = verdict.probability >= KEEP_PROBABILITY;
-            self.frames.push(Frame { voice, volume: verdict.volume });
+            self.frames.push(Frame {
+                voice,
+                volume: verdict.volume,
+            });
             self.judge(voice);
         }
     }
@@ -128,9 +149,16 @@ impl Utterance {
         let now = self.frames.len() - 1;
         let Some(open) = &mut self.open else {
             if voice {
-                let earliest = self.closed.last().map_or(0, |piece| piece.samples.end.div_ceil(FRAME_SAMPLES));
+                let earliest = self
+                    .closed
+                    .last()
+                    .map_or(0, |piece| piece.samples.end.div_ceil(FRAME_SAMPLES));
                 let start = now.saturating_sub(frames_in(LEAD)).max(earliest);
-                self.open = Some(Open { start, last_voice: now, voiced: 1 });
+                self.open = Some(Open {
+                    start,
+                    last_voice: now,
+                    voiced: 1,
+                });
             }
             return;
         };
@@ -154,7 +182,12 @@ impl Utterance {
         };
         let cut = self.best_pause(open.start + frames_in(EARLIEST_CUT), now);
         let voiced = |range: Range<usize>| {
-            self.frames.get(range).unwrap_or_default().iter().filter(|frame| frame.voice).count()
+            self.frames
+                .get(range)
+                .unwrap_or_default()
+                .iter()
+                .filter(|frame| frame.voice)
+                .count()
         };
         let (before, after) = (voiced(open.start..cut), voiced(cut..now + 1));
         if before >= frames_in(MIN_VOICE) {
@@ -164,7 +197,11 @@ impl Utterance {
                 settled: true,
             });
         }
-        self.open = Some(Open { start: cut, last_voice: open.last_voice.max(cut), voiced: after });
+        self.open = Some(Open {
+            start: cut,
+            last_voice: open.last_voice.max(cut),
+            voiced: after,
+        });
     }
 
     /// The middle of the longest stretch without voice between two frames; where nobody pauses, the quietest place.
@@ -173,7 +210,11 @@ impl Utterance {
         let mut longest = 0..0;
         let mut run = 0..0;
         for (index, frame) in window.iter().enumerate() {
-            run = if frame.voice { index + 1..index + 1 } else { run.start..index + 1 };
+            run = if frame.voice {
+                index + 1..index + 1
+            } else {
+                run.start..index + 1
+            };
             if run.len() > longest.len() {
                 longest = run.clone();
             }
@@ -227,13 +268,25 @@ const fn frames_in(duration: Duration) -> usize {
 pub fn levelled(audio: &[i16]) -> Vec<f32> {
     let peak = audio.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
     let peak = f32::from(peak) / 32_768.0;
-    let gain = if peak > 0.0 && peak < QUIET_PEAK { (RAISED_PEAK / peak).min(MAX_GAIN) } else { 1.0 };
-    audio.iter().map(|&sample| f32::from(sample) / 32_768.0 * gain).collect()
+    let gain = if peak > 0.0 && peak < QUIET_PEAK {
+        (RAISED_PEAK / peak).min(MAX_GAIN)
+    } else {
+        1.0
+    };
+    audio
+        .iter()
+        .map(|&sample| f32::from(sample) / 32_768.0 * gain)
+        .collect()
 }
 
 /// Joins the texts of pieces.
 pub fn join(texts: &[String]) -> String {
-    texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+    texts
+        .iter()
+        .map(|text| text.trim())
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
@@ -247,7 +300,10 @@ mod tests {
             let (frames, voice) = if mark == 'v' { (62, true) } else { (6, false) };
             for _ in 0..frames {
                 utterance.audio.extend([0; FRAME_SAMPLES]);
-                utterance.frames.push(Frame { voice, volume: if voice { 0.2 } else { 0.0 } });
+                utterance.frames.push(Frame {
+                    voice,
+                    volume: if voice { 0.2 } else { 0.0 },
+                });
                 utterance.judge(voice);
             }
         }
@@ -310,7 +366,10 @@ mod tests {
     #[test]
     fn a_click_is_not_speech() {
         let mut utterance = judged("...");
-        utterance.frames.push(Frame { voice: true, volume: 0.9 });
+        utterance.frames.push(Frame {
+            voice: true,
+            volume: 0.9,
+        });
         utterance.judge(true);
         assert_eq!(utterance.pieces(true), []);
     }
@@ -334,14 +393,27 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_you_from_a_breath_is_left_out() {
-        let breath = Piece { samples: 0..8_000, voiced: Duration::from_millis(120), settled: true };
-        let word = Piece { voiced: Duration::from_millis(500), ..breath.clone() };
-        assert_eq!(breath.credible("You"), "");
-        assert_eq!(breath.credible("Thank you."), "");
-        assert_eq!(breath.credible("Yes."), "Yes.");
-        assert_eq!(breath.credible("5"), "5");
-        assert_eq!(breath.credible("..."), "");
-        assert_eq!(word.credible("You"), "You");
+    fn what_the_model_makes_up_for_noise_is_left_out() {
+        let said = |text: &str, confidence, voiced_ms| {
+            let piece = Piece {
+                samples: 0..8_000,
+                voiced: Duration::from_millis(voiced_ms),
+                settled: true,
+            };
+            let took = Duration::ZERO;
+            piece.credible(&Recognised {
+                text: text.to_owned(),
+                confidence,
+                first_token: took,
+                took,
+            })
+        };
+        assert_eq!(said("You", 0.9, 120), "");
+        assert_eq!(said("Thank you.", 0.5, 900), "");
+        assert_eq!(said("Thank you.", 0.9, 600), "Thank you.");
+        assert_eq!(said("See you next time.", 0.4, 900), "");
+        assert_eq!(said("Yes.", 0.7, 120), "Yes.");
+        assert_eq!(said("5", 0.7, 120), "5");
+        assert_eq!(said("...", 0.9, 900), "");
     }
 }

@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 
 use super::models::ModelPaths;
 use super::moonshine::ModelError;
+pub use super::tts::SpeechStream;
 use super::tts::{Synthesis, Voice};
 use super::utterance::Utterance;
-pub use super::tts::SpeechStream;
 use queue::{Job, Queue};
 use worker::Models;
 
@@ -85,6 +85,8 @@ pub enum Priority {
 pub struct Recognised {
     /// Text with punctuation; may be empty.
     pub text: String,
+    /// How sure the model was, 0–1.
+    pub confidence: f32,
     /// From the start of decoding to the first token.
     pub first_token: Duration,
     /// Time the thread worked on it.
@@ -179,7 +181,12 @@ impl SpeechEngine {
     pub fn recognise(&self, audio: Vec<i16>, priority: Priority) -> Result<Ticket, SpeechError> {
         let (sender, reply) = oneshot::channel();
         let cancelled = Arc::new(AtomicBool::new(false));
-        self.queue.push(Job { audio, cancelled: Arc::clone(&cancelled), reply: sender, priority })?;
+        self.queue.push(Job {
+            audio,
+            cancelled: Arc::clone(&cancelled),
+            reply: sender,
+            priority,
+        })?;
         Ok(Ticket { reply, cancelled })
     }
 
@@ -194,7 +201,7 @@ impl SpeechEngine {
         let mut texts = Vec::new();
         for piece in utterance.pieces(true) {
             let mut ticket = self.recognise(utterance.audio(&piece).to_vec(), Priority::Final)?;
-            texts.push(piece.credible(&ticket.wait().await?.text));
+            texts.push(piece.credible(&ticket.wait().await?));
         }
         Ok(super::utterance::join(&texts))
     }

@@ -173,10 +173,16 @@ mod tests {
     #[test]
     fn an_interim_is_refused_while_no_thread_is_free() {
         let queue = Queue::new(2);
-        assert!(matches!(queue.push(job(Priority::Interim, 1).0), Err(SpeechError::Busy)));
+        assert!(matches!(
+            queue.push(job(Priority::Interim, 1).0),
+            Err(SpeechError::Busy)
+        ));
         queue.idle.store(1, Ordering::Relaxed);
         queue.push(job(Priority::Interim, 1).0).unwrap();
-        assert!(matches!(queue.push(job(Priority::Interim, 2).0), Err(SpeechError::Busy)));
+        assert!(matches!(
+            queue.push(job(Priority::Interim, 2).0),
+            Err(SpeechError::Busy)
+        ));
     }
 
     #[test]
@@ -213,6 +219,9 @@ mod tests {
         });
         queue.close();
         assert!(thread.join().unwrap());
-        assert!(matches!(queue.push(job(Priority::Final, 1).0), Err(SpeechError::Stopped)));
+        assert!(matches!(
+            queue.push(job(Priority::Final, 1).0),
+            Err(SpeechError::Stopped)
+        ));
     }
 }

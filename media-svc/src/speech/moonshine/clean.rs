@@ -30,7 +30,10 @@ pub fn without_loops(text: &str) -> String {
 /// Whether two groups are the same words; punctuation and case differ between repeats.
 fn same(a: &[&str], b: &[&str]) -> bool {
     let plain = |word: &str| {
-        word.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>()
+        word.chars()
+            .filter(|c| c.is_alphanumeric())
+            .flat_map(char::to_lowercase)
+            .collect::<String>()
     };
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| plain(a) == plain(b))
 }

@@ -89,7 +89,10 @@ impl ModelBytes {
     /// When a file is missing or damaged.
     pub fn read(paths: &ModelPaths) -> Result<Self, ModelError> {
         let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| ModelError::Read { path: path.to_path_buf(), source })
+            std::fs::read(path).map_err(|source| ModelError::Read {
+                path: path.to_path_buf(),
+                source,
+            })
         };
         Ok(Self {
             encoder: read(&paths.encoder)?,
@@ -107,7 +110,10 @@ fn runtime(library: &Path) -> Result<Environment, ModelError> {
     if let Some(environment) = &*slot {
         return Ok(environment.clone());
     }
-    let failed = |reason: String| ModelError::Runtime { path: library.to_path_buf(), reason };
+    let failed = |reason: String| ModelError::Runtime {
+        path: library.to_path_buf(),
+        reason,
+    };
     let environment = ort::init_from(library)
         .map_err(|error| failed(error.to_string()))?
         .with_name("voxray")
@@ -124,6 +130,8 @@ fn runtime(library: &Path) -> Result<Environment, ModelError> {
 pub struct Transcript {
     /// Text as the model wrote it, with punctuation; loops cut.
     pub text: String,
+    /// Geometric mean of the probabilities of its tokens, 0–1: how sure the model was.
+    pub confidence: f32,
     /// From the start of decoding to the first token.
     pub first_token: Duration,
     /// Time spent altogether.
@@ -174,13 +182,15 @@ impl<'m> Moonshine<'m> {
             named("input_values", view(shape, audio)?),
             named("attention_mask", view(shape, &mask)?),
         ])?;
-        let hidden = encoded.remove("last_hidden_state").ok_or_else(|| missing("last_hidden_state"))?;
-        let frames = hidden.shape().get(1).copied().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-        let frame_mask = vec![1i64; frames];
+        let hidden = encoded
+            .remove("last_hidden_state")
+            .ok_or_else(|| missing("last_hidden_state"))?;
 
         let mut caches = Caches::empty()?;
         let mut tokens = vec![START_TOKEN];
         let mut first_token = None;
+        let mut log_probability = 0.0;
+        let mut steps = 0.0;
         while tokens.len() <= most {
             if stop() {
                 return Ok(None);
@@ -190,13 +200,16 @@ impl<'m> Moonshine<'m> {
             let mut inputs = vec![
                 named("input_ids", view([1, 1], &last)?),
                 named("encoder_hidden_states", &hidden),
-                named("encoder_attention_mask", view([1, frames], &frame_mask)?),
+                // One entry a sample: the decoder takes every 384th, which is one a frame of the encoder.
+                named("encoder_attention_mask", view(shape, &mask)?),
                 named("use_cache_branch", view([1], &begun)?),
             ];
             inputs.extend(caches.inputs());
             let mut outputs = self.decoder.run(inputs)?;
             let logits = outputs.remove("logits").ok_or_else(|| missing("logits"))?;
-            let token = best(logits.try_extract_tensor::<f32>()?.1);
+            let (token, probability) = best(logits.try_extract_tensor::<f32>()?.1);
+            log_probability += probability.ln();
+            steps += 1.0;
             caches = caches.next(|name| outputs.remove(name), first_token.is_none())?;
             first_token.get_or_insert_with(|| started.elapsed());
             if token == END_TOKEN {
@@ -206,6 +219,7 @@ impl<'m> Moonshine<'m> {
         }
         Ok(Some(Transcript {
             text: without_loops(&self.tokenizer.decode(tokens.get(1..).unwrap_or_default())),
+            confidence: f32::exp(log_probability / f32::max(steps, 1.0)),
             first_token: first_token.unwrap_or_default(),
             took: started.elapsed(),
         }))
@@ -232,7 +246,9 @@ impl Caches {
     }
 
     fn inputs(&self) -> impl Iterator<Item = (Cow<'static, str>, SessionInputValue<'_>)> {
-        self.values.iter().map(|(name, value)| (Cow::Owned(format!("past_key_values.{name}")), value.into()))
+        self.values
+            .iter()
+            .map(|(name, value)| (Cow::Owned(format!("past_key_values.{name}")), value.into()))
     }
 
     fn next(self, mut take: impl FnMut(String) -> Option<DynValue>, first: bool) -> Result<Self, ModelError> {
@@ -275,15 +291,16 @@ where
     Ok(TensorRef::from_array_view((shape, data))?)
 }
 
-/// Index of the largest value.
-fn best(logits: &[f32]) -> i64 {
+/// The likeliest token and its probability (softmax).
+fn best(logits: &[f32]) -> (i64, f32) {
     let mut best = (END_TOKEN, f32::NEG_INFINITY);
     for (token, &score) in (0i64..).zip(logits) {
         if score > best.1 {
             best = (token, score);
         }
     }
-    best.0
+    let all: f32 = logits.iter().map(|score| (score - best.1).exp()).sum();
+    (best.0, 1.0 / all.max(1.0))
 }
 
 fn missing(name: &str) -> ModelError {

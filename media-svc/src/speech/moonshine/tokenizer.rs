@@ -83,7 +83,15 @@ mod tests {
     #[test]
     fn words_are_joined_with_spaces_and_control_tokens_left_out() {
         let long = [b'x'; 300];
-        let bytes = table(&[b"<unk>", b"<s>", "\u{2581}hel".as_bytes(), b"lo", "\u{2581}w".as_bytes(), b"<0x21>", &long]);
+        let bytes = table(&[
+            b"<unk>",
+            b"<s>",
+            "\u{2581}hel".as_bytes(),
+            b"lo",
+            "\u{2581}w".as_bytes(),
+            b"<0x21>",
+            &long,
+        ]);
         let tokenizer = Tokenizer::parse(&bytes).unwrap();
         assert_eq!(tokenizer.decode(&[1, 2, 3, 4, 5, -1, 99_999]), "hello w!");
         assert_eq!(tokenizer.decode(&[6]).len(), 300);

@@ -46,7 +46,10 @@ impl Synthesis {
     pub fn new(threads: usize) -> Result<Self, SpeechError> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(SEGMENTS);
         let receiver = Arc::new(Mutex::new(receiver));
-        let mut synthesis = Self { jobs: Some(sender), threads: Vec::with_capacity(threads) };
+        let mut synthesis = Self {
+            jobs: Some(sender),
+            threads: Vec::with_capacity(threads),
+        };
         for number in 0..threads {
             let receiver = Arc::clone(&receiver);
             let thread = std::thread::Builder::new()
@@ -62,7 +65,12 @@ impl Synthesis {
     pub fn speak(&self, text: String, voice: Voice) -> Result<SpeechStream, SpeechError> {
         let jobs = self.jobs.clone().ok_or(SpeechError::Stopped)?;
         let segments = text::segments(&text::speakable(&text));
-        let mut stream = SpeechStream { jobs, voice, segments: segments.into_iter(), audio: None };
+        let mut stream = SpeechStream {
+            jobs,
+            voice,
+            segments: segments.into_iter(),
+            audio: None,
+        };
         stream.next_segment()?;
         Ok(stream)
     }
@@ -110,7 +118,11 @@ impl SpeechStream {
             return Ok(());
         };
         let (sender, receiver) = mpsc::channel(CHUNKS);
-        let job = Job { text, voice: self.voice, audio: sender };
+        let job = Job {
+            text,
+            voice: self.voice,
+            audio: sender,
+        };
         self.jobs.try_send(job).map_err(|error| match error {
             std::sync::mpsc::TrySendError::Full(_) => SpeechError::Busy,
             std::sync::mpsc::TrySendError::Disconnected(_) => SpeechError::Stopped,

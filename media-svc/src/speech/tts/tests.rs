@@ -22,7 +22,12 @@ async fn every_voice_speaks_audibly() {
     let synthesis = Synthesis::new(1).unwrap();
     for voice in Voice::ALL {
         let audio = said(&synthesis, "Hello 1 2 3.", voice).await.unwrap();
-        assert!(audio.len() > 8_000 && loudness(&audio) > 300.0, "{voice:?}: {} {}", audio.len(), loudness(&audio));
+        assert!(
+            audio.len() > 8_000 && loudness(&audio) > 300.0,
+            "{voice:?}: {} {}",
+            audio.len(),
+            loudness(&audio)
+        );
     }
 }
 
@@ -38,7 +43,7 @@ async fn the_same_text_sounds_the_same_again() {
 async fn text_with_nothing_to_say_is_done_at_once() {
     let synthesis = Synthesis::new(1).unwrap();
     for text in ["", "...", "\u{1f600}\u{1f600}", "<>", "\0"] {
-        assert_eq!(said(&synthesis, text, Voice::EnUs).await.unwrap(), []);
+        assert!(said(&synthesis, text, Voice::EnUs).await.unwrap().is_empty());
     }
 }
 
@@ -54,10 +59,18 @@ async fn very_long_text_is_said_to_its_end() {
 async fn a_listener_that_leaves_does_not_disturb_the_next_text() {
     let synthesis = Synthesis::new(1).unwrap();
     let expected = said(&synthesis, "Good morning.", Voice::EnUs).await.unwrap().len();
-    let mut stream = synthesis.speak("One two three four five six seven eight nine ten. ".repeat(20), Voice::EnUs).unwrap();
+    let mut stream = synthesis
+        .speak(
+            "One two three four five six seven eight nine ten. ".repeat(20),
+            Voice::EnUs,
+        )
+        .unwrap();
     stream.next().await.unwrap().unwrap();
     drop(stream);
-    assert_eq!(said(&synthesis, "Good morning.", Voice::EnUs).await.unwrap().len(), expected);
+    assert_eq!(
+        said(&synthesis, "Good morning.", Voice::EnUs).await.unwrap().len(),
+        expected
+    );
 }
 
 #[tokio::test]

@@ -62,7 +62,10 @@ pub fn segments(text: &str) -> Vec<String> {
     let mut segments = Vec::new();
     let mut rest = text.trim();
     while rest.chars().nth(MAX_SEGMENT_CHARS).is_some() {
-        let limit = rest.char_indices().nth(MAX_SEGMENT_CHARS).map_or(rest.len(), |(at, _)| at);
+        let limit = rest
+            .char_indices()
+            .nth(MAX_SEGMENT_CHARS)
+            .map_or(rest.len(), |(at, _)| at);
         let window = rest.get(..limit).unwrap_or(rest);
         let after = |ends: &[&str]| ends.iter().filter_map(|end| window.rfind(end).map(|at| at + 1)).max();
         let cut = after(&[". ", "! ", "? ", "; ", ": "])
@@ -87,7 +90,10 @@ mod tests {
 
     #[test]
     fn markup_is_spoken_as_text_and_never_obeyed() {
-        assert_eq!(speakable("a <speed level=\"200\">b</speed> c"), "a speed level=\"200\" b /speed c");
+        assert_eq!(
+            speakable("a <speed level=\"200\">b</speed> c"),
+            "a speed level=\"200\" b /speed c"
+        );
     }
 
     #[test]
@@ -97,7 +103,10 @@ mod tests {
 
     #[test]
     fn typographic_signs_become_plain_ones() {
-        assert_eq!(speakable("it\u{2019}s \u{201c}fine\u{201d} \u{2014} really\u{2026}"), "it's \"fine\" , really.");
+        assert_eq!(
+            speakable("it\u{2019}s \u{201c}fine\u{201d} \u{2014} really\u{2026}"),
+            "it's \"fine\" , really."
+        );
     }
 
     #[test]
