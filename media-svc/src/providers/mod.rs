@@ -3,6 +3,9 @@
 //! A provider never blocks a call: it runs in supervised tasks of the call's scope, takes commands from bounded
 //! channels and reports into the call's one bounded input queue.
 
+pub mod local;
+pub mod metrics;
+
 use std::sync::Arc;
 
 use media_core::conversation::{Input, Message, ReplyId, SpeechId, Tool, UtteranceId};
