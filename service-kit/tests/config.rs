@@ -434,7 +434,7 @@ fn a_key_given_twice_in_one_file_is_refused() {
         .problem();
     assert_eq!(
         problem,
-        "recording.enable: given twice in this file, also as recording.enable; keep one"
+        "recording.enable: given twice in this file, nested and dotted; keep one"
     );
 }
 
