@@ -39,3 +39,25 @@ impl Readiness {
         self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_condition_that_does_not_hold_is_enough() {
+        let readiness = Readiness::new();
+        assert_eq!(readiness.check(), Ok(()));
+        readiness.ok("redis");
+        readiness.clone().not_ok("drain", "draining");
+        assert_eq!(readiness.check(), Err(vec!["drain: draining".to_owned()]));
+    }
+
+    #[test]
+    fn a_condition_that_holds_again_is_forgotten() {
+        let readiness = Readiness::new();
+        readiness.not_ok("redis", "away");
+        readiness.ok("redis");
+        assert_eq!(readiness.check(), Ok(()));
+    }
+}

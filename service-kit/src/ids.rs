@@ -16,3 +16,18 @@ pub fn node_id() -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
     format!("{host}-{}", random.get(..8).unwrap_or(&random))
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_session_id_is_a_random_uuid() {
+        let id = uuid::Uuid::parse_str(&super::session_id()).unwrap();
+        assert_eq!(id.get_version_num(), 4);
+        assert_ne!(super::session_id(), super::session_id());
+    }
+
+    #[test]
+    fn two_nodes_on_one_host_have_different_names() {
+        assert_ne!(super::node_id(), super::node_id());
+    }
+}

@@ -59,3 +59,31 @@ impl Shutdown {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_request_drains_and_the_second_hurries() {
+        let shutdown = Shutdown::new();
+        assert!(!shutdown.is_draining());
+
+        shutdown.request();
+        shutdown.draining().await;
+        assert!(shutdown.hurried().now_or_never().is_none());
+
+        shutdown.request();
+        shutdown.hurried().await;
+    }
+
+    #[tokio::test]
+    async fn hurrying_drains_too() {
+        let shutdown = Shutdown::new();
+        shutdown.clone().hurry_now();
+        assert!(shutdown.is_draining());
+        shutdown.hurried().await;
+    }
+}

@@ -1,5 +1,5 @@
 //! Listeners: ports, slow clients, TLS, and how they end.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod common;
 

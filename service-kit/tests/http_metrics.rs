@@ -1,5 +1,5 @@
 //! Requests, sockets and readiness as the outside sees them.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod common;
 

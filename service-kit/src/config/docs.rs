@@ -40,7 +40,11 @@ fn group_schema() -> Json {
 
 fn property(key: &Key) -> Json {
     let mut schema = match key.kind {
-        Kind::Text | Kind::Path => json!({ "type": "string" }),
+        Kind::Text => match unsupported::supported(&key.path, &[]) {
+            none if none.is_empty() => json!({ "type": "string" }),
+            words => json!({ "type": "string", "enum": words }),
+        },
+        Kind::Path => json!({ "type": "string" }),
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Int { min, max: i64::MAX } => json!({ "type": "integer", "minimum": min }),
         Kind::Int { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),

@@ -162,7 +162,11 @@ impl Merged {
             match (find(&path), json) {
                 (Some(key), _) => {
                     if let Some(first) = seen.insert(key.path.to_string(), path.clone()) {
-                        let message = format!("given twice in this file, also as {first}; keep one");
+                        let message = if first == path {
+                            "given twice in this file, nested and dotted; keep one".to_owned()
+                        } else {
+                            format!("given twice in this file, also as {first}; keep one")
+                        };
                         self.problems.push(Problem::new(path, message));
                     } else if json.is_null() || is_blank_json(key, json) {
                         // The same as leaving it out.

@@ -199,7 +199,9 @@ pub(super) fn allowed(key: &Key) -> String {
             .join(", ")
     };
     match key.kind {
-        Kind::Text => "text".to_owned(),
+        Kind::Text => Some(words(&[]))
+            .filter(|words| !words.is_empty())
+            .unwrap_or_else(|| "text".to_owned()),
         Kind::Bool => "true or false".to_owned(),
         Kind::Int { min, max: i64::MAX } => format!("a whole number from {min}"),
         Kind::Int { min, max } => format!("a whole number from {min} to {max}"),

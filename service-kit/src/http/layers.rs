@@ -1,6 +1,6 @@
 //! The stack of layers that gives every route the same behaviour.
 //!
-//! From the outside in: request id and log span; metrics; panics; CORS; envelopes for what axum refuses itself; origin
+//! From the outside in: request id and log span; metrics; CORS; panics; envelopes for what axum refuses itself; origin
 //! of upgrades; API key; body limit; time-out; the route.
 
 use std::panic::AssertUnwindSafe;
@@ -56,15 +56,13 @@ pub(super) fn with_timeout(router: Router, config: &Config, exempt: &[&str], tim
         .layer(from_fn_with_state(limit, limit_body))
         .layer(from_fn_with_state(guard, require_key))
         .layer(from_fn_with_state(Arc::clone(&origins), guard_upgrades))
-        .layer(from_fn(envelope_rejections));
+        .layer(from_fn(envelope_rejections))
+        .layer(from_fn(catch_panics));
     let router = match cors_layer(&origins) {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router
-        .layer(from_fn(catch_panics))
-        .layer(from_fn(measure))
-        .layer(from_fn(identify))
+    router.layer(from_fn(measure)).layer(from_fn(identify))
 }
 
 /// A path without its `/api/v1` prefix.

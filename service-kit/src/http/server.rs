@@ -20,6 +20,10 @@ use crate::tasks::TaskScope;
 /// A client has this long to send the head of a request (and to finish its TLS handshake): slow ones are cut.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection that is kept open between requests is closed after this time without one. Longer than the 60 s for which
+/// nginx keeps its side: the side that closes first must not be the one that a request may just be on its way to.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
 /// Requests still running when the listener stops have this long to finish. Upgraded sockets are not touched.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -57,7 +61,7 @@ pub fn bind_address(address: SocketAddr, setting: &str) -> Result<TcpListener, F
 /// Serves `router` on `listener` in a task of `scope`, with `ConnectInfo<SocketAddr>`, `TCP_NODELAY` and, when
 /// configured, TLS whose certificate is read again when its file changes. Returns the bound address.
 ///
-/// When `stop` is cancelled nothing more is accepted and running requests get 5 seconds; upgraded sockets are left
+/// When `stop` or `scope` is cancelled nothing more is accepted and running requests get 5 seconds; upgraded sockets are left
 /// alone. A service cancels it at the end of its drain, not at the start: probes must still be answered meanwhile.
 ///
 /// # Errors
@@ -80,8 +84,9 @@ pub fn serve(
     let mut server = axum_server::from_tcp(listener).map_err(unusable)?;
     let builder = std::mem::replace(server.http_builder(), Builder::new(TokioExecutor::new()));
     *server.http_builder() = builder.http1_only();
-    server.http_builder().http1().header_read_timeout(HEAD_TIMEOUT);
+    server.http_builder().http1().header_read_timeout(KEEP_ALIVE);
     let handle = Handle::new();
+    let ended = CancellationToken::new();
     let server = server
         .handle(handle.clone())
         .first_request_timeout(HEAD_TIMEOUT)
@@ -104,7 +109,7 @@ pub fn serve(
                 .handshake_timeout(HEAD_TIMEOUT)
                 .acceptor(NoDelayAcceptor::new());
             let server = server.acceptor(acceptor);
-            let stopped = stop.clone();
+            let stopped = ended.clone();
             scope.spawn("certificate watcher", async move {
                 let _ = stopped.run_until_cancelled(files.watch()).await;
             });
@@ -114,8 +119,13 @@ pub fn serve(
             );
         }
     }
+    let cancelled = scope.token();
     scope.spawn("http stop", async move {
-        stop.cancelled().await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = cancelled.cancelled() => {}
+        }
+        ended.cancel();
         handle.graceful_shutdown(Some(STOP_GRACE));
     });
     tracing::info!(%address, tls = tls.is_some(), "listening");

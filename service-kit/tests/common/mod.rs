@@ -1,5 +1,13 @@
 //! What the tests of this crate share: a configuration from a few flags, and a served router.
-#![allow(dead_code, missing_docs, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "each test file uses its own part"
+)]
+
+pub mod given;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
