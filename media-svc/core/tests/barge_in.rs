@@ -164,3 +164,16 @@ fn a_caller_who_speaks_while_a_tool_runs_ends_that_answer() {
         content: "ok".into()
     }));
 }
+
+#[test]
+fn a_caller_who_speaks_before_the_greeting_has_a_voice_is_answered_instead() {
+    let mut call = Call::unconnected(Settings {
+        greeting: Some("Welcome to the house of Vox.".into()),
+        ..settings()
+    });
+    call.voice = None;
+    call.input(Input::Connected);
+    call.say("Hello?");
+    assert!(call.has(&Output::CancelSpeech(SpeechId(1))));
+    assert_eq!(call.asked(), [user("Hello?")]);
+}

@@ -1,4 +1,5 @@
 //! Caller and agent on one timeline.
+#![allow(clippy::indexing_slicing, reason = "a test that fails may panic")]
 
 use std::time::Duration;
 
