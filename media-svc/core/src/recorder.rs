@@ -95,15 +95,17 @@ impl Recorder {
             self.deviation = 0.0;
             self.caller.begin_run(arrived);
             self.caller.append(samples);
-        } else if expected > arrived + tolerance {
-            // A burst after a stall: the gap before it was the network's, not the caller's.
-            let excess = expected - arrived;
-            let overlap = excess - self.caller.close_gap(excess, self.given);
+            return;
+        }
+        // Early audio means that the gap before it, if there was one, was the network's and not the caller's.
+        let early = expected.saturating_sub(arrived);
+        let overlap = early - self.caller.close_gap(early, self.given);
+        if overlap > tolerance {
             self.deviation = 0.0;
             let skip = usize::try_from(overlap).unwrap_or(usize::MAX);
             self.caller.append(samples.get(skip..).unwrap_or_default());
         } else {
-            let deviation = arrived as f64 - expected as f64;
+            let deviation = arrived.saturating_sub(expected) as f64 - overlap as f64;
             self.deviation += (deviation - self.deviation) * DEVIATION_WEIGHT;
             self.append_slewed(samples);
         }

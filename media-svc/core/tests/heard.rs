@@ -9,7 +9,7 @@ use media_core::conversation::*;
 const GREETING: &str = "First sentence here. Second sentence here.";
 const FIRST: &str = "First sentence here.";
 
-/// Both sentences take one second.
+/// The sentences take 50 and 53 frames.
 fn greeted(echo: Option<u64>) -> Call {
     let settings = Settings {
         greeting: Some(GREETING.into()),
@@ -40,21 +40,21 @@ fn every_sentence_is_followed_by_a_mark() {
         .filter(|(_, (_, output))| matches!(output, Output::Mark(_)))
         .map(|(index, _)| index)
         .collect();
-    assert_eq!(marks, [50, 105]);
+    assert_eq!(marks, [50, 104]);
 }
 
 #[test]
 fn the_far_end_decides_when_the_turn_is_over() {
     let mut call = greeted(Some(300));
     call.advance(ms(5_000));
-    assert_eq!(ended(&call), Some(ms(2_100 + 300)));
+    assert_eq!(ended(&call), Some(ms(2_060 + 300)));
 }
 
 #[test]
 fn without_answers_to_marks_the_clock_counts_after_a_while_and_then_at_once() {
     let mut call = greeted(None);
     call.advance(ms(5_000));
-    assert_eq!(ended(&call), Some(ms(2_100)));
+    assert_eq!(ended(&call), Some(ms(2_060)));
     assert_eq!(call.rows(), [agent_row(GREETING)]);
     call.say("Hi.");
     call.answer("Hello to you.");

@@ -6,7 +6,7 @@ use harness::*;
 use media_core::conversation::*;
 
 fn speaking(settings: Settings) -> (Call, SpeechId) {
-    let mut call = Call::new(Settings {
+    let call = Call::new(Settings {
         greeting: Some("A greeting long enough.".into()),
         ..settings
     });

@@ -121,11 +121,11 @@ fn endless_speech_is_answered_without_losing_a_word() {
     call.speech(ms(600));
     assert_eq!(call.requests(), 1);
     // The next utterance starts exactly where the last one ended.
-    let pre_rolls = call.log.iter().filter_map(|(_, output)| match output {
+    let mut pre_rolls = call.log.iter().filter_map(|(_, output)| match output {
         Output::BeginUtterance { pre_roll, .. } => Some(*pre_roll),
         _ => None,
     });
-    assert_eq!(pre_rolls.last(), Some(ms(200)));
+    assert_eq!(pre_rolls.next_back(), Some(ms(200)));
 
     call.answer("I see what you mean, go on.");
     call.speech(ms(200));

@@ -265,7 +265,9 @@ impl Conversation {
                 Next::PieceEnd => {
                     if turn.speech.end_piece() && self.settings.far_end_marks {
                         let mark = self.ids.mark();
-                        self.marks.sent(mark, turn.speech.schedule.frames(), self.pacer.end());
+                        // A piece that failed late ends after its audio.
+                        let at = self.pacer.end().max(now);
+                        self.marks.sent(mark, turn.speech.schedule.frames(), at);
                         self.outputs.push_back(Output::Mark(mark));
                     }
                 }

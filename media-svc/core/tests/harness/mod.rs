@@ -1,5 +1,10 @@
 //! A call in virtual time: scripted caller, model and voice around a `Conversation`.
 #![allow(dead_code, reason = "each test file uses its part of the harness")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails may panic"
+)]
 
 use std::time::Duration;
 
