@@ -13,11 +13,9 @@ use service_kit::tasks::TaskScope;
 use session_store::Store;
 use tokio::sync::{Mutex, broadcast};
 
-use crate::archive::outbox::Outbox;
-use crate::archive::uplink::{Uplink, UplinkTiming};
-use crate::archive::ArchiveSink;
+use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::Calls;
-use crate::node::{self, Bound, Drained, Node};
+use crate::node::{Bound, Drained, Node, Registration};
 use crate::providers::{self, Providers};
 use crate::transport::{self, Gate};
 use crate::{control, speech};
@@ -53,20 +51,23 @@ impl Media {
         scope: TaskScope,
         shutdown: Shutdown,
     ) -> Result<Self, Fatal> {
-        let control_address = listeners.control.local_addr().map_err(|error| {
+        let unusable = |error: std::io::Error| {
             Fatal::new(exit::CANNOT_CREATE, format!("cannot use the control listener: {error}"), "start it again")
-        })?;
+        };
+        let control_address = listeners.control.local_addr().map_err(unusable)?;
+        listeners.control.set_nonblocking(true).map_err(unusable)?;
+        let control_listener = tokio::net::TcpListener::from_std(listeners.control).map_err(unusable)?;
         let (providers, speech) = match providers {
             Some(providers) => (providers, None),
             None => providers::build(&config).await?,
         };
-        let node_id = node::node_id(&config);
+        let registration = Registration::new(&config, Bound { public: listeners.public, control: control_address });
+        let node_id = registration.node_id.clone();
         let outbox = Arc::new(Outbox::open(&config.outbox)?);
         let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
         let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
-        control::serve(listeners.control, calls.clone(), &node_id, &config.links.service_token, &scope);
-        let bound = Bound { public: listeners.public, control: control_address };
-        let node = Node::start(&config, &node_id, bound, store.clone(), calls.clone(), &scope);
+        control::serve(control_listener, calls.clone(), &node_id, &config.links.service_token, &scope);
+        let node = Node::start(registration, store.clone(), calls.clone(), &scope);
         let archived = config.recording.enable || config.transcripts.enable;
         let readiness = Readiness::new();
         watch_readiness(&scope, &calls, &readiness);
@@ -100,6 +101,18 @@ impl Media {
     /// Local speech, when a configured provider uses it.
     pub fn speech(&self) -> Option<&Arc<speech::SpeechEngine>> {
         self.speech.as_ref()
+    }
+
+    /// Loads local speech models and the agent's voice, so that the first caller does not wait for it.
+    ///
+    /// # Errors
+    /// A model file is damaged.
+    pub async fn warm_up(&self) -> Result<(), Fatal> {
+        let Some(speech) = &self.speech else { return Ok(()) };
+        let voice = providers::voice(&self.gate.config)?;
+        speech.warm_up(voice).await.map_err(|error| {
+            Fatal::new(exit::MODELS, format!("local speech does not start: {error}"), "run `voxray models fetch`")
+        })
     }
 
     /// Calls and reservations.

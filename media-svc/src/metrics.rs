@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{IntCounterVec, IntGaugeVec};
-use service_kit::metrics::{counter_vec, gauge_vec};
+use prometheus::{Counter, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
+use service_kit::metrics::{counter_vec, float_counter, gauge, gauge_vec, histogram_vec};
 
 /// Connected sessions. Label: transport.
 pub static SESSIONS_ACTIVE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
@@ -42,5 +42,66 @@ pub static OUTBOX_OLDEST_UNACKED_SECONDS: LazyLock<IntGaugeVec> = LazyLock::new(
         "outbox_oldest_unacked_seconds",
         "Age of the oldest archive event that the archiver has not acknowledged as durable.",
         &[],
+    )
+});
+
+/// How late an outgoing 20 ms frame left. Label: transport.
+pub static FRAME_LATENESS: LazyLock<HistogramVec> = LazyLock::new(|| {
+    histogram_vec(
+        "voxray_frame_lateness_seconds",
+        "How late outgoing 20 ms frames left.",
+        &["transport"],
+    )
+});
+
+/// Outgoing frames that a far end did not read in time. Label: transport.
+pub static FRAMES_DROPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "voxray_frames_dropped_total",
+        "Outgoing messages dropped because the far end did not read.",
+        &["transport"],
+    )
+});
+
+/// Frames between sockets and pipelines, over all calls.
+pub static PIPELINE_QUEUE_DEPTH: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
+        "voxray_pipeline_queue_depth",
+        "Frames waiting between sockets and pipelines, over all calls.",
+    )
+});
+
+/// Time that sockets were not read because their pipeline was full.
+pub static PIPELINE_BACKPRESSURE_SECONDS: LazyLock<Counter> = LazyLock::new(|| {
+    float_counter(
+        "voxray_pipeline_backpressure_seconds_total",
+        "Seconds that sockets were not read because their pipeline was full.",
+    )
+});
+
+/// Latency of answered turns, by stage; `total` is from the end of caller speech to the first agent audio sent.
+pub static TURN_LATENCY: LazyLock<HistogramVec> = LazyLock::new(|| {
+    histogram_vec(
+        "voxray_turn_latency_seconds",
+        "Latency of answered turns by stage.",
+        &["stage"],
+    )
+});
+
+/// Times a caller spoke over the agent. Label: outcome.
+pub static INTERRUPTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "voxray_interruptions_total",
+        "Times a caller cut the agent off.",
+        &["outcome"],
+    )
+});
+
+/// Messages that break a socket's protocol. Label: transport.
+pub static PROTOCOL_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "voxray_protocol_errors_total",
+        "Messages that break the protocol of their socket.",
+        &["transport"],
     )
 });

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use media_core::Time;
+use media_core::audio::resample::UnsupportedRate;
 use media_core::conversation::{
     Conversation, EndReason, Input, Notice, Output, ReplyId, Settings, SpeechId, SttEvent, ToolCall, TurnTiming,
 };
+use media_core::recorder::Channels;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::ear::{Ear, Stalled};
-use super::line::{CallerCommand, CallerEvent, CallerLink, STUCK_WRITER, TransportTraits};
+use super::line::{CallerCommand, CallerEvent, CallerEvents, CallerLink, STUCK_WRITER, TransportTraits};
 use super::record::{CallRecord, RecordedCall};
 use super::registry::Slot;
 use super::settings::END_CALL;
@@ -37,8 +39,8 @@ pub struct CallSetup {
     pub providers: Providers,
     /// Where it is archived.
     pub archive: Option<Arc<dyn ArchiveSession>>,
-    /// 1 or 2 when sound is recorded.
-    pub recording_channels: Option<u8>,
+    /// Present when sound is recorded.
+    pub recording_channels: Option<Channels>,
     /// The transport's end.
     pub link: CallerLink,
     /// The call's input queue: providers and the node's control send here.
@@ -53,8 +55,10 @@ pub struct CallSetup {
 pub async fn run(setup: CallSetup) -> EndReason {
     let scope = setup.scope.clone();
     let session_id = setup.session_id.clone();
-    let (call, conversation) = Call::start(setup);
-    let reason = call.talk(conversation).await;
+    let reason = match Call::start(setup) {
+        Ok((call, conversation)) => call.talk(conversation).await,
+        Err(error) => EndReason::TransportFailed(error.to_string()),
+    };
     scope.cancel();
     tracing::info!(%session_id, reason = reason.as_str(), "call ended");
     reason
@@ -67,7 +71,9 @@ struct Call {
     settings: Settings,
     providers: Providers,
     caller: mpsc::Sender<CallerCommand>,
-    events: mpsc::Receiver<CallerEvent>,
+    events: CallerEvents,
+    /// Nothing more comes from the transport; what is being recognised is still waited for.
+    caller_gone: bool,
     inputs: mpsc::Receiver<Input>,
     slot: Slot,
     ear: Ear,
@@ -82,7 +88,7 @@ struct Call {
 }
 
 impl Call {
-    fn start(setup: CallSetup) -> (Self, Conversation) {
+    fn start(setup: CallSetup) -> Result<(Self, Conversation), UnsupportedRate> {
         let started = Instant::now();
         let (events, inputs) = setup.inputs;
         let context = CallContext { session_id: setup.session_id.clone(), tasks: setup.scope, events };
@@ -93,8 +99,8 @@ impl Call {
             provider: &setup.provider,
             channels: setup.recording_channels,
         };
-        let record = CallRecord::start(recorded, setup.archive);
-        let ear = Ear::new(setup.transport.input_rate_hz, setup.providers.stt.start(context.clone()));
+        let record = CallRecord::start(recorded, setup.archive)?;
+        let ear = Ear::new(setup.transport.input_rate_hz, setup.providers.stt.start(context.clone()))?;
         tracing::info!(session_id = %setup.session_id, transport = setup.transport.name, "call started");
         let conversation = Conversation::new(setup.settings.clone());
         let call = Self {
@@ -105,6 +111,7 @@ impl Call {
             providers: setup.providers,
             caller: setup.link.commands,
             events: setup.link.events,
+            caller_gone: false,
             inputs,
             slot: setup.slot,
             ear,
@@ -115,7 +122,7 @@ impl Call {
             stuck_since: None,
             lateness: Duration::ZERO,
         };
-        (call, conversation)
+        Ok((call, conversation))
     }
 
     async fn talk(mut self, mut conversation: Conversation) -> EndReason {
@@ -127,7 +134,7 @@ impl Call {
             let deadline = conversation.poll_deadline().map(|deadline| self.started + deadline);
             tokio::select! {
                 biased;
-                event = self.events.recv() => {
+                event = self.events.recv(), if !self.caller_gone => {
                     self.lateness = Duration::ZERO;
                     let event = event.unwrap_or(CallerEvent::Closed(EndReason::CallerHungUp));
                     if let Some(reason) = self.hear(event, &mut conversation) {
@@ -174,7 +181,10 @@ impl Call {
             CallerEvent::Dtmf(key) => conversation.handle_input(now, Input::Dtmf(key)),
             CallerEvent::Played(mark) => conversation.handle_input(now, Input::Played(mark)),
             CallerEvent::Text(text) => conversation.handle_input(now, Input::Text(text)),
-            CallerEvent::Closed(reason) => conversation.handle_input(now, Input::CallerGone(reason)),
+            CallerEvent::Closed(reason) => {
+                self.caller_gone = true;
+                conversation.handle_input(now, Input::CallerGone(reason));
+            }
         }
         None
     }

@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use media_core::audio::RECOGNITION_RATE_HZ;
-use media_core::audio::resample::Resampler;
+use media_core::audio::resample::{Resampler, UnsupportedRate};
 use media_core::conversation::{UtteranceId, VoiceFrame};
 use tokio::sync::mpsc;
 
 use crate::providers::SttCommand;
 use crate::speech::vad::Vad;
 
-/// Audio kept for the pre-roll of an utterance: 2 s.
-const PRE_ROLL_SAMPLES: usize = 2 * RECOGNITION_RATE_HZ as usize;
+/// Audio kept for the pre-roll of an utterance, and for starting a failed recognition again: 10 s.
+const PRE_ROLL_SAMPLES: usize = 10 * RECOGNITION_RATE_HZ as usize;
 
 /// Hears the caller.
 pub struct Ear {
@@ -38,15 +38,15 @@ pub struct Stalled(pub UtteranceId);
 
 impl Ear {
     /// For caller audio at this rate.
-    pub fn new(input_rate_hz: u32, stt: mpsc::Sender<SttCommand>) -> Self {
-        Self {
-            resampler: Resampler::new(input_rate_hz, RECOGNITION_RATE_HZ),
+    pub fn new(input_rate_hz: u32, stt: mpsc::Sender<SttCommand>) -> Result<Self, UnsupportedRate> {
+        Ok(Self {
+            resampler: Resampler::new(input_rate_hz, RECOGNITION_RATE_HZ)?,
             vad: Vad::new(),
             recent: VecDeque::with_capacity(PRE_ROLL_SAMPLES),
             heard: 0,
             open: None,
             stt,
-        }
+        })
     }
 
     /// Takes caller audio; answers the voice verdicts it completed.
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn an_utterance_gets_its_pre_roll_and_every_sample_after_it_once() {
         let (stt, mut commands) = mpsc::channel(10);
-        let mut ear = Ear::new(16_000, stt);
+        let mut ear = Ear::new(16_000, stt).unwrap();
         ear.hear(&(0..320).collect::<Vec<i16>>());
         ear.begin(UtteranceId(1), Duration::from_millis(10)).unwrap();
         ear.forward().unwrap();
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_recogniser_that_takes_nothing_is_reported_and_not_waited_for() {
         let (stt, _commands) = mpsc::channel(1);
-        let mut ear = Ear::new(16_000, stt);
+        let mut ear = Ear::new(16_000, stt).unwrap();
         ear.begin(UtteranceId(1), Duration::ZERO).unwrap();
         assert_eq!(ear.end(UtteranceId(1)), Err(Stalled(UtteranceId(1))));
     }

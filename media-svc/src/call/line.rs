@@ -62,10 +62,33 @@ pub struct TransportTraits {
     pub playout_lead: Duration,
 }
 
+/// What has come from a socket, counted while it waits.
+pub struct CallerEvents(mpsc::Receiver<CallerEvent>);
+
+impl CallerEvents {
+    /// The next event; `None` when the socket's side is gone.
+    pub async fn recv(&mut self) -> Option<CallerEvent> {
+        let event = self.0.recv().await;
+        if event.is_some() {
+            PIPELINE_QUEUE_DEPTH.dec();
+        }
+        event
+    }
+}
+
+impl Drop for CallerEvents {
+    fn drop(&mut self) {
+        self.0.close();
+        while self.0.try_recv().is_ok() {
+            PIPELINE_QUEUE_DEPTH.dec();
+        }
+    }
+}
+
 /// The call's end of the link.
 pub struct CallerLink {
     /// From the transport.
-    pub events: mpsc::Receiver<CallerEvent>,
+    pub events: CallerEvents,
     /// To the transport.
     pub commands: mpsc::Sender<CallerCommand>,
 }
@@ -85,14 +108,19 @@ pub struct PipelineInput(mpsc::Sender<CallerEvent>);
 impl PipelineInput {
     /// Waits for room; false when the call is over.
     pub async fn send(&self, event: CallerEvent) -> bool {
-        let depth = self.0.max_capacity() - self.0.capacity();
-        PIPELINE_QUEUE_DEPTH.observe(f64::from(u32::try_from(depth).unwrap_or(u32::MAX)));
+        PIPELINE_QUEUE_DEPTH.inc();
         match self.0.try_send(event) {
             Ok(()) => true,
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                PIPELINE_QUEUE_DEPTH.dec();
+                false
+            }
             Err(mpsc::error::TrySendError::Full(event)) => {
                 let waiting_since = std::time::Instant::now();
                 let sent = self.0.send(event).await.is_ok();
+                if !sent {
+                    PIPELINE_QUEUE_DEPTH.dec();
+                }
                 PIPELINE_BACKPRESSURE_SECONDS.inc_by(waiting_since.elapsed().as_secs_f64());
                 sent
             }
@@ -105,7 +133,7 @@ pub fn link(input_queue_cap: usize) -> (CallerLink, TransportLink) {
     let (event_sender, events) = mpsc::channel(input_queue_cap.max(1));
     let (commands, command_receiver) = mpsc::channel(CALLER_COMMANDS);
     (
-        CallerLink { events, commands },
+        CallerLink { events: CallerEvents(events), commands },
         TransportLink { input: PipelineInput(event_sender), commands: command_receiver },
     )
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use media_core::Time;
 use media_core::audio::FRAME_MS;
-use media_core::audio::resample::Resampler;
+use media_core::audio::resample::{Resampler, UnsupportedRate};
 use media_core::conversation::{EndReason, TurnRecord};
-use media_core::recorder::{RecordedChunk, Recorder};
+use media_core::recorder::{Channels, RecordedChunk, Recorder};
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{AudioChunk, RecordingFormat, SessionEnded, SessionStarted, Turn};
 
@@ -43,21 +43,27 @@ pub struct RecordedCall<'a> {
     pub transport: TransportTraits,
     /// Telephony provider, or empty.
     pub provider: &'a str,
-    /// 1 or 2 when sound is recorded.
-    pub channels: Option<u8>,
+    /// Present when sound is recorded.
+    pub channels: Option<Channels>,
 }
 
 impl CallRecord {
     /// Opens the record; without an archive nothing is kept.
-    pub fn start(call: RecordedCall<'_>, archive: Option<Arc<dyn ArchiveSession>>) -> Self {
+    pub fn start(
+        call: RecordedCall<'_>,
+        archive: Option<Arc<dyn ArchiveSession>>,
+    ) -> Result<Self, UnsupportedRate> {
         let rate = call.transport.recording_rate_hz;
         let channels = call.channels.filter(|_| archive.is_some());
-        let sound = channels.map(|channels| Sound {
-            recorder: Recorder::new(rate, channels),
-            caller: Resampler::new(call.transport.input_rate_hz, rate),
-            agent: Resampler::new(call.transport.output_rate_hz, rate),
-            agent_until: Time::ZERO,
-        });
+        let sound = match channels {
+            Some(channels) => Some(Sound {
+                recorder: Recorder::new(rate, channels),
+                caller: Resampler::new(call.transport.input_rate_hz, rate)?,
+                agent: Resampler::new(call.transport.output_rate_hz, rate)?,
+                agent_until: Time::ZERO,
+            }),
+            None => None,
+        };
         let started = SystemTime::now();
         let mut record =
             Self { session_id: call.session_id, archive, sound, started, turns: 0, failed: false };
@@ -67,9 +73,9 @@ impl CallRecord {
             transport: call.transport.name.to_owned(),
             provider: call.provider.to_owned(),
             recording: channels
-                .map(|channels| RecordingFormat { sample_rate_hz: rate, channels: u32::from(channels) }),
+                .map(|channels| RecordingFormat { sample_rate_hz: rate, channels: channels.count() }),
         }));
-        record
+        Ok(record)
     }
 
     /// Caller audio that arrived now.

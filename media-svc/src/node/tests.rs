@@ -46,6 +46,10 @@ impl Store for FakeStore {
         }
     }
 
+    async fn kept(&self, _key: &str) -> Result<Option<String>, StoreError> {
+        Err(StoreError("a node keeps no keys".to_owned()))
+    }
+
     async fn remove_node(&self, _node_id: &str) -> Result<(), StoreError> {
         self.seen.send(Seen::Removed).await.unwrap();
         Ok(())

@@ -49,6 +49,86 @@ static TTS_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
+static LLM_FIRST_TOKEN: LazyLock<HistogramVec> = LazyLock::new(|| {
+    histogram_vec(
+        "llm_time_to_first_token_seconds",
+        "From the request for a reply to its first text.",
+        LABELS,
+    )
+});
+static LLM_GENERATION: LazyLock<HistogramVec> = LazyLock::new(|| {
+    histogram_vec(
+        "llm_generation_latency_seconds",
+        "From the request for a reply to its end.",
+        LABELS,
+    )
+});
+static LLM_INTER_TOKEN: LazyLock<HistogramVec> = LazyLock::new(|| {
+    histogram_vec(
+        "llm_inter_token_latency_seconds",
+        "From one piece of a reply to the next.",
+        LABELS,
+    )
+});
+static LLM_ERRORS: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter_vec("llm_errors_total", "Replies that were not made in full.", ERROR_LABELS));
+static STT_RETRIES: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter_vec("stt_retries_total", "Recognition requests tried again.", LABELS));
+static LLM_RETRIES: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter_vec("llm_retries_total", "Reply requests tried again.", LABELS));
+static TTS_RETRIES: LazyLock<IntCounterVec> =
+    LazyLock::new(|| counter_vec("tts_retries_total", "Speech requests tried again.", LABELS));
+
+/// What a provider does in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Recognition.
+    Stt,
+    /// Replies.
+    Llm,
+    /// Speech.
+    Tts,
+}
+
+/// A request failed for good; `kind` is a short fixed word.
+pub fn failed(stage: Stage, labels: &Labels, kind: &str) {
+    let errors = match stage {
+        Stage::Stt => &STT_ERRORS,
+        Stage::Llm => &LLM_ERRORS,
+        Stage::Tts => &TTS_ERRORS,
+    };
+    errors
+        .with_label_values(&[labels.provider, labels.model.as_str(), kind])
+        .inc();
+}
+
+/// A request is tried again.
+pub fn retried(stage: Stage, labels: &Labels) {
+    let retries = match stage {
+        Stage::Stt => &STT_RETRIES,
+        Stage::Llm => &LLM_RETRIES,
+        Stage::Tts => &TTS_RETRIES,
+    };
+    retries
+        .with_label_values(&[labels.provider, labels.model.as_str()])
+        .inc();
+}
+
+/// First text of a reply, counted from the request.
+pub fn llm_first_token(labels: &Labels, after: Duration) {
+    observe(&LLM_FIRST_TOKEN, labels, after);
+}
+
+/// Another piece of a reply, counted from the one before.
+pub fn llm_inter_token(labels: &Labels, after: Duration) {
+    observe(&LLM_INTER_TOKEN, labels, after);
+}
+
+/// A whole reply, counted from the request.
+pub fn llm_generated(labels: &Labels, after: Duration) {
+    observe(&LLM_GENERATION, labels, after);
+}
+
 /// First text of an utterance, counted from its first audio.
 pub fn stt_first_token(labels: &Labels, after: Duration) {
     observe(&STT_FIRST_TOKEN, labels, after);
@@ -59,13 +139,6 @@ pub fn stt_transcribed(labels: &Labels, after: Duration) {
     observe(&STT_TRANSCRIPTION, labels, after);
 }
 
-/// An utterance failed; `kind` is a short fixed word.
-pub fn stt_failed(labels: &Labels, kind: &str) {
-    STT_ERRORS
-        .with_label_values(&[labels.provider, labels.model.as_str(), kind])
-        .inc();
-}
-
 /// First audio of a piece of speech, counted from the request.
 pub fn tts_first_chunk(labels: &Labels, after: Duration) {
     observe(&TTS_FIRST_CHUNK, labels, after);
@@ -74,13 +147,6 @@ pub fn tts_first_chunk(labels: &Labels, after: Duration) {
 /// All audio of a piece of speech, counted from the request.
 pub fn tts_synthesised(labels: &Labels, after: Duration) {
     observe(&TTS_SYNTHESIS, labels, after);
-}
-
-/// A piece of speech failed; `kind` is a short fixed word.
-pub fn tts_failed(labels: &Labels, kind: &str) {
-    TTS_ERRORS
-        .with_label_values(&[labels.provider, labels.model.as_str(), kind])
-        .inc();
 }
 
 fn observe(histogram: &HistogramVec, labels: &Labels, after: Duration) {

@@ -3,11 +3,14 @@
 //! A provider never blocks a call: it runs in supervised tasks of the call's scope, takes commands from bounded
 //! channels and reports into the call's one bounded input queue.
 
+mod build;
 pub mod local;
 pub mod metrics;
+pub mod openai;
 
 use std::sync::Arc;
 
+pub use build::{build, voice};
 use media_core::conversation::{Input, Message, ReplyId, SpeechId, Tool, UtteranceId};
 use service_kit::tasks::{AbortOnDrop, TaskScope};
 use tokio::sync::mpsc;

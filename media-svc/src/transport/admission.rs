@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use media_core::conversation::{EndReason, Input};
+use media_core::recorder::Channels;
 use serde_json::Value;
 use service_kit::config::{Config, MediaTransport};
 use service_kit::http::ApiError;
@@ -133,7 +134,10 @@ impl Gate {
             settings: conversation_settings(&self.config, transport, &body),
             providers: self.providers.clone(),
             archive: admitted.archive,
-            recording_channels: Some(self.config.recording.channels).filter(|_| self.config.recording.enable),
+            recording_channels: self.config.recording.enable.then_some(match self.config.recording.channels {
+                1 => Channels::Mono,
+                _ => Channels::Stereo,
+            }),
             link,
             inputs: admitted.inputs,
             slot: admitted.slot,

@@ -17,7 +17,7 @@ use media_core::wire::rtvi::{self, ClientMessageBody, Narrator, ServerMessage};
 use serde::Deserialize;
 use serde_json::Value;
 use service_kit::config::MediaTransport;
-use service_kit::http::{ActiveConnection, ApiError, LiveRoute, presents_api_key};
+use service_kit::http::{ActiveConnection, ApiError, LiveRoute, check_api_key};
 use service_kit::token::Claims;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -68,13 +68,11 @@ pub async fn open(
     if query.format.as_deref() != Some("protobuf") {
         return Err(ApiError::invalid_field("format", "this release speaks format=protobuf (pipecat frames) on /ws"));
     }
-    let key_presented = presents_api_key(&headers, &gate.config.secrets);
     let claims = match &query.token {
         Some(token) => gate.redeem(Some(token), MediaTransport::WebSocket).await?,
-        None if key_presented => anonymous(),
         None => {
-            let message = "send an API key in a header, or a token from POST /start as ?token=".to_owned();
-            return Err(ApiError::Unauthorized(message));
+            check_api_key(&headers, &gate.config.secrets)?;
+            anonymous()
         }
     };
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;

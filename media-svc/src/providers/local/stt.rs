@@ -125,7 +125,7 @@ impl Recogniser {
                 Some(listening) if listening.id() == id => self.finish(listening),
                 other => {
                     self.current = other;
-                    metrics::stt_failed(&self.provider.labels, "unknown_utterance");
+                    metrics::failed(metrics::Stage::Stt, &self.provider.labels, "unknown_utterance");
                     let event = SttEvent::Failed("the utterance was never begun".to_owned());
                     self.send(id, event).await?;
                 }
@@ -178,7 +178,7 @@ impl Recogniser {
             }
             Err(error) => {
                 tracing::warn!(session_id = %self.call.session_id, %error, "an utterance was not transcribed");
-                metrics::stt_failed(labels, error.kind());
+                metrics::failed(metrics::Stage::Stt, labels, error.kind());
                 SttEvent::Failed(error.to_string())
             }
         };

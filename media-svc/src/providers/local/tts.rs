@@ -55,7 +55,7 @@ impl TextToSpeech for LocalTts {
                 Ok(()) => TtsEvent::Done,
                 Err(Stopped::CallGone) => return,
                 Err(Stopped::Failed(what, kind)) => {
-                    metrics::tts_failed(&provider.labels, kind);
+                    metrics::failed(metrics::Stage::Tts, &provider.labels, kind);
                     TtsEvent::Failed(what)
                 }
             };
