@@ -1,13 +1,14 @@
 //! One turn of the conversation: from what the caller said to what is said next.
 
 use super::LocalTime;
+use super::draft::{Draft, Slot};
 use super::facts::Facts;
 use super::intents::{Intent, is, matches};
 use super::numbers::{spoken_date, spoken_time};
 use super::phrases::{Pending, question};
 use super::receptionist::{END_CALL_TOOL, TRANSFER_TOOL};
 use super::slots;
-use super::taking::{Draft, Slot};
+
 use super::words::{Word, words};
 
 /// Longest utterance that is an order such as "hold on", rather than a sentence with these words in it.

@@ -4,6 +4,7 @@
 //! repeats, corrects, hands over to a person, says goodbye, and says so when it does not understand. It keeps no state:
 //! everything follows from the messages of the conversation, so any server can answer any turn.
 
+mod draft;
 mod facts;
 mod flow;
 mod intents;

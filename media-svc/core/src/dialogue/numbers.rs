@@ -45,7 +45,7 @@ const OTHER_DIGITS: [(&str, char); 5] = [
     ("niner", '9'),
 ];
 /// What recognisers write for digits; digits only among other digits.
-const SOUNDS_LIKE: [(&str, char); 9] = [
+const SOUNDS_LIKE: [(&str, char); 8] = [
     ("oh", '0'),
     ("o", '0'),
     ("won", '1'),
@@ -53,7 +53,6 @@ const SOUNDS_LIKE: [(&str, char); 9] = [
     ("too", '2'),
     ("for", '4'),
     ("free", '3'),
-    ("sex", '6'),
     ("ate", '8'),
 ];
 /// Words that may stand between two digits of one number.
@@ -241,7 +240,7 @@ pub(super) fn cardinal(number: u8) -> String {
     let tens = TENS.iter().rev().find(|(_, value)| *value <= u32::from(number));
     let name = tens.map_or("", |(name, _)| name);
     match ONES.get(usize::from(number % 10)) {
-        Some(unit) if number % 10 > 0 => format!("{name} {unit}"),
+        Some(unit) if !number.is_multiple_of(10) => format!("{name} {unit}"),
         _ => name.to_owned(),
     }
 }

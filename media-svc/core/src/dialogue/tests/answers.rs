@@ -145,7 +145,7 @@ fn small_talk_is_answered() {
         ),
         ("Hi, my name is Anna.", "Hello, Anna. How can I help you?"),
         ("hold on", "Take your time."),
-        ("", "did not understand"),
+        ("", GREETING),
         ("yes", "How can I help you?"),
     ] {
         let answer = Talk::new().say(said);
