@@ -131,6 +131,9 @@ const YES: &[Pattern] = &[
     ("i would$", 1.0),
     ("i would like that|to", 1.0),
     ("why not", 1.0),
+    ("i think so$", 1.0),
+    ("you got it|that$", 1.0),
+    ("looks|sounds|all good|fine|correct|right|perfect|great", 1.0),
 ];
 const NO: &[Pattern] = &[
     ("^no|nope|nah|not|nothing", 1.0),

@@ -14,7 +14,7 @@ const CORRECTION_WORDS: usize = 12;
 const INTERJECTION_WORDS: usize = 4;
 
 /// Words of which a plain "yes" is made.
-const AFFIRMATIVE: &str = "a absolutely all and be believe bye correct day definitely exactly fine good goodbye great have i indeed is it \
+const AFFIRMATIVE: &str = "a absolutely all and be believe bye correct day definitely exactly fine good got goodbye great have i indeed is it \
 just lot lovely message mhm much nice ok okay perfect please right so sounds sure thank thanks that the think this very \
 was wonderful would yeah yep yes you yup for now today looks thats true";
 

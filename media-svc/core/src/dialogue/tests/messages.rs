@@ -315,3 +315,25 @@ fn a_call_that_ends_before_confirmation_keeps_the_message() {
     )]);
     assert_eq!(talk.called.as_deref(), Some(END_CALL_TOOL));
 }
+
+#[test]
+fn a_read_back_is_confirmed_in_many_ways() {
+    for said in [
+        "yes",
+        "Yeah.",
+        "Yes, that is correct.",
+        "that's right thank you very much",
+        "Perfect, thanks.",
+        "I think so",
+        "you got it",
+        "that's it",
+        "sounds good",
+        "Correct.",
+        "yes it is",
+        "Thank you, goodbye.",
+        "mhm",
+    ] {
+        let (mut talk, _) = read_back("Call me.");
+        talk.script(&[(said, "I will pass your message on.")]);
+    }
+}
