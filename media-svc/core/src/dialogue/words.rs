@@ -91,7 +91,7 @@ fn push_token(said: &str, range: Range<usize>, found: &mut Vec<Word>) {
             _ => None,
         })
         .collect();
-    if FILLERS.contains(&lower.as_str()) {
+    if lower.is_empty() || FILLERS.contains(&lower.as_str()) {
         mark_clause_end(after, found);
         return;
     }
@@ -164,6 +164,7 @@ mod tests {
             ("O'Brien, A-N-N", "o'brien a n n"),
             ("  ... +44 20!", "+44 20"),
             ("im done thats all", "i am done that is all"),
+            ("a + b", "a b"),
             ("", ""),
         ] {
             assert_eq!(texts(said).join(" "), expected, "{said}");
