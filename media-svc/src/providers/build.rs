@@ -57,12 +57,12 @@ async fn start_engine(config: &Config) -> Result<Arc<SpeechEngine>, Fatal> {
 }
 
 fn facts(config: &Config) -> Result<Facts, Fatal> {
-    let Some(path) = &config.agent.local_facts_file else { return Ok(Facts::default()) };
+    let Some(path) = &config.agent.local_facts_file else { return Ok(Facts::built_in()) };
     let problem = |what: String| {
         Fatal::new(exit::NO_INPUT, format!("local.facts_file {}: {what}", path.display()), "see docs/local-agent.md")
     };
     let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
-    Facts::parse(&text).map_err(|error| problem(error.to_string()))
+    Facts::from_json(&text).map_err(|error| problem(error.to_string()))
 }
 
 fn cloud(config: &Config, name: &str, key: &str) -> Result<OpenAi, Fatal> {

@@ -82,10 +82,8 @@ pub async fn write(
         let mut last = false;
         tokio::select! {
             biased;
-            Ok(reason) = from.closing.wait_for(Option::is_some) => {
-                if let Some(reason) = reason.clone() {
-                    end = reason;
-                }
+            reason = refused(&mut from.closing) => {
+                end = reason;
                 break;
             }
             Some(reply) = from.replies.recv() => batch.push(reply),
@@ -121,6 +119,15 @@ pub async fn write(
     };
     // A far end that takes nothing any more loses its close frame, nothing else.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+}
+
+/// Resolves when the reader has given up; never when it is gone without a reason.
+async fn refused(closing: &mut watch::Receiver<Option<Closing>>) -> Closing {
+    let reason = closing.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+    match reason {
+        Some(reason) => reason,
+        None => std::future::pending().await,
+    }
 }
 
 async fn at(time: Option<Instant>) {

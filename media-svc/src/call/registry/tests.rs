@@ -93,7 +93,7 @@ async fn reservations_run_out_each_at_its_own_time() {
         .unwrap();
     tokio::time::advance(Duration::from_secs(6)).await;
     let left: Vec<Arc<str>> = calls.list().into_iter().map(|listed| listed.session_id).collect();
-    assert_eq!(left, ["long".into()]);
+    assert_eq!(left, [Arc::<str>::from("long")]);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ impl LocalLlm {
     async fn answer(&self, call: &CallContext, request: LlmRequest) {
         let asked = Instant::now();
         let tools: Vec<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
-        let parts = self.receptionist.reply(&request.messages, local_time(), &tools);
+        let parts = self.receptionist.reply(&request.messages, &tools, local_time());
         metrics::llm_first_token(&self.labels, asked.elapsed());
         for part in parts {
             match part {
