@@ -1,4 +1,5 @@
 //! The archiver on a real PostgreSQL and a real S3 server.
+#![allow(clippy::unwrap_used, reason = "panics are how a test fails, in its helpers too")]
 
 #[path = "../../archiver-svc/tests/common/mod.rs"]
 mod common;
