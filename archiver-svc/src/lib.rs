@@ -42,16 +42,19 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What may differ from the usual.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// See [`NODE_DEAD_AFTER`].
     pub node_dead_after: Duration,
+    /// Signs S3 requests; `None` = the AWS standard chain (environment, profile, role).
+    pub s3_credentials: Option<aws_sdk_s3::config::Credentials>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             node_dead_after: NODE_DEAD_AFTER,
+            s3_credentials: None,
         }
     }
 }
@@ -96,7 +99,7 @@ impl Archiver {
     ) -> Result<Self, Fatal> {
         metrics::declare();
         let transcripts = transcripts::open(&config).await?;
-        let store = ObjectStore::open(&config).await?.map(Arc::new);
+        let store = ObjectStore::open(&config, options.s3_credentials).await?.map(Arc::new);
         let spools = match &store {
             Some(_) => Some(SpoolDir::open(&config.archiver.spool_dir)?),
             None => None,

@@ -84,6 +84,7 @@ async fn what_a_dead_node_sent_is_stored_and_replaced_when_it_comes_back_with_al
     let place = Place::new();
     let options = Options {
         node_dead_after: Duration::ZERO,
+        ..Options::default()
     };
     let archiver = place.try_start(options).await.unwrap_or_else(|fatal| panic!("{fatal}"));
     let call = Call::recorded("call-1", 10, 160);

@@ -17,10 +17,6 @@ use crate::metrics::{self, DB_ERRORS, DB_WRITE, DUPLICATES, EVENTS_RECEIVED, Wai
 use crate::recordings::{self, Finished, Job, Recording, SpoolDir, UploadQueue, chain};
 use crate::transcripts::{Row, TranscriptStore};
 
-/// Events of one session that may wait for an earlier one. A node sends in order, so this only grows when it does
-/// not; past it the stream is closed, and the node sends again from the first event that is not durable.
-const MAX_PENDING: usize = 4096;
-
 /// Everything events are applied with.
 pub struct Archive {
     /// Transcript rows; `None` when transcripts are off.
@@ -44,7 +40,7 @@ pub enum Stopped {
     #[error("this archiver is shutting down: connect to another one")]
     ShuttingDown,
     /// Too many events after a gap.
-    #[error("session {session_id}: {MAX_PENDING} events after a gap; send again what is not durable, in order")]
+    #[error("session {session_id}: too much after a gap; send again what is not durable, in order")]
     Gap {
         /// The session with the gap.
         session_id: String,
@@ -156,7 +152,7 @@ impl Archive {
             if !session.arrive(event.sequence, body) {
                 DUPLICATES.with_label_values(&[kind.label()]).inc();
             }
-            if session.pending.len() > MAX_PENDING && !session.pending.contains_key(&(session.received + 1)) {
+            if session.waits_for_too_long() {
                 return Err(Stopped::Gap { session_id: id });
             }
             if !touched.contains(&id) {

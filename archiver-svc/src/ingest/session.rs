@@ -17,6 +17,12 @@ const MAX_SESSION_ID_BYTES: usize = 128;
 /// Highest sample rate that is believed, in hertz.
 const MAX_SAMPLE_RATE_HZ: u32 = 192_000;
 
+/// Events of one session that may wait for an earlier one. A node sends in order, so this only grows when it does
+/// not; past it the stream is closed, and the node sends again from the first event that is not durable.
+const MAX_PENDING_EVENTS: usize = 4096;
+/// The same for the audio among them, in bytes: four of the largest messages.
+const MAX_PENDING_BYTES: usize = 4 * 1024 * 1024;
+
 /// A spool that the ingest task and blocking writers share.
 pub type SharedSpool = Arc<Mutex<Spool>>;
 
@@ -29,6 +35,8 @@ pub struct Session {
     pub durable: u64,
     /// Events that came before an earlier one.
     pub pending: BTreeMap<u64, Body>,
+    /// Audio in [`pending`](Self::pending), bytes.
+    pending_bytes: usize,
     /// First pending event for which the missing ones were looked for in SQL already.
     pub looked_up: u64,
     /// Where it stands.
@@ -94,6 +102,13 @@ pub enum Refusal {
     AfterEnd,
 }
 
+fn audio_bytes(body: &Body) -> usize {
+    match body {
+        Body::Audio(audio) => audio.pcm.len(),
+        Body::Started(_) | Body::Turn(_) | Body::Ended(_) => 0,
+    }
+}
+
 /// Kind of an event's body.
 pub fn kind(body: &Body) -> Kind {
     match body {
@@ -124,13 +139,21 @@ impl Session {
         if sequence <= self.received || self.pending.contains_key(&sequence) {
             return false;
         }
+        self.pending_bytes += audio_bytes(&body);
         self.pending.insert(sequence, body);
         true
+    }
+
+    /// Whether more waits behind a gap than this archiver keeps in memory.
+    pub fn waits_for_too_long(&self) -> bool {
+        let too_much = self.pending.len() > MAX_PENDING_EVENTS || self.pending_bytes > MAX_PENDING_BYTES;
+        too_much && !self.pending.contains_key(&(self.received + 1))
     }
 
     /// Applies everything that has no gap before it. `spools` is `None` when recording is off here.
     pub fn advance(&mut self, id: &str, spools: Option<&Arc<SpoolDir>>, work: &mut Work) -> Result<(), Refusal> {
         while let Some(body) = self.pending.remove(&(self.received + 1)) {
+            self.pending_bytes -= audio_bytes(&body);
             let applied = self.apply(id, body, spools, work);
             if let Err(refusal) = applied {
                 self.refuse();
@@ -238,6 +261,8 @@ fn row(id: &str, turn: Turn) -> Result<Row, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use voxray_proto::archive::AudioChunk;
+
     use super::*;
 
     fn turn(seq: u32) -> Body {
@@ -287,6 +312,27 @@ mod tests {
             assert!(matches!(session.stage, Stage::Refused));
             assert_eq!(session.received, 0);
         }
+    }
+
+    #[test]
+    fn what_waits_behind_a_gap_is_limited_in_number_and_in_bytes() {
+        let audio = |bytes| {
+            Body::Audio(AudioChunk {
+                first_frame: 0,
+                pcm: vec![0; bytes].into(),
+            })
+        };
+        let (mut many, mut large) = (Session::default(), Session::default());
+        (2..4098).for_each(|sequence| assert!(many.arrive(sequence, audio(2))));
+        (2..6).for_each(|sequence| assert!(large.arrive(sequence, audio(1024 * 1024))));
+        assert!(!many.waits_for_too_long() && !large.waits_for_too_long());
+
+        many.arrive(4098, audio(2));
+        large.arrive(6, audio(2));
+        assert!(many.waits_for_too_long() && large.waits_for_too_long());
+
+        many.arrive(1, started());
+        assert!(!many.waits_for_too_long());
     }
 
     #[test]

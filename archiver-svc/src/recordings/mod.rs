@@ -9,6 +9,7 @@ mod wav;
 
 use std::path::PathBuf;
 
+use aws_sdk_s3::config::Credentials;
 use service_kit::config::Config;
 use service_kit::exit::Fatal;
 use time::OffsetDateTime;
@@ -54,16 +55,17 @@ pub enum ObjectStore {
 }
 
 impl ObjectStore {
-    /// Opens what `recording.*` and `s3.*` describe, or `None` when recording is off.
+    /// Opens what `recording.*` and `s3.*` describe, or `None` when recording is off. Without `credentials` S3 is asked
+    /// with those of the AWS standard chain.
     ///
     /// # Errors
     /// Unwritable folder, missing bucket, refused or missing credentials; each says what to do.
-    pub async fn open(config: &Config) -> Result<Option<Self>, Fatal> {
+    pub async fn open(config: &Config, credentials: Option<Credentials>) -> Result<Option<Self>, Fatal> {
         if !config.recording.enable {
             return Ok(None);
         }
         Ok(Some(match &config.recording.bucket {
-            Some(bucket) => Self::S3(S3Store::open(&config.s3, bucket).await?),
+            Some(bucket) => Self::S3(S3Store::open(&config.s3, bucket, credentials).await?),
             None => Self::Folder(FolderStore::open(&config.recording.folder).await?),
         }))
     }

@@ -6,6 +6,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError, Length};
@@ -60,7 +61,7 @@ pub enum S3Error {
 
 impl S3Store {
     /// A client of this bucket, which must exist and let us in.
-    pub async fn open(config: &S3, bucket: &str) -> Result<Self, Fatal> {
+    pub async fn open(config: &S3, bucket: &str, credentials: Option<Credentials>) -> Result<Self, Fatal> {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
             .build_https();
@@ -73,6 +74,9 @@ impl S3Store {
             .timeout_config(timeouts)
             // Uploaders retry by themselves, and count each failure.
             .retry_config(RetryConfig::disabled());
+        if let Some(credentials) = credentials {
+            loader = loader.credentials_provider(credentials);
+        }
         if !config.region.is_empty() {
             loader = loader.region(Region::new(config.region.clone()));
         }
