@@ -11,8 +11,10 @@ use crate::speech::utterance::{Piece, Utterance, join};
 use crate::speech::{Priority, Recognised, SpeechEngine, SpeechError, Ticket};
 
 /// New audio before the growing utterance is transcribed again. Every pass transcribes the piece from its start, so
-/// twice as often is twice the work; at 400 ms a caller who speaks uses about a quarter of a core.
+/// twice as often is twice the work; at 400 ms a caller who speaks uses about a fifth of a core.
 const INTERIM_EVERY: Duration = Duration::from_millis(400);
+/// Interim jobs of one call use at most one in this many seconds of a thread, however long the piece has grown.
+const INTERIM_SHARE: u32 = 3;
 /// Voice before the first interim text: on less the model guesses.
 const FIRST_INTERIM_AFTER: Duration = Duration::from_millis(350);
 
@@ -27,6 +29,8 @@ pub struct Listening {
     pending: Option<(Piece, Ticket)>,
     /// Length of the utterance when the last interim job was made.
     asked_at: Duration,
+    /// Work of the last interim job.
+    last_took: Duration,
     /// Text of the last piece while it was growing, and where that piece begins.
     draft: Option<(usize, String)>,
     reported: String,
@@ -42,6 +46,7 @@ impl Listening {
             texts: HashMap::new(),
             pending: None,
             asked_at: Duration::ZERO,
+            last_took: Duration::ZERO,
             draft: None,
             reported: String::new(),
         }
@@ -65,9 +70,6 @@ impl Listening {
     /// More audio; asks for interim text when there is enough that is new, and a thread is free.
     pub fn hear(&mut self, samples: &[i16], engine: &SpeechEngine) {
         self.utterance.push(samples);
-        if self.pending.is_some() {
-            return;
-        }
         let pieces = self.utterance.pieces(false);
         let Some(piece) = pieces
             .into_iter()
@@ -75,8 +77,15 @@ impl Listening {
         else {
             return;
         };
+        match &self.pending {
+            // The caller fell silent while older audio is transcribed: what is settled now is what will be asked for.
+            Some((asked, _)) if piece.settled && asked.samples != piece.samples => self.pending = None,
+            Some(_) => return,
+            None => {}
+        }
         let length = self.utterance.duration();
-        let due = piece.voiced >= FIRST_INTERIM_AFTER && length >= self.asked_at + INTERIM_EVERY;
+        let pause = INTERIM_EVERY.max(self.last_took * INTERIM_SHARE);
+        let due = piece.voiced >= FIRST_INTERIM_AFTER && length >= self.asked_at + pause;
         if !(piece.settled || due) {
             return;
         }
@@ -103,6 +112,7 @@ impl Listening {
         };
         match outcome {
             Ok(recognised) => {
+                self.last_took = recognised.took;
                 self.keep(&piece, &recognised);
                 let text = self.text_so_far();
                 if !text.is_empty() && text != self.reported {
