@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use media_svc::speech::models;
 use indicatif::{ProgressBar, ProgressStyle};
 use service_kit::config::{self, Profile};
 use service_kit::exit::{self, Fatal};
@@ -41,7 +42,7 @@ pub async fn call(options: CallArgs) -> anyhow::Result<()> {
 /// `voxray config`.
 pub fn config(arguments: &ConfigArgs, options: &ConfigPrintArgs) -> anyhow::Result<String> {
     if options.schema {
-        return Ok(serde_json::to_string_pretty(&config::json_schema())?);
+        return Ok(config::json_schema_text().trim_end().to_owned());
     }
     if options.markdown {
         return Ok(config::markdown().trim_end().to_owned());
@@ -60,8 +61,9 @@ pub fn config(arguments: &ConfigArgs, options: &ConfigPrintArgs) -> anyhow::Resu
 /// `voxray models fetch`.
 #[expect(clippy::print_stdout, reason = "the result is for the person who asked")]
 pub fn fetch_models() -> anyhow::Result<()> {
-    let models = media_svc::speech::models::fetch_and_verify()?;
-    println!("speech models are complete in {}", models.folder().display());
+    models::ensure(&models::Progress::detect())?;
+    models::verify()?;
+    println!("speech models are complete in {}", models::cache_folder()?.display());
     Ok(())
 }
 

@@ -7,10 +7,11 @@ use archiver_svc::Archiver;
 use media_svc::{Media, MediaListeners};
 use service_kit::config::{Config, StoreKind};
 use service_kit::exit::{self, Fatal};
+use service_kit::health::Readiness;
 use service_kit::http;
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
-use session_store::{RedisStore, Store};
+use session_store::Store;
 use signaling_svc::Signaling;
 use tokio_util::sync::CancellationToken;
 
@@ -40,11 +41,7 @@ impl Process {
                 () = scope.cancelled() => {}
             }
         });
-        service_kit::metrics::announce(match name {
-            "signaling" => "signaling-svc",
-            "media" => "media-svc",
-            _ => "archiver-svc",
-        });
+        service_kit::metrics::announce(name, env!("CARGO_PKG_VERSION"));
         Ok(process)
     }
 
@@ -62,9 +59,10 @@ pub async fn signaling(settings: Settings) -> Result<(), Fatal> {
     let config = settings.config.clone();
     let store = connect_store(&config).await?;
     let listener = http::bind(&config.http)?;
-    let process = Process::new("signaling", &settings)?;
-    let service =
-        Signaling::start(config.clone(), store, process.scope.child("signaling"), process.shutdown.clone()).await?;
+    let process = Process::new("signaling-svc", &settings)?;
+    let readiness = Readiness::new();
+    let scope = process.scope.child("signaling");
+    let service = Signaling::start(config.clone(), store, readiness, scope, process.shutdown.clone()).await?;
     let router = service.router().merge(http::operational_routes(service.readiness(), config.metrics_enabled));
     let router = http::apply_conventions(router, &config, signaling_svc::OPEN_ROUTES);
     let tls = config.http.tls.as_ref();
@@ -83,7 +81,7 @@ pub async fn media(settings: Settings) -> Result<(), Fatal> {
     let control_address = SocketAddr::new(config.http.host, config.media.control_port);
     let control = http::bind_address(control_address, "media.control_port (VOXRAY_MEDIA_CONTROL_PORT)")?;
     let public = listener.local_addr().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, config.http.port)));
-    let process = Process::new("media", &settings)?;
+    let process = Process::new("media-svc", &settings)?;
     let listeners = MediaListeners { public, control };
     let scope = process.scope.child("media");
     let service = Media::start(config.clone(), store, None, listeners, scope, process.shutdown.clone()).await?;
@@ -105,7 +103,7 @@ pub async fn archiver(settings: Settings) -> Result<(), Fatal> {
     let listener = http::bind(&config.http)?;
     let ingest_address = SocketAddr::new(config.http.host, config.archiver.port);
     let ingest = http::bind_address(ingest_address, "archiver.port (VOXRAY_ARCHIVER_PORT)")?;
-    let process = Process::new("archiver", &settings)?;
+    let process = Process::new("archiver-svc", &settings)?;
     let scope = process.scope.child("archiver");
     let service = Archiver::start(config.clone(), ingest, scope, process.shutdown.clone()).await?;
     let router = http::operational_routes(service.readiness(), config.metrics_enabled);
@@ -114,20 +112,20 @@ pub async fn archiver(settings: Settings) -> Result<(), Fatal> {
     let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
     tracing::info!(%address, "archiver-svc is listening");
     process.shutdown.draining().await;
-    service.stop().await;
+    service.stopped().await;
     process.end().await;
     Ok(())
 }
 
 async fn connect_store(config: &Config) -> Result<Arc<dyn Store>, Fatal> {
-    match &config.store.kind {
-        StoreKind::Redis { url } => Ok(Arc::new(RedisStore::connect(url).await?)),
-        StoreKind::Memory => Err(Fatal::new(
+    if config.store.kind == StoreKind::Memory {
+        return Err(Fatal::new(
             exit::CONFIG,
             "session_store is \"memory\", which only `voxray serve` can use",
             "set session_store=redis and redis_url, the same for all services; or run `voxray serve`",
-        )),
+        ));
     }
+    session_store::open(&config.store.kind).await
 }
 
 /// For a process that cannot hear signals.

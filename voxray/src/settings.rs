@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use service_kit::config::{self, Config, ConfigError, Loaded, Profile, Sources};
+use service_kit::config::{self, Config, Loaded, Profile, Sources};
 use service_kit::exit::{self, Fatal};
 use service_kit::tasks::TaskScope;
 
@@ -31,26 +31,12 @@ pub fn load(arguments: &ConfigArgs, profile: Profile) -> Result<Settings, Fatal>
 /// Sources of this process with the flags of the command line.
 pub fn sources(arguments: &ConfigArgs) -> Sources {
     let flags: BTreeMap<String, String> = arguments.set.iter().cloned().collect();
-    let mut sources = Sources::from_process(flags);
-    if arguments.config.is_some() {
-        sources.file.clone_from(&arguments.config);
-    }
-    sources
+    Sources::from_process(arguments.config.clone(), flags)
 }
 
 /// Loads, with every problem in one message.
 pub fn load_from(sources: &Sources, profile: Profile) -> Result<Loaded, Fatal> {
-    config::load(sources, profile).map_err(|error| refuse(&error))
-}
-
-fn refuse(error: &ConfigError) -> Fatal {
-    let problems: Vec<_> = error.problems.iter().map(|p| format!("\n  {}: {}", p.key, p.message)).collect();
-    let count = error.problems.len();
-    Fatal::new(
-        exit::CONFIG,
-        format!("the configuration has {count} problem(s):{}", problems.concat()),
-        "correct the above; `voxray config` shows every value and where it came from",
-    )
+    Ok(config::load(sources, profile)?)
 }
 
 /// Re-reads API keys on SIGHUP for as long as the scope lives. A reload that fails keeps the old keys.

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use archiver_svc::Archiver;
 use media_svc::providers::Providers;
 use media_svc::{Media, MediaListeners};
-use service_kit::config::Config;
+use service_kit::config::{Config, StoreKind};
 use service_kit::exit::Fatal;
 use service_kit::http;
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
-use session_store::MemoryStore;
 use signaling_svc::Signaling;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +22,7 @@ pub struct SingleProcess {
     address: SocketAddr,
     media: Media,
     archiver: Archiver,
+    archiver_shutdown: Shutdown,
     scope: TaskScope,
     shutdown: Shutdown,
     stop_listening: CancellationToken,
@@ -46,15 +46,19 @@ impl SingleProcess {
         let scope = TaskScope::root("voxray");
         let shutdown = Shutdown::new();
         let stop_listening = CancellationToken::new();
-        let store = Arc::new(MemoryStore::new());
+        let store = session_store::open(&StoreKind::Memory).await?;
 
-        let archiver = Archiver::start(config.clone(), archive, scope.child("archiver"), Shutdown::new()).await?;
+        // Its own: the archiver takes what the media plane still has to say, and stops after it.
+        let archiver_shutdown = Shutdown::new();
+        let archiver_scope = scope.child("archiver");
+        let archiver = Archiver::start(config.clone(), archive, archiver_scope, archiver_shutdown.clone()).await?;
         let listeners = MediaListeners { public: address, control };
         let media =
             Media::start(config.clone(), store.clone(), providers, listeners, scope.child("media"), shutdown.clone())
                 .await?;
+        let readiness = media.readiness();
         let signaling =
-            Signaling::start(config.clone(), store, scope.child("signaling"), shutdown.clone()).await?;
+            Signaling::start(config.clone(), store, readiness, scope.child("signaling"), shutdown.clone()).await?;
 
         let router = signaling
             .router()
@@ -63,8 +67,8 @@ impl SingleProcess {
         let open: Vec<&str> = signaling_svc::OPEN_ROUTES.iter().chain(media_svc::OPEN_ROUTES).copied().collect();
         let router = http::apply_conventions(router, &config, &open);
         http::serve(public, router, config.http.tls.as_ref(), &scope.child("http"), stop_listening.clone())?;
-        service_kit::metrics::announce("voxray");
-        Ok(Self { config, address, media, archiver, scope, shutdown, stop_listening })
+        service_kit::metrics::announce("voxray", env!("CARGO_PKG_VERSION"));
+        Ok(Self { config, address, media, archiver, archiver_shutdown, scope, shutdown, stop_listening })
     }
 
     /// `http://host:port` on which this process is reached from this machine.
@@ -93,7 +97,8 @@ impl SingleProcess {
     pub async fn stop(self) {
         self.shutdown.request();
         self.media.drain().await;
-        self.archiver.stop().await;
+        self.archiver_shutdown.request();
+        self.archiver.stopped().await;
         self.stop_listening.cancel();
         self.scope.cancel();
         self.scope.join().await;

@@ -18,15 +18,15 @@ pub fn read_file(path: &Path) -> anyhow::Result<Vec<i16>> {
 /// Reads a WAV file held in memory.
 pub fn read(bytes: &[u8]) -> anyhow::Result<Vec<i16>> {
     let (mono, rate_hz) = read_mono(Cursor::new(bytes))?;
-    Ok(resample(&mono, rate_hz, TELEPHONE_HZ))
+    resample(&mono, rate_hz, TELEPHONE_HZ)
 }
 
 /// Whole clips from one rate to another.
-pub fn resample(samples: &[i16], from_hz: u32, to_hz: u32) -> Vec<i16> {
-    let mut resampler = Resampler::new(from_hz, to_hz);
+pub fn resample(samples: &[i16], from_hz: u32, to_hz: u32) -> anyhow::Result<Vec<i16>> {
+    let mut resampler = Resampler::new(from_hz, to_hz)?;
     let mut out = resampler.process(samples);
     out.extend(resampler.flush());
-    out
+    Ok(out)
 }
 
 fn read_mono(reader: impl Read) -> anyhow::Result<(Vec<i16>, u32)> {

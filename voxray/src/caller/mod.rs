@@ -243,7 +243,7 @@ impl Line {
     }
 
     async fn send_audio(&mut self, packet: &[i16]) -> Result<(), CallError> {
-        let payload: Vec<u8> = packet.iter().map(|&sample| g711::ulaw_encode(sample)).collect();
+        let payload: Vec<u8> = g711::encode_ulaw(packet);
         self.chunk += 1;
         let media = json!({
             "event": "media",
@@ -305,7 +305,7 @@ impl Line {
             Some("media") => {
                 let payload = message["media"]["payload"].as_str().unwrap_or_default();
                 let bytes = STANDARD.decode(payload).map_err(|_| CallError::Protocol(text.to_string()))?;
-                self.playback.push(bytes.into_iter().map(g711::ulaw_decode).collect());
+                self.playback.push(g711::decode_ulaw(&bytes));
                 self.max_queued_ms = self.max_queued_ms.max(self.playback.queued_ms());
             }
             Some("mark") => self.playback.mark(name(&message)),

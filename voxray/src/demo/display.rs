@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use archiver_svc::transcripts::Row;
+use archiver_svc::Row;
 use media_core::conversation::{Notice, TurnTiming};
 use tokio::sync::broadcast;
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use archiver_svc::transcripts::Row;
-use media_svc::speech::{SpeechEngine, Voice, models};
+use archiver_svc::Row;
+use media_svc::speech::{SpeechEngine, Voice};
 use service_kit::config::Profile;
 use service_kit::exit::{self, Fatal};
 

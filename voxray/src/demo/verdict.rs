@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context;
-use archiver_svc::transcripts::Row;
+use archiver_svc::Row;
 
 use crate::caller::{CallReport, TICK_SAMPLES, rms};
 use crate::words::word_error_rate;
