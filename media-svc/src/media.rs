@@ -52,7 +52,11 @@ impl Media {
         shutdown: Shutdown,
     ) -> Result<Self, Fatal> {
         let unusable = |error: std::io::Error| {
-            Fatal::new(exit::CANNOT_CREATE, format!("cannot use the control listener: {error}"), "start it again")
+            Fatal::new(
+                exit::CANNOT_CREATE,
+                format!("cannot use the control listener: {error}"),
+                "start it again",
+            )
         };
         let control_address = listeners.control.local_addr().map_err(unusable)?;
         listeners.control.set_nonblocking(true).map_err(unusable)?;
@@ -61,12 +65,24 @@ impl Media {
             Some(providers) => (providers, None),
             None => providers::build(&config).await?,
         };
-        let registration = Registration::new(&config, Bound { public: listeners.public, control: control_address });
+        let registration = Registration::new(
+            &config,
+            Bound {
+                public: listeners.public,
+                control: control_address,
+            },
+        );
         let node_id = registration.node_id.clone();
         let outbox = Arc::new(Outbox::open(&config.outbox)?);
         let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
         let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
-        control::serve(control_listener, calls.clone(), &node_id, &config.links.service_token, &scope);
+        control::serve(
+            control_listener,
+            calls.clone(),
+            &node_id,
+            &config.links.service_token,
+            &scope,
+        );
         let node = Node::start(registration, store.clone(), calls.clone(), &scope);
         let archived = config.recording.enable || config.transcripts.enable;
         let readiness = Readiness::new();
@@ -80,7 +96,14 @@ impl Media {
             providers,
             scope,
         });
-        Ok(Self { gate, readiness, node: Mutex::new(Some(node)), uplink, shutdown, speech })
+        Ok(Self {
+            gate,
+            readiness,
+            node: Mutex::new(Some(node)),
+            uplink,
+            shutdown,
+            speech,
+        })
     }
 
     /// `/ws` and `/telephony/ws`, without conventions applied.
@@ -111,7 +134,11 @@ impl Media {
         let Some(speech) = &self.speech else { return Ok(()) };
         let voice = providers::voice(&self.gate.config)?;
         speech.warm_up(voice).await.map_err(|error| {
-            Fatal::new(exit::MODELS, format!("local speech does not start: {error}"), "run `voxray models fetch`")
+            Fatal::new(
+                exit::MODELS,
+                format!("local speech does not start: {error}"),
+                "run `voxray models fetch`",
+            )
         })
     }
 

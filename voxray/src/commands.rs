@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use media_svc::speech::models;
 use indicatif::{ProgressBar, ProgressStyle};
+use media_svc::speech::models;
 use service_kit::config::{self, Profile};
 use service_kit::exit::{self, Fatal};
 
@@ -22,10 +22,16 @@ pub async fn call(options: CallArgs) -> anyhow::Result<()> {
             return Err(Fatal::new(exit::NO_INPUT, format!("{} is not a file", path.display()), remedy).into());
         }
         let samples = wav::read_file(path)?;
-        steps.push(Step::Say { text: path.display().to_string(), samples });
+        steps.push(Step::Say {
+            text: path.display().to_string(),
+            samples,
+        });
         steps.push(Step::answer());
     }
-    let call = Call { auth_token: options.auth_token.clone(), ..Call::new(options.url.clone(), steps) };
+    let call = Call {
+        auth_token: options.auth_token.clone(),
+        ..Call::new(options.url.clone(), steps)
+    };
     let progress = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}")?);
     progress.set_message(format!("on the line with {}", options.url));
     progress.enable_steady_tick(Duration::from_millis(200));
@@ -35,7 +41,11 @@ pub async fn call(options: CallArgs) -> anyhow::Result<()> {
     wav::write_stereo(&options.out, &report.sent, &report.heard, wav::TELEPHONE_HZ)?;
     let seconds = Duration::from_millis(20 * report.sent.len() as u64 / 160).as_secs_f64();
     println!("call {} on {}: {seconds:.1} s", report.call_id, report.media_host);
-    println!("heard {:.0} RMS; written to {} (left sent, right heard)", rms(&report.heard), options.out.display());
+    println!(
+        "heard {:.0} RMS; written to {} (left sent, right heard)",
+        rms(&report.heard),
+        options.out.display()
+    );
     Ok(())
 }
 
@@ -70,7 +80,11 @@ pub fn fetch_models() -> anyhow::Result<()> {
 /// `voxray health`.
 pub async fn health(url: &str) -> anyhow::Result<()> {
     let client = reqwest::Client::builder().timeout(Duration::from_secs(3)).build()?;
-    let response = client.get(url).send().await.with_context(|| format!("{url} does not answer"))?;
+    let response = client
+        .get(url)
+        .send()
+        .await
+        .with_context(|| format!("{url} does not answer"))?;
     if !response.status().is_success() {
         bail!("{url} answered {}", response.status());
     }

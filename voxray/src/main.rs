@@ -1,5 +1,9 @@
 //! The `voxray` command.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the part that talks to a terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the part that talks to a terminal"
+)]
 
 use std::process::ExitCode;
 
@@ -15,7 +19,11 @@ fn main() -> ExitCode {
         Err(error) => {
             let wrong = error.use_stderr();
             let _ = error.print();
-            return if wrong { ExitCode::from(exit::CONFIG) } else { ExitCode::SUCCESS };
+            return if wrong {
+                ExitCode::from(exit::CONFIG)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -63,7 +63,9 @@ pub async fn signaling(settings: Settings) -> Result<(), Fatal> {
     let readiness = Readiness::new();
     let scope = process.scope.child("signaling");
     let service = Signaling::start(config.clone(), store, readiness, scope, process.shutdown.clone()).await?;
-    let router = service.router().merge(http::operational_routes(service.readiness(), config.metrics_enabled));
+    let router = service
+        .router()
+        .merge(http::operational_routes(service.readiness(), config.metrics_enabled));
     let router = http::apply_conventions(router, &config, signaling_svc::OPEN_ROUTES);
     let tls = config.http.tls.as_ref();
     let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
@@ -80,12 +82,16 @@ pub async fn media(settings: Settings) -> Result<(), Fatal> {
     let listener = http::bind(&config.http)?;
     let control_address = SocketAddr::new(config.http.host, config.media.control_port);
     let control = http::bind_address(control_address, "media.control_port (VOXRAY_MEDIA_CONTROL_PORT)")?;
-    let public = listener.local_addr().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, config.http.port)));
+    let public = listener
+        .local_addr()
+        .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, config.http.port)));
     let process = Process::new("media-svc", &settings)?;
     let listeners = MediaListeners { public, control };
     let scope = process.scope.child("media");
     let service = Media::start(config.clone(), store, None, listeners, scope, process.shutdown.clone()).await?;
-    let router = service.router().merge(http::operational_routes(service.readiness(), config.metrics_enabled));
+    let router = service
+        .router()
+        .merge(http::operational_routes(service.readiness(), config.metrics_enabled));
     let router = http::apply_conventions(router, &config, media_svc::OPEN_ROUTES);
     let tls = config.http.tls.as_ref();
     let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
@@ -130,5 +136,9 @@ async fn connect_store(config: &Config) -> Result<Arc<dyn Store>, Fatal> {
 
 /// For a process that cannot hear signals.
 pub(crate) fn no_signals(error: std::io::Error) -> Fatal {
-    Fatal::new(exit::SOFTWARE, format!("cannot listen to signals: {error}"), "start it again")
+    Fatal::new(
+        exit::SOFTWARE,
+        format!("cannot listen to signals: {error}"),
+        "start it again",
+    )
 }

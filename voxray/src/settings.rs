@@ -25,7 +25,10 @@ pub fn load(arguments: &ConfigArgs, profile: Profile) -> Result<Settings, Fatal>
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(Settings { config: Arc::new(loaded.config), sources })
+    Ok(Settings {
+        config: Arc::new(loaded.config),
+        sources,
+    })
 }
 
 /// Sources of this process with the flags of the command line.
@@ -42,8 +45,13 @@ pub fn load_from(sources: &Sources, profile: Profile) -> Result<Loaded, Fatal> {
 /// Re-reads API keys on SIGHUP for as long as the scope lives. A reload that fails keeps the old keys.
 pub fn reload_secrets_on_hangup(settings: &Settings, scope: &TaskScope) -> Result<(), Fatal> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut hangup = signal(SignalKind::hangup())
-        .map_err(|error| Fatal::new(exit::SOFTWARE, format!("cannot listen to SIGHUP: {error}"), "start it again"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| {
+        Fatal::new(
+            exit::SOFTWARE,
+            format!("cannot listen to SIGHUP: {error}"),
+            "start it again",
+        )
+    })?;
     let (config, sources, watched) = (settings.config.clone(), settings.sources.clone(), scope.clone());
     scope.spawn("secrets reload", async move {
         loop {

@@ -21,6 +21,7 @@ pub struct SingleProcess {
     config: Arc<Config>,
     address: SocketAddr,
     media: Media,
+    media_scope: TaskScope,
     archiver: Archiver,
     archiver_shutdown: Shutdown,
     scope: TaskScope,
@@ -52,29 +53,73 @@ impl SingleProcess {
         let archiver_shutdown = Shutdown::new();
         let archiver_scope = scope.child("archiver");
         let archiver = Archiver::start(config.clone(), archive, archiver_scope, archiver_shutdown.clone()).await?;
-        let listeners = MediaListeners { public: address, control };
-        let media =
-            Media::start(config.clone(), store.clone(), providers, listeners, scope.child("media"), shutdown.clone())
-                .await?;
+        let listeners = MediaListeners {
+            public: address,
+            control,
+        };
+        let media_scope = scope.child("media");
+        let media = Media::start(
+            config.clone(),
+            store.clone(),
+            providers,
+            listeners,
+            media_scope.clone(),
+            shutdown.clone(),
+        )
+        .await?;
         let readiness = media.readiness();
-        let signaling =
-            Signaling::start(config.clone(), store, readiness, scope.child("signaling"), shutdown.clone()).await?;
+        let signaling = Signaling::start(
+            config.clone(),
+            store,
+            readiness,
+            scope.child("signaling"),
+            shutdown.clone(),
+        )
+        .await?;
 
         let router = signaling
             .router()
             .merge(media.router())
             .merge(http::operational_routes(signaling.readiness(), config.metrics_enabled));
-        let open: Vec<&str> = signaling_svc::OPEN_ROUTES.iter().chain(media_svc::OPEN_ROUTES).copied().collect();
+        let open: Vec<&str> = signaling_svc::OPEN_ROUTES
+            .iter()
+            .chain(media_svc::OPEN_ROUTES)
+            .copied()
+            .collect();
         let router = http::apply_conventions(router, &config, &open);
-        http::serve(public, router, config.http.tls.as_ref(), &scope.child("http"), stop_listening.clone())?;
+        http::serve(
+            public,
+            router,
+            config.http.tls.as_ref(),
+            &scope.child("http"),
+            stop_listening.clone(),
+        )?;
         service_kit::metrics::announce("voxray", env!("CARGO_PKG_VERSION"));
-        Ok(Self { config, address, media, archiver, archiver_shutdown, scope, shutdown, stop_listening })
+        Ok(Self {
+            config,
+            address,
+            media,
+            media_scope,
+            archiver,
+            archiver_shutdown,
+            scope,
+            shutdown,
+            stop_listening,
+        })
     }
 
     /// `http://host:port` on which this process is reached from this machine.
     pub fn base_url(&self) -> String {
-        let scheme = if self.config.http.tls.is_some() { "https" } else { "http" };
-        let host = if self.address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { self.address.ip() };
+        let scheme = if self.config.http.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let host = if self.address.ip().is_unspecified() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        } else {
+            self.address.ip()
+        };
         format!("{scheme}://{}", SocketAddr::new(host, self.address.port()))
     }
 
@@ -97,6 +142,8 @@ impl SingleProcess {
     pub async fn stop(self) {
         self.shutdown.request();
         self.media.drain().await;
+        self.media_scope.cancel();
+        self.media_scope.join().await;
         self.archiver_shutdown.request();
         self.archiver.stopped().await;
         self.stop_listening.cancel();
@@ -136,7 +183,10 @@ pub async fn serve(settings: Settings) -> Result<(), Fatal> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the start-up lines are for the person who started it")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the start-up lines are for the person who started it"
+)]
 fn announce(process: &SingleProcess) {
     let base = process.base_url();
     let media = base.replacen("http", "ws", 1);
@@ -155,6 +205,10 @@ fn internal_listener() -> Result<TcpListener, Fatal> {
 
 fn local_address(listener: &TcpListener) -> Result<SocketAddr, Fatal> {
     listener.local_addr().map_err(|error| {
-        Fatal::new(service_kit::exit::CANNOT_CREATE, format!("cannot use a listener: {error}"), "start it again")
+        Fatal::new(
+            service_kit::exit::CANNOT_CREATE,
+            format!("cannot use a listener: {error}"),
+            "start it again",
+        )
     })
 }

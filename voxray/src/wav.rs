@@ -32,13 +32,21 @@ pub fn resample(samples: &[i16], from_hz: u32, to_hz: u32) -> anyhow::Result<Vec
 fn read_mono(reader: impl Read) -> anyhow::Result<(Vec<i16>, u32)> {
     let mut reader = hound::WavReader::new(reader)?;
     let spec = reader.spec();
-    ensure!(spec.channels > 0 && spec.sample_rate >= 8_000, "{spec:?}: at least one channel and 8000 Hz are needed");
+    ensure!(
+        spec.channels > 0 && spec.sample_rate >= 8_000,
+        "{spec:?}: at least one channel and 8000 Hz are needed"
+    );
     let samples: Vec<i16> = match spec.sample_format {
-        hound::SampleFormat::Float => {
-            reader.samples::<f32>().map(|sample| sample.map(from_float)).collect::<Result<_, _>>()?
-        }
+        hound::SampleFormat::Float => reader
+            .samples::<f32>()
+            .map(|sample| sample.map(from_float))
+            .collect::<Result<_, _>>()?,
         hound::SampleFormat::Int => {
-            ensure!(spec.bits_per_sample == 16, "{} bits a sample: convert it to 16", spec.bits_per_sample);
+            ensure!(
+                spec.bits_per_sample == 16,
+                "{} bits a sample: convert it to 16",
+                spec.bits_per_sample
+            );
             reader.samples::<i16>().collect::<Result<_, _>>()?
         }
     };

@@ -91,7 +91,11 @@ impl Call {
     fn start(setup: CallSetup) -> Result<(Self, Conversation), UnsupportedRate> {
         let started = Instant::now();
         let (events, inputs) = setup.inputs;
-        let context = CallContext { session_id: setup.session_id.clone(), tasks: setup.scope, events };
+        let context = CallContext {
+            session_id: setup.session_id.clone(),
+            tasks: setup.scope,
+            events,
+        };
         let recorded = RecordedCall {
             session_id: setup.session_id.clone(),
             node_id: &setup.node_id,
@@ -100,7 +104,10 @@ impl Call {
             channels: setup.recording_channels,
         };
         let record = CallRecord::start(recorded, setup.archive)?;
-        let ear = Ear::new(setup.transport.input_rate_hz, setup.providers.stt.start(context.clone()))?;
+        let ear = Ear::new(
+            setup.transport.input_rate_hz,
+            setup.providers.stt.start(context.clone()),
+        )?;
         tracing::info!(session_id = %setup.session_id, transport = setup.transport.name, "call started");
         let conversation = Conversation::new(setup.settings.clone());
         let call = Self {
@@ -232,14 +239,24 @@ impl Call {
                     let _ = self.ear.cancel(utterance);
                 }
                 Output::Generate { reply, messages } => {
-                    let request = LlmRequest { reply, messages, tools: self.settings.tools.clone() };
-                    self.replies.insert(reply, self.providers.llm.generate(self.context.clone(), request));
+                    let request = LlmRequest {
+                        reply,
+                        messages,
+                        tools: self.settings.tools.clone(),
+                    };
+                    self.replies
+                        .insert(reply, self.providers.llm.generate(self.context.clone(), request));
                 }
                 Output::CancelReply(reply) => drop(self.replies.remove(&reply)),
                 Output::Speak { speech, reply: _, text } => {
                     let sample_rate_hz = self.settings.output_rate_hz;
-                    let request = SpeechRequest { speech, text, sample_rate_hz };
-                    self.speeches.insert(speech, self.providers.tts.speak(self.context.clone(), request));
+                    let request = SpeechRequest {
+                        speech,
+                        text,
+                        sample_rate_hz,
+                    };
+                    self.speeches
+                        .insert(speech, self.providers.tts.speak(self.context.clone(), request));
                 }
                 Output::CancelSpeech(speech) => drop(self.speeches.remove(&speech)),
                 Output::Play(frame) => {
@@ -272,9 +289,19 @@ impl Call {
         } else {
             (format!("there is no tool named {}", call.name), false)
         };
-        conversation.handle_input(now, Input::ToolResult { reply, call_id: call.id, content });
+        conversation.handle_input(
+            now,
+            Input::ToolResult {
+                reply,
+                call_id: call.id,
+                content,
+            },
+        );
         if ends {
-            let end = Input::EndRequested { reason: EndReason::AgentHungUp, last_words: None };
+            let end = Input::EndRequested {
+                reason: EndReason::AgentHungUp,
+                last_words: None,
+            };
             conversation.handle_input(now, end);
         }
     }
@@ -354,6 +381,8 @@ fn observe_turn(timing: TurnTiming) {
         ("total", timing.first_audio),
     ];
     for (stage, latency) in stages {
-        metrics::TURN_LATENCY.with_label_values(&[stage]).observe(latency.as_secs_f64());
+        metrics::TURN_LATENCY
+            .with_label_values(&[stage])
+            .observe(latency.as_secs_f64());
     }
 }

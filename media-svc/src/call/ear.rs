@@ -63,14 +63,19 @@ impl Ear {
     pub fn begin(&mut self, utterance: UtteranceId, pre_roll: Duration) -> Result<(), Stalled> {
         let back = u64::try_from(pre_roll.as_millis()).unwrap_or(u64::MAX) * u64::from(RECOGNITION_RATE_HZ) / 1_000;
         let oldest = self.heard - self.recent.len() as u64;
-        self.open = Some(Open { utterance, next: self.heard.saturating_sub(back).max(oldest) });
+        self.open = Some(Open {
+            utterance,
+            next: self.heard.saturating_sub(back).max(oldest),
+        });
         self.command(utterance, SttCommand::Begin(utterance))
     }
 
     /// Sends the open utterance whatever was heard since the last time.
     pub fn forward(&mut self) -> Result<(), Stalled> {
         let oldest = self.heard - self.recent.len() as u64;
-        let Some(open) = self.open.as_mut().filter(|open| open.next < self.heard) else { return Ok(()) };
+        let Some(open) = self.open.as_mut().filter(|open| open.next < self.heard) else {
+            return Ok(());
+        };
         let skip = usize::try_from(open.next.saturating_sub(oldest)).unwrap_or(usize::MAX);
         let samples: Vec<i16> = self.recent.iter().skip(skip).copied().collect();
         open.next = self.heard;
@@ -126,7 +131,10 @@ mod tests {
         ear.hear(&(320..640).collect::<Vec<i16>>());
         ear.forward().unwrap();
         ear.end(UtteranceId(1)).unwrap();
-        assert!(matches!(commands.try_recv().unwrap(), SttCommand::Begin(UtteranceId(1))));
+        assert!(matches!(
+            commands.try_recv().unwrap(),
+            SttCommand::Begin(UtteranceId(1))
+        ));
         assert_eq!(audio(commands.try_recv().unwrap()), (160..320).collect::<Vec<i16>>());
         assert_eq!(audio(commands.try_recv().unwrap()), (320..640).collect::<Vec<i16>>());
         assert!(matches!(commands.try_recv().unwrap(), SttCommand::End(UtteranceId(1))));

@@ -133,7 +133,13 @@ pub fn link(input_queue_cap: usize) -> (CallerLink, TransportLink) {
     let (event_sender, events) = mpsc::channel(input_queue_cap.max(1));
     let (commands, command_receiver) = mpsc::channel(CALLER_COMMANDS);
     (
-        CallerLink { events: CallerEvents(events), commands },
-        TransportLink { input: PipelineInput(event_sender), commands: command_receiver },
+        CallerLink {
+            events: CallerEvents(events),
+            commands,
+        },
+        TransportLink {
+            input: PipelineInput(event_sender),
+            commands: command_receiver,
+        },
     )
 }

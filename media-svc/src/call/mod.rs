@@ -9,6 +9,7 @@ mod settings;
 
 pub use driver::{CallSetup, run};
 pub use line::{
-    CALLER_COMMANDS, CallerCommand, CallerEvent, CallerEvents, CallerLink, PipelineInput, TransportLink, TransportTraits, link,
+    CALLER_COMMANDS, CallerCommand, CallerEvent, CallerEvents, CallerLink, PipelineInput, TransportLink,
+    TransportTraits, link,
 };
 pub use settings::conversation_settings;

@@ -49,10 +49,7 @@ pub struct RecordedCall<'a> {
 
 impl CallRecord {
     /// Opens the record; without an archive nothing is kept.
-    pub fn start(
-        call: RecordedCall<'_>,
-        archive: Option<Arc<dyn ArchiveSession>>,
-    ) -> Result<Self, UnsupportedRate> {
+    pub fn start(call: RecordedCall<'_>, archive: Option<Arc<dyn ArchiveSession>>) -> Result<Self, UnsupportedRate> {
         let rate = call.transport.recording_rate_hz;
         let channels = call.channels.filter(|_| archive.is_some());
         let sound = match channels {
@@ -65,15 +62,23 @@ impl CallRecord {
             None => None,
         };
         let started = SystemTime::now();
-        let mut record =
-            Self { session_id: call.session_id, archive, sound, started, turns: 0, failed: false };
+        let mut record = Self {
+            session_id: call.session_id,
+            archive,
+            sound,
+            started,
+            turns: 0,
+            failed: false,
+        };
         record.append(Body::Started(SessionStarted {
             started_at_unix_ms: unix_ms(started),
             node_id: call.node_id.to_owned(),
             transport: call.transport.name.to_owned(),
             provider: call.provider.to_owned(),
-            recording: channels
-                .map(|channels| RecordingFormat { sample_rate_hz: rate, channels: channels.count() }),
+            recording: channels.map(|channels| RecordingFormat {
+                sample_rate_hz: rate,
+                channels: channels.count(),
+            }),
         }));
         Ok(record)
     }
@@ -147,7 +152,10 @@ impl CallRecord {
     }
 
     fn append_audio(&mut self, chunk: RecordedChunk) {
-        self.append(Body::Audio(AudioChunk { first_frame: chunk.first_frame, pcm: Bytes::from(chunk.pcm) }));
+        self.append(Body::Audio(AudioChunk {
+            first_frame: chunk.first_frame,
+            pcm: Bytes::from(chunk.pcm),
+        }));
     }
 
     fn append(&mut self, body: Body) {
@@ -162,5 +170,7 @@ impl CallRecord {
 }
 
 fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).unwrap_or(0)
+    time.duration_since(UNIX_EPOCH)
+        .map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .unwrap_or(0)
 }

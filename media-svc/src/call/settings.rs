@@ -54,7 +54,10 @@ fn seconds(value: f64) -> Duration {
     Duration::try_from_secs_f64(value).unwrap_or_default()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a probability; single precision is plenty")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a probability; single precision is plenty"
+)]
 fn narrow(value: f64) -> f32 {
     value as f32
 }
@@ -92,6 +95,9 @@ mod tests {
     #[test]
     fn the_session_body_fills_in_names() {
         let body = json!({"name": "Ada", "n": 3, "list": []});
-        assert_eq!(fill_in("Hi {{ name }}, {{n}} of {{list}} {{x}} {{", &body), "Hi Ada, 3 of {{list}} {{x}} {{");
+        assert_eq!(
+            fill_in("Hi {{ name }}, {{n}} of {{list}} {{x}} {{", &body),
+            "Hi Ada, 3 of {{list}} {{x}} {{"
+        );
     }
 }

@@ -19,7 +19,11 @@ use crate::speech::{SpeechEngine, Voice, models};
 pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngine>>), Fatal> {
     let agent = &config.agent;
     let local_speech = agent.stt_provider == "local" || agent.tts_provider == "local";
-    let engine = if local_speech { Some(start_engine(config).await?) } else { None };
+    let engine = if local_speech {
+        Some(start_engine(config).await?)
+    } else {
+        None
+    };
     let providers = Providers {
         stt: match (agent.stt_provider.as_str(), &engine) {
             ("local", Some(engine)) => Arc::new(LocalStt::new(engine.clone())),
@@ -39,9 +43,15 @@ pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngin
 
 /// The voice of the `local` agent.
 pub fn voice(config: &Config) -> Result<Voice, Fatal> {
-    let Some(name) = &config.agent.tts_voice else { return Ok(Voice::default()) };
+    let Some(name) = &config.agent.tts_voice else {
+        return Ok(Voice::default());
+    };
     name.parse().map_err(|error| {
-        Fatal::new(exit::CONFIG, format!("tts_voice: {error}"), "choose one of the local voices, or another tts_provider")
+        Fatal::new(
+            exit::CONFIG,
+            format!("tts_voice: {error}"),
+            "choose one of the local voices, or another tts_provider",
+        )
     })
 }
 
@@ -50,16 +60,28 @@ async fn start_engine(config: &Config) -> Result<Arc<SpeechEngine>, Fatal> {
     // A download takes minutes: it must not hold a worker of the runtime.
     let paths = tokio::task::spawn_blocking(move || models::ensure(&progress))
         .await
-        .map_err(|error| Fatal::new(exit::SOFTWARE, format!("fetching models failed: {error}"), "start it again"))??;
+        .map_err(|error| {
+            Fatal::new(
+                exit::SOFTWARE,
+                format!("fetching models failed: {error}"),
+                "start it again",
+            )
+        })??;
     let engine = SpeechEngine::new(paths, config.media.speech_threads)
         .map_err(|error| Fatal::new(exit::SOFTWARE, error.to_string(), "set media.speech_threads lower"))?;
     Ok(Arc::new(engine))
 }
 
 fn facts(config: &Config) -> Result<Facts, Fatal> {
-    let Some(path) = &config.agent.local_facts_file else { return Ok(Facts::built_in()) };
+    let Some(path) = &config.agent.local_facts_file else {
+        return Ok(Facts::built_in());
+    };
     let problem = |what: String| {
-        Fatal::new(exit::NO_INPUT, format!("local.facts_file {}: {what}", path.display()), "see docs/local-agent.md")
+        Fatal::new(
+            exit::NO_INPUT,
+            format!("local.facts_file {}: {what}", path.display()),
+            "see docs/local-agent.md",
+        )
     };
     let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
     Facts::from_json(&text).map_err(|error| problem(error.to_string()))

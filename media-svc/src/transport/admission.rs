@@ -63,7 +63,9 @@ impl Gate {
         let token = token.ok_or_else(|| forbidden("this socket needs a token"))?;
         let signer = TokenSigner::new(self.config.links.service_token.clone());
         let now = SystemTime::now();
-        let claims = signer.verify(token, now).map_err(|error| forbidden(&error.to_string()))?;
+        let claims = signer
+            .verify(token, now)
+            .map_err(|error| forbidden(&error.to_string()))?;
         if claims.transport != transport_name(transport) {
             return Err(forbidden("this token is for another kind of socket"));
         }
@@ -83,16 +85,31 @@ impl Gate {
     /// cannot record.
     pub async fn admit(&self, claims: Claims, transport: MediaTransport) -> Result<Admitted, ApiError> {
         let ttl = Duration::from_secs(self.config.store.session_ttl_secs);
-        let claim = self.store.claim_session(&claims.session_id, &self.node_id, ttl).await.map_err(unavailable)?;
+        let claim = self
+            .store
+            .claim_session(&claims.session_id, &self.node_id, ttl)
+            .await
+            .map_err(unavailable)?;
         if let Claim::OwnedBy(node) = claim {
             return Err(ApiError::Conflict(format!("node {node} has this session")));
         }
         let inputs = mpsc::channel(CALL_INPUTS);
         let session_id: Arc<str> = claims.session_id.as_str().into();
-        let arrival = Arrival { session_id: session_id.clone(), transport, provider: claims.provider.clone() };
+        let arrival = Arrival {
+            session_id: session_id.clone(),
+            transport,
+            provider: claims.provider.clone(),
+        };
         let slot = self.calls.connect(arrival, inputs.0.clone()).map_err(refused)?;
-        let announced = slot.reservation().map(|reservation| reservation.body_json.clone()).unwrap_or_default();
-        let body_json = if claims.body_json.is_empty() { announced } else { claims.body_json };
+        let announced = slot
+            .reservation()
+            .map(|reservation| reservation.body_json.clone())
+            .unwrap_or_default();
+        let body_json = if claims.body_json.is_empty() {
+            announced
+        } else {
+            claims.body_json
+        };
         let archive = match &self.archive {
             Some(archive) => Some(archive.open(&claims.session_id).map_err(|error| {
                 tracing::warn!(%error, "a call was refused because it could not be recorded");
@@ -123,7 +140,13 @@ impl Gate {
     }
 
     /// Runs the call of an admitted caller to its end, then gives back its slot and its session.
-    pub async fn run(&self, admitted: Admitted, body: Value, transport: TransportTraits, link: CallerLink) -> EndReason {
+    pub async fn run(
+        &self,
+        admitted: Admitted,
+        body: Value,
+        transport: TransportTraits,
+        link: CallerLink,
+    ) -> EndReason {
         let scope = self.scope.child("call");
         let body = merged(admitted.body, body);
         let setup = CallSetup {
@@ -134,10 +157,14 @@ impl Gate {
             settings: conversation_settings(&self.config, transport, &body),
             providers: self.providers.clone(),
             archive: admitted.archive,
-            recording_channels: self.config.recording.enable.then_some(match self.config.recording.channels {
-                1 => Channels::Mono,
-                _ => Channels::Stereo,
-            }),
+            recording_channels: self
+                .config
+                .recording
+                .enable
+                .then_some(match self.config.recording.channels {
+                    1 => Channels::Mono,
+                    _ => Channels::Stereo,
+                }),
             link,
             inputs: admitted.inputs,
             slot: admitted.slot,

@@ -66,7 +66,10 @@ pub async fn open(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     if query.format.as_deref() != Some("protobuf") {
-        return Err(ApiError::invalid_field("format", "this release speaks format=protobuf (pipecat frames) on /ws"));
+        return Err(ApiError::invalid_field(
+            "format",
+            "this release speaks format=protobuf (pipecat frames) on /ws",
+        ));
     }
     let claims = match &query.token {
         Some(token) => gate.redeem(Some(token), MediaTransport::WebSocket).await?,
@@ -107,10 +110,20 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, socket: WebSocket) {
         ping_every: Some(PING_EVERY),
     };
     let scope = gate.scope.child("client socket");
-    let encoder = Outbound { narrator: Narrator::default() };
-    scope.spawn("client socket writer", writer::write(sink, sources, encoder, gate.config.pipeline));
+    let encoder = Outbound {
+        narrator: Narrator::default(),
+    };
+    scope.spawn(
+        "client socket writer",
+        writer::write(sink, sources, encoder, gate.config.pipeline),
+    );
 
-    let mut inbound = Inbound { stream, replies, resampler: None, errors: 0 };
+    let mut inbound = Inbound {
+        stream,
+        replies,
+        resampler: None,
+        errors: 0,
+    };
     if let Err(reason) = inbound.introduce().await {
         PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
         tracing::info!(session_id = %admitted.session_id, code = reason.code, reason = reason.reason,
@@ -157,12 +170,18 @@ impl Inbound {
                     Received::Gone => return Err(Closing::new(Closing::NORMAL, "")),
                     Received::Refuse(reason) => return Err(reason),
                 };
-                match self.meaning(&bytes).map_err(|error| Closing::new(Closing::INVALID_DATA, error))? {
+                match self
+                    .meaning(&bytes)
+                    .map_err(|error| Closing::new(Closing::INVALID_DATA, error))?
+                {
                     Meaning::Ready => return Ok(()),
                     Meaning::Reply(json) => self.reply(json).await,
                     Meaning::Disconnect => return Err(Closing::new(Closing::NORMAL, "")),
                     Meaning::Events(_) => {
-                        return Err(Closing::new(Closing::POLICY, "the first message has to be client-ready"));
+                        return Err(Closing::new(
+                            Closing::POLICY,
+                            "the first message has to be client-ready",
+                        ));
                     }
                 }
             }
@@ -215,9 +234,12 @@ impl Inbound {
 
     fn meaning(&mut self, bytes: &[u8]) -> Result<Meaning, String> {
         match pipecat::read(bytes).map_err(|error: PipecatError| error.to_string())? {
-            PipecatFrame::Audio { samples, sample_rate_hz } => {
-                Ok(Meaning::Events(vec![CallerEvent::Audio(self.at_our_rate(samples, sample_rate_hz)?)]))
-            }
+            PipecatFrame::Audio {
+                samples,
+                sample_rate_hz,
+            } => Ok(Meaning::Events(vec![CallerEvent::Audio(
+                self.at_our_rate(samples, sample_rate_hz)?,
+            )])),
             PipecatFrame::Message(json) => self.message(&json),
             PipecatFrame::Text(text) => Ok(Meaning::Events(vec![CallerEvent::Text(text)])),
             PipecatFrame::Transcription { .. } | PipecatFrame::Interruption | PipecatFrame::Unknown => {
@@ -230,12 +252,19 @@ impl Inbound {
         let message = match rtvi::read(json) {
             Ok(message) => message,
             Err(error) => {
-                let answer = ServerMessage::ErrorResponse { error: error.to_string() };
+                let answer = ServerMessage::ErrorResponse {
+                    error: error.to_string(),
+                };
                 return Ok(Meaning::Reply(answer.to_json(error.id())));
             }
         };
         let refusal = |error: &str| {
-            Meaning::Reply(ServerMessage::ErrorResponse { error: error.to_owned() }.to_json(Some(&message.id)))
+            Meaning::Reply(
+                ServerMessage::ErrorResponse {
+                    error: error.to_owned(),
+                }
+                .to_json(Some(&message.id)),
+            )
         };
         Ok(match message.body {
             ClientMessageBody::ClientReady { .. } => {
@@ -247,9 +276,10 @@ impl Inbound {
             ClientMessageBody::DisconnectBot => Meaning::Disconnect,
             ClientMessageBody::SendText(text) => Meaning::Events(vec![CallerEvent::Text(text.content)]),
             ClientMessageBody::Dtmf(keys) => Meaning::Events(keys.into_iter().map(CallerEvent::Dtmf).collect()),
-            ClientMessageBody::RawAudio { samples, sample_rate_hz } => {
-                Meaning::Events(vec![CallerEvent::Audio(self.at_our_rate(samples, sample_rate_hz)?)])
-            }
+            ClientMessageBody::RawAudio {
+                samples,
+                sample_rate_hz,
+            } => Meaning::Events(vec![CallerEvent::Audio(self.at_our_rate(samples, sample_rate_hz)?)]),
             ClientMessageBody::Custom { t, .. } => refusal(&format!("this agent has no handler for `{t}`")),
             ClientMessageBody::FunctionCallResult(_) => refusal("this agent has no functions that a client runs"),
             ClientMessageBody::Unknown { kind } => refusal(&format!("unknown message type `{kind}`")),
@@ -265,7 +295,11 @@ impl Inbound {
                 Resampler::new(rate_hz, PIPECAT.input_rate_hz).map_err(|unsupported| unsupported.to_string())?;
             self.resampler = Some((rate_hz, resampler));
         }
-        Ok(self.resampler.as_mut().map(|(_, resampler)| resampler.process(&samples)).unwrap_or_default())
+        Ok(self
+            .resampler
+            .as_mut()
+            .map(|(_, resampler)| resampler.process(&samples))
+            .unwrap_or_default())
     }
 
     async fn reply(&self, json: String) {
@@ -279,7 +313,10 @@ fn frame(json: String) -> Message {
 }
 
 fn wrong_kind() -> Closing {
-    Closing::new(Closing::INVALID_DATA, "expected binary messages: this socket speaks protobuf")
+    Closing::new(
+        Closing::INVALID_DATA,
+        "expected binary messages: this socket speaks protobuf",
+    )
 }
 
 struct Outbound {
@@ -290,7 +327,9 @@ impl Encode for Outbound {
     fn encode(&mut self, command: CallerCommand) -> Vec<Message> {
         match command {
             CallerCommand::Audio(samples) => {
-                vec![Message::Binary(pipecat::audio_frame(&samples, PIPECAT.output_rate_hz).into())]
+                vec![Message::Binary(
+                    pipecat::audio_frame(&samples, PIPECAT.output_rate_hz).into(),
+                )]
             }
             CallerCommand::Notice(notice) => {
                 let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();

@@ -84,7 +84,12 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, socket: WebSocket) {
     let (refuse, closing) = watch::channel(None);
     let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
     let (_no_replies, replies) = mpsc::channel(1);
-    let sources = writer::Sources { commands: transport.commands, replies, closing, ping_every: None };
+    let sources = writer::Sources {
+        commands: transport.commands,
+        replies,
+        closing,
+        ping_every: None,
+    };
     let mut protocol = twilio::Inbound::new();
     let started = introduce(&mut stream, &mut protocol, &admitted.call_id).await;
     let started = match started {
@@ -137,7 +142,9 @@ async fn introduce(
             }
             Received::Refuse(reason) => return Err(reason),
         };
-        let Some(start) = protocol.introduction(&text)? else { continue };
+        let Some(start) = protocol.introduction(&text)? else {
+            continue;
+        };
         if !call_id.is_empty() && !start.call_sid.is_empty() && start.call_sid != call_id {
             return Err(Closing::new(Closing::POLICY, "this token is for another call"));
         }

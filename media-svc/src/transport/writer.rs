@@ -112,7 +112,10 @@ pub async fn write(
             break;
         }
     }
-    let frame = CloseFrame { code: end.code, reason: end.reason.into() };
+    let frame = CloseFrame {
+        code: end.code,
+        reason: end.reason.into(),
+    };
     let close = async {
         let _ = socket.send(Message::Close(Some(frame))).await;
         let _ = socket.close().await;
@@ -123,7 +126,11 @@ pub async fn write(
 
 /// Resolves when the reader has given up; never when it is gone without a reason.
 async fn refused(closing: &mut watch::Receiver<Option<Closing>>) -> Closing {
-    let reason = closing.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+    let reason = closing
+        .wait_for(Option::is_some)
+        .await
+        .ok()
+        .and_then(|reason| reason.clone());
     match reason {
         Some(reason) => reason,
         None => std::future::pending().await,

@@ -98,12 +98,19 @@ pub struct CallReport {
 impl Call {
     /// A call to this server with a fresh id.
     pub fn new(base_url: impl Into<String>, steps: Vec<Step>) -> Self {
-        Self { base_url: base_url.into(), call_id: None, auth_token: None, steps }
+        Self {
+            base_url: base_url.into(),
+            call_id: None,
+            auth_token: None,
+            steps,
+        }
     }
 
     /// Places the call and stays until it is over.
     pub async fn place(self) -> Result<CallReport, CallError> {
-        let call_id = self.call_id.unwrap_or_else(|| format!("CA{}", uuid::Uuid::new_v4().simple()));
+        let call_id = self
+            .call_id
+            .unwrap_or_else(|| format!("CA{}", uuid::Uuid::new_v4().simple()));
         let fields = [
             ("AccountSid", "AC00000000000000000000000000000000"),
             ("CallSid", call_id.as_str()),
@@ -122,7 +129,10 @@ pub async fn stream(target: StreamTarget, call_id: String, script: Script) -> Re
     let media_host = host_of(&target.url);
     let (socket, _) = tokio_tungstenite::connect_async(&target.url)
         .await
-        .map_err(|source| CallError::Connect { url: media_host.clone(), source: Box::new(source) })?;
+        .map_err(|source| CallError::Connect {
+            url: media_host.clone(),
+            source: Box::new(source),
+        })?;
     let mut line = Line {
         socket,
         stream_sid: format!("MZ{}", uuid::Uuid::new_v4().simple()),
@@ -141,7 +151,11 @@ pub async fn stream(target: StreamTarget, call_id: String, script: Script) -> Re
 }
 
 fn host_of(url: &str) -> String {
-    url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or(url).to_owned()
+    url.split("://")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or(url)
+        .to_owned()
 }
 
 type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
@@ -167,9 +181,12 @@ enum Flow {
 
 impl Line {
     async fn open(&mut self, parameters: &[(String, String)]) -> Result<(), CallError> {
-        self.send(json!({"event": "connected", "protocol": "Call", "version": "1.0.0"})).await?;
-        let parameters: serde_json::Map<_, _> =
-            parameters.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
+        self.send(json!({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
+            .await?;
+        let parameters: serde_json::Map<_, _> = parameters
+            .iter()
+            .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
+            .collect();
         let start = json!({
             "event": "start",
             "start": {
@@ -259,7 +276,8 @@ impl Line {
     }
 
     async fn echo_mark(&mut self, name: String) -> Result<(), CallError> {
-        self.send(json!({"event": "mark", "streamSid": self.stream_sid, "mark": {"name": name}})).await
+        self.send(json!({"event": "mark", "streamSid": self.stream_sid, "mark": {"name": name}}))
+            .await
     }
 
     async fn stop(&mut self) {
@@ -292,7 +310,9 @@ impl Line {
         let text = match message {
             None | Some(Err(_)) => return Ok(Flow::AgentHungUp(String::new())),
             Some(Ok(Message::Close(frame))) => {
-                let reason = frame.map(|frame| format!(": {} {}", frame.code, frame.reason)).unwrap_or_default();
+                let reason = frame
+                    .map(|frame| format!(": {} {}", frame.code, frame.reason))
+                    .unwrap_or_default();
                 return Ok(Flow::AgentHungUp(reason));
             }
             Some(Ok(Message::Text(text))) => text,
@@ -304,7 +324,9 @@ impl Line {
         match message["event"].as_str() {
             Some("media") => {
                 let payload = message["media"]["payload"].as_str().unwrap_or_default();
-                let bytes = STANDARD.decode(payload).map_err(|_| CallError::Protocol(text.to_string()))?;
+                let bytes = STANDARD
+                    .decode(payload)
+                    .map_err(|_| CallError::Protocol(text.to_string()))?;
                 self.playback.push(g711::decode_ulaw(&bytes));
                 self.max_queued_ms = self.max_queued_ms.max(self.playback.queued_ms());
             }
@@ -319,7 +341,9 @@ impl Line {
             _ => return Err(CallError::Protocol(text.to_string())),
         }
         if message["streamSid"].as_str() != Some(self.stream_sid.as_str()) {
-            return Err(CallError::Protocol(format!("a message without this stream's streamSid: {text}")));
+            return Err(CallError::Protocol(format!(
+                "a message without this stream's streamSid: {text}"
+            )));
         }
         Ok(Flow::GoOn)
     }

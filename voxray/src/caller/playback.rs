@@ -101,7 +101,10 @@ pub fn rms(samples: &[i16]) -> f64 {
     if samples.is_empty() {
         return 0.0;
     }
-    let sum: f64 = samples.iter().map(|&sample| f64::from(sample) * f64::from(sample)).sum();
+    let sum: f64 = samples
+        .iter()
+        .map(|&sample| f64::from(sample) * f64::from(sample))
+        .sum();
     let count = f64::from(u32::try_from(samples.len()).unwrap_or(u32::MAX));
     (sum / count).sqrt()
 }

@@ -45,7 +45,10 @@ pub enum Step {
 impl Step {
     /// Waits for an answer with the usual figures: 1.2 s of quiet, 30 s at most.
     pub fn answer() -> Self {
-        Self::WaitForAnswer { quiet: Duration::from_millis(1_200), timeout: Duration::from_secs(30) }
+        Self::WaitForAnswer {
+            quiet: Duration::from_millis(1_200),
+            timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -95,7 +98,12 @@ struct Running {
 impl Script {
     /// Starts at the first step.
     pub fn new(steps: Vec<Step>) -> Self {
-        let mut script = Self { steps: steps.into_iter(), current: None, tick: 0, said: Vec::new() };
+        let mut script = Self {
+            steps: steps.into_iter(),
+            current: None,
+            tick: 0,
+            said: Vec::new(),
+        };
         script.advance();
         script
     }
@@ -112,14 +120,19 @@ impl Script {
 
     /// Whether only the agent's hang-up is awaited.
     pub fn expects_hang_up(&self) -> bool {
-        matches!(self.current.as_ref().map(|running| &running.step), Some(Step::WaitForHangUp { .. }) | None)
+        matches!(
+            self.current.as_ref().map(|running| &running.step),
+            Some(Step::WaitForHangUp { .. }) | None
+        )
     }
 
     /// One tick: told whether the agent is audible now, answers what to send.
     pub fn tick(&mut self, agent_audible: bool) -> Action {
         let now = self.tick;
         self.tick += 1;
-        let Some(running) = self.current.as_mut() else { return Action::HangUp };
+        let Some(running) = self.current.as_mut() else {
+            return Action::HangUp;
+        };
         if agent_audible {
             running.agent_spoke += 1;
             running.agent_quiet = 0;
@@ -146,7 +159,11 @@ impl Script {
             }
             Step::Say { text, samples } => {
                 if waited == 0 {
-                    self.said.push(Said { text: std::mem::take(text), from: now, to: now });
+                    self.said.push(Said {
+                        text: std::mem::take(text),
+                        from: now,
+                        to: now,
+                    });
                 }
                 let packet: Vec<i16> = samples.drain(..samples.len().min(TICK_SAMPLES)).collect();
                 let done = samples.is_empty();
@@ -179,7 +196,12 @@ impl Script {
     }
 
     fn advance(&mut self) {
-        self.current = self.steps.next().map(|step| Running { step, since: self.tick, agent_spoke: 0, agent_quiet: 0 });
+        self.current = self.steps.next().map(|step| Running {
+            step,
+            since: self.tick,
+            agent_spoke: 0,
+            agent_quiet: 0,
+        });
     }
 }
 
@@ -193,9 +215,15 @@ mod tests {
 
     #[test]
     fn a_caller_speaks_only_after_the_agent_has_finished() {
-        let say = Step::Say { text: "hello".into(), samples: vec![1; 200] };
+        let say = Step::Say {
+            text: "hello".into(),
+            samples: vec![1; 200],
+        };
         let mut script = Script::new(vec![
-            Step::WaitForAnswer { quiet: Duration::from_millis(40), timeout: Duration::from_secs(1) },
+            Step::WaitForAnswer {
+                quiet: Duration::from_millis(40),
+                timeout: Duration::from_secs(1),
+            },
             say,
         ]);
         assert_eq!(script.tick(false), Action::Quiet);
@@ -205,13 +233,22 @@ mod tests {
         assert_eq!(script.tick(false), Action::Audio(vec![1; 160]));
         assert_eq!(script.tick(false), Action::Audio(vec![1; 40]));
         assert_eq!(script.tick(false), Action::HangUp);
-        assert_eq!(script.said(), [Said { text: "hello".into(), from: 4, to: 6 }]);
+        assert_eq!(
+            script.said(),
+            [Said {
+                text: "hello".into(),
+                from: 4,
+                to: 6
+            }]
+        );
     }
 
     #[test]
     fn a_silent_agent_is_reported() {
-        let mut script =
-            Script::new(vec![Step::WaitForAnswer { quiet: TICK, timeout: Duration::from_millis(40) }]);
+        let mut script = Script::new(vec![Step::WaitForAnswer {
+            quiet: TICK,
+            timeout: Duration::from_millis(40),
+        }]);
         script.tick(false);
         script.tick(false);
         assert!(matches!(script.tick(false), Action::TimedOut(_)));

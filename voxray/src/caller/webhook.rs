@@ -55,8 +55,16 @@ fn parse_twiml(xml: &str) -> Result<StreamTarget, CallError> {
     let document =
         roxmltree::Document::parse(xml).map_err(|error| CallError::Webhook(format!("not TwiML: {error}: {xml}")))?;
     let Some(stream) = document.descendants().find(|node| node.has_tag_name("Stream")) else {
-        let said: Vec<_> = document.descendants().filter(|n| n.has_tag_name("Say")).filter_map(|n| n.text()).collect();
-        return Err(CallError::Refused(if said.is_empty() { xml.to_owned() } else { said.join(" ") }));
+        let said: Vec<_> = document
+            .descendants()
+            .filter(|n| n.has_tag_name("Say"))
+            .filter_map(|n| n.text())
+            .collect();
+        return Err(CallError::Refused(if said.is_empty() {
+            xml.to_owned()
+        } else {
+            said.join(" ")
+        }));
     };
     let url = stream.attribute("url").unwrap_or_default().to_owned();
     let parameters = stream

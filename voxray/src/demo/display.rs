@@ -34,7 +34,9 @@ impl Display {
         println!("  caller: a British synthetic voice, and a recording of a real person for the message");
         println!("  agent:  the `local` providers (Moonshine hears, a receptionist answers, Pico speaks)");
         println!();
-        Self { terminal: std::io::stdout().is_terminal() }
+        Self {
+            terminal: std::io::stdout().is_terminal(),
+        }
     }
 
     /// Shows what happens until the call is over; answers its outcome and the session it was.

@@ -45,7 +45,11 @@ pub async fn run(arguments: &ConfigArgs, options: DemoArgs) -> anyhow::Result<bo
     let settings = settings(arguments, &out)?;
     let process = SingleProcess::start(&settings.config, None).await?;
     process.media().warm_up().await?;
-    let speech = process.media().speech().context("the demo needs stt_provider and tts_provider `local`")?.clone();
+    let speech = process
+        .media()
+        .speech()
+        .context("the demo needs stt_provider and tts_provider `local`")?
+        .clone();
     let steps = script(&speech).await?;
 
     let display = Display::start(&process.base_url(), &out);
@@ -74,7 +78,11 @@ fn output_folder(options: &DemoArgs) -> Result<PathBuf, Fatal> {
     });
     std::fs::create_dir_all(&out).map_err(|error| {
         let what = format!("cannot make the folder {}: {error}", out.display());
-        Fatal::new(exit::CANNOT_CREATE, what, "name a folder that can be written with --out")
+        Fatal::new(
+            exit::CANNOT_CREATE,
+            what,
+            "name a folder that can be written with --out",
+        )
     })?;
     Ok(out)
 }
@@ -103,7 +111,10 @@ async fn script(speech: &Arc<SpeechEngine>) -> anyhow::Result<Vec<Step>> {
         steps.push(say(speech, text).await?);
         steps.push(Step::answer());
     }
-    steps.push(Step::Say { text: MESSAGE_TEXT.to_owned(), samples: wav::read(MESSAGE_WAV)? });
+    steps.push(Step::Say {
+        text: MESSAGE_TEXT.to_owned(),
+        samples: wav::read(MESSAGE_WAV)?,
+    });
     steps.push(Step::answer());
     let (last, before_last) = AFTER.split_last().context("the caller says something last")?;
     for text in before_last {
@@ -111,7 +122,9 @@ async fn script(speech: &Arc<SpeechEngine>) -> anyhow::Result<Vec<Step>> {
         steps.push(Step::answer());
     }
     steps.push(say(speech, last).await?);
-    steps.push(Step::WaitForHangUp { timeout: Duration::from_secs(30) });
+    steps.push(Step::WaitForHangUp {
+        timeout: Duration::from_secs(30),
+    });
     Ok(steps)
 }
 
@@ -122,11 +135,17 @@ async fn say(speech: &Arc<SpeechEngine>, text: &str) -> anyhow::Result<Step> {
         samples.extend(chunk?);
     }
     let samples = wav::resample(&samples, media_core::audio::RECOGNITION_RATE_HZ, wav::TELEPHONE_HZ)?;
-    Ok(Step::Say { text: text.to_owned(), samples })
+    Ok(Step::Say {
+        text: text.to_owned(),
+        samples,
+    })
 }
 
 async fn rows(process: &SingleProcess, session_id: &str) -> anyhow::Result<Vec<Row>> {
-    let store = process.archiver().transcripts().context("transcripts are off: remove transcripts.enable=false")?;
+    let store = process
+        .archiver()
+        .transcripts()
+        .context("transcripts are off: remove transcripts.enable=false")?;
     Ok(store.rows(session_id).await?)
 }
 

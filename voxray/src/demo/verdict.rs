@@ -32,9 +32,23 @@ pub struct Verdict {
 /// Compares what was said with the rows, and looks for speech after each of the caller's sentences.
 pub fn judge(report: &CallReport, rows: &[Row], recording: &Path) -> anyhow::Result<Verdict> {
     let said: Vec<_> = report.said.iter().map(|said| said.text.as_str()).collect();
-    let understood: Vec<_> = rows.iter().filter(|row| row.role == "user").map(|row| row.text.as_str()).collect();
-    let ends = report.said.iter().skip(1).map(|said| said.from).chain([report.heard.len() / TICK_SAMPLES]);
-    let answered = report.said.iter().zip(ends).filter(|(said, next)| audible(report, said.to, *next)).count();
+    let understood: Vec<_> = rows
+        .iter()
+        .filter(|row| row.role == "user")
+        .map(|row| row.text.as_str())
+        .collect();
+    let ends = report
+        .said
+        .iter()
+        .skip(1)
+        .map(|said| said.from)
+        .chain([report.heard.len() / TICK_SAMPLES]);
+    let answered = report
+        .said
+        .iter()
+        .zip(ends)
+        .filter(|(said, next)| audible(report, said.to, *next))
+        .count();
     Ok(Verdict {
         word_error_rate: word_error_rate(&said.join(" "), &understood.join(" ")),
         said: report.said.len(),
@@ -44,8 +58,14 @@ pub fn judge(report: &CallReport, rows: &[Row], recording: &Path) -> anyhow::Res
 }
 
 fn audible(report: &CallReport, from: usize, to: usize) -> bool {
-    let span = report.heard.get(from * TICK_SAMPLES..(to * TICK_SAMPLES).min(report.heard.len())).unwrap_or_default();
-    span.chunks(TICK_SAMPLES).filter(|packet| rms(packet) > AUDIBLE_RMS).count() >= MIN_AUDIBLE_PACKETS
+    let span = report
+        .heard
+        .get(from * TICK_SAMPLES..(to * TICK_SAMPLES).min(report.heard.len()))
+        .unwrap_or_default();
+    span.chunks(TICK_SAMPLES)
+        .filter(|packet| rms(packet) > AUDIBLE_RMS)
+        .count()
+        >= MIN_AUDIBLE_PACKETS
 }
 
 fn recorded_agent_rms(path: &Path) -> anyhow::Result<f64> {

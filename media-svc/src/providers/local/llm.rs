@@ -19,8 +19,14 @@ pub struct LocalLlm {
 impl LocalLlm {
     /// With this receptionist.
     pub fn new(receptionist: Receptionist) -> Self {
-        let labels = Labels { provider: "local", model: "receptionist".to_owned() };
-        Self { receptionist: Arc::new(receptionist), labels }
+        let labels = Labels {
+            provider: "local",
+            model: "receptionist".to_owned(),
+        };
+        Self {
+            receptionist: Arc::new(receptionist),
+            labels,
+        }
     }
 }
 
@@ -72,5 +78,7 @@ async fn tell(call: &CallContext, reply: ReplyId, event: LlmEvent) -> bool {
 fn local_time() -> LocalTime {
     let now = jiff::Zoned::now();
     let seconds = now.timestamp().as_second() + i64::from(now.offset().seconds());
-    time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH).into()
+    time::OffsetDateTime::from_unix_timestamp(seconds)
+        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+        .into()
 }

@@ -86,7 +86,9 @@ impl OpenAiError {
     fn retry_after(&self, backoff: Duration) -> Option<Duration> {
         match self {
             Self::Unreachable { .. } => Some(backoff),
-            Self::Status { status, retry_after, .. } => {
+            Self::Status {
+                status, retry_after, ..
+            } => {
                 let worth_it = *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
                 let wait = retry_after.unwrap_or(backoff);
                 (worth_it && wait <= LONGEST_BACKOFF).then_some(wait)
@@ -103,7 +105,11 @@ impl OpenAi {
     /// # Errors
     /// The key is missing.
     pub fn new(config: &Config) -> Result<Self, Fatal> {
-        let base_url = config.agent.base_urls.get("openai").map_or(BASE_URL, |url| url.trim_end_matches('/'));
+        let base_url = config
+            .agent
+            .base_urls
+            .get("openai")
+            .map_or(BASE_URL, |url| url.trim_end_matches('/'));
         if base_url == BASE_URL && config.secrets.api_key("openai").is_none() {
             let remedy = "set OPENAI_API_KEY, or openai.base_url for a server of your own";
             return Err(Fatal::new(exit::CONFIG, "provider openai needs a key", remedy));
@@ -114,7 +120,11 @@ impl OpenAi {
             .tcp_nodelay(true)
             .build()
             .map_err(|error| Fatal::new(exit::SOFTWARE, format!("no HTTP client: {error}"), "start it again"))?;
-        Ok(Self { http, base_url: base_url.into(), secrets: config.secrets.clone() })
+        Ok(Self {
+            http,
+            base_url: base_url.into(),
+            secrets: config.secrets.clone(),
+        })
     }
 
     /// Posts to `{base}{path}`, trying again what is worth it, until an answer begins.
@@ -159,7 +169,10 @@ impl OpenAi {
         let response = tokio::time::timeout(PIECE_TIMEOUT, request.send())
             .await
             .map_err(|_| OpenAiError::TimedOut)?
-            .map_err(|source| OpenAiError::Unreachable { url, source: source.without_url() })?;
+            .map_err(|source| OpenAiError::Unreachable {
+                url,
+                source: source.without_url(),
+            })?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -169,9 +182,15 @@ impl OpenAi {
             .get("retry-after")
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .map(Duration::from_secs);
-        let body = tokio::time::timeout(PIECE_TIMEOUT, response.text()).await.unwrap_or(Ok(String::new()));
+        let body = tokio::time::timeout(PIECE_TIMEOUT, response.text())
+            .await
+            .unwrap_or(Ok(String::new()));
         let body = body.unwrap_or_default().chars().take(ERROR_EXCERPT).collect();
-        Err(OpenAiError::Status { status, body, retry_after })
+        Err(OpenAiError::Status {
+            status,
+            body,
+            retry_after,
+        })
     }
 }
 

@@ -28,7 +28,13 @@ impl OpenAiLlm {
     /// The configured model (`model`).
     pub fn new(api: OpenAi, config: &Config) -> Self {
         let model = config.agent.model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-        Self { api, labels: Labels { provider: "openai", model } }
+        Self {
+            api,
+            labels: Labels {
+                provider: "openai",
+                model,
+            },
+        }
     }
 }
 
@@ -59,8 +65,10 @@ impl OpenAiLlm {
     async fn stream(&self, call: &CallContext, request: &LlmRequest) -> Result<(), OpenAiError> {
         let asked = Instant::now();
         let body = self.body(request);
-        let response =
-            self.api.post("/chat/completions", Stage::Llm, &self.labels, |http| http.json(&body)).await?;
+        let response = self
+            .api
+            .post("/chat/completions", Stage::Llm, &self.labels, |http| http.json(&body))
+            .await?;
         let mut events = response.bytes_stream().eventsource();
         let mut calls = ToolCalls::default();
         let mut previous: Option<Instant> = None;
@@ -71,19 +79,33 @@ impl OpenAiLlm {
             }
             let chunk: Chunk =
                 serde_json::from_str(&data).map_err(|error| OpenAiError::Malformed(format!("no chunk: {error}")))?;
-            let Some(choice) = chunk.choices.into_iter().next() else { continue };
+            let Some(choice) = chunk.choices.into_iter().next() else {
+                continue;
+            };
             calls.add(choice.delta.tool_calls);
-            let Some(text) = choice.delta.content.filter(|text| !text.is_empty()) else { continue };
+            let Some(text) = choice.delta.content.filter(|text| !text.is_empty()) else {
+                continue;
+            };
             match previous.replace(Instant::now()) {
                 None => metrics::llm_first_token(&self.labels, asked.elapsed()),
                 Some(before) => metrics::llm_inter_token(&self.labels, before.elapsed()),
             }
-            if call.events.send(Input::Llm(request.reply, LlmEvent::Text(text))).await.is_err() {
+            if call
+                .events
+                .send(Input::Llm(request.reply, LlmEvent::Text(text)))
+                .await
+                .is_err()
+            {
                 return Ok(());
             }
         }
         for tool_call in calls.finish() {
-            if call.events.send(Input::Llm(request.reply, LlmEvent::ToolCall(tool_call))).await.is_err() {
+            if call
+                .events
+                .send(Input::Llm(request.reply, LlmEvent::ToolCall(tool_call)))
+                .await
+                .is_err()
+            {
                 return Ok(());
             }
         }
@@ -174,7 +196,8 @@ impl ToolCalls {
             call.id.push_str(piece.id.as_deref().unwrap_or_default());
             if let Some(function) = piece.function {
                 call.name.push_str(function.name.as_deref().unwrap_or_default());
-                call.arguments.push_str(function.arguments.as_deref().unwrap_or_default());
+                call.arguments
+                    .push_str(function.arguments.as_deref().unwrap_or_default());
             }
         }
     }

@@ -33,10 +33,26 @@ pub struct OpenAiStt {
 impl OpenAiStt {
     /// The configured model (`stt_model`) and language (`stt_language`).
     pub fn new(api: OpenAi, config: &Config) -> Self {
-        let model = config.agent.stt_model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+        let model = config
+            .agent
+            .stt_model
+            .clone()
+            .unwrap_or_else(|| DEFAULT_MODEL.to_owned());
         // The API wants ISO 639-1: the first part of a BCP 47 tag.
-        let language = config.agent.stt_language.as_deref().and_then(|tag| tag.split('-').next()).map(str::to_owned);
-        Self { api, labels: Labels { provider: "openai", model }, language }
+        let language = config
+            .agent
+            .stt_language
+            .as_deref()
+            .and_then(|tag| tag.split('-').next())
+            .map(str::to_owned);
+        Self {
+            api,
+            labels: Labels {
+                provider: "openai",
+                model,
+            },
+            language,
+        }
     }
 }
 
@@ -122,14 +138,22 @@ impl OpenAiStt {
             form.text("response_format", "json")
         };
         let fill = |http: reqwest::RequestBuilder| http.multipart(form());
-        let response = self.api.post("/audio/transcriptions", Stage::Stt, &self.labels, fill).await?;
-        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+        let response = self
+            .api
+            .post("/audio/transcriptions", Stage::Stt, &self.labels, fill)
+            .await?;
+        let content_type = response
+            .headers()
+            .get("content-type")
+            .and_then(|value| value.to_str().ok());
         // Compatible servers may ignore `stream` and answer one document.
         let text = if content_type.is_some_and(|kind| kind.starts_with("text/event-stream")) {
             self.streamed(call, utterance, response, asked).await?
         } else {
-            let whole: Whole =
-                response.json().await.map_err(|error| OpenAiError::Malformed(format!("no transcript: {error}")))?;
+            let whole: Whole = response
+                .json()
+                .await
+                .map_err(|error| OpenAiError::Malformed(format!("no transcript: {error}")))?;
             metrics::stt_first_token(&self.labels, asked.elapsed());
             whole.text
         };

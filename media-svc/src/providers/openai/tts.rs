@@ -31,9 +31,24 @@ pub struct OpenAiTts {
 impl OpenAiTts {
     /// The configured model (`tts_model`) and voice (`tts_voice`).
     pub fn new(api: OpenAi, config: &Config) -> Self {
-        let model = config.agent.tts_model.clone().unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-        let voice = config.agent.tts_voice.clone().unwrap_or_else(|| DEFAULT_VOICE.to_owned());
-        Self { api, labels: Labels { provider: "openai", model }, voice }
+        let model = config
+            .agent
+            .tts_model
+            .clone()
+            .unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+        let voice = config
+            .agent
+            .tts_voice
+            .clone()
+            .unwrap_or_else(|| DEFAULT_VOICE.to_owned());
+        Self {
+            api,
+            labels: Labels {
+                provider: "openai",
+                model,
+            },
+            voice,
+        }
     }
 }
 
@@ -71,7 +86,10 @@ impl OpenAiTts {
             "input": request.text,
             "response_format": "pcm",
         });
-        let response = self.api.post("/audio/speech", Stage::Tts, &self.labels, |http| http.json(&body)).await?;
+        let response = self
+            .api
+            .post("/audio/speech", Stage::Tts, &self.labels, |http| http.json(&body))
+            .await?;
         let mut pieces = response.bytes_stream();
         // A sample may be cut in two between pieces.
         let mut bytes = Vec::new();
@@ -94,7 +112,13 @@ impl OpenAiTts {
             }
         }
         let tail = resampler.flush();
-        if !tail.is_empty() && call.events.send(Input::Tts(request.speech, TtsEvent::Audio(tail))).await.is_err() {
+        if !tail.is_empty()
+            && call
+                .events
+                .send(Input::Tts(request.speech, TtsEvent::Audio(tail)))
+                .await
+                .is_err()
+        {
             return Ok(());
         }
         metrics::tts_synthesised(&self.labels, asked.elapsed());

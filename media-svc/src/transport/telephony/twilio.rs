@@ -25,7 +25,10 @@ pub struct Inbound {
 impl Inbound {
     /// Nothing read yet.
     pub fn new() -> Self {
-        Self { stream: TwilioStream::new(), errors: 0 }
+        Self {
+            stream: TwilioStream::new(),
+            errors: 0,
+        }
     }
 
     /// One message before the stream has begun; `Some` when it begins.
@@ -55,7 +58,11 @@ impl Inbound {
             Err(error) => {
                 PROTOCOL_ERRORS.with_label_values(&["telephony"]).inc();
                 self.errors += 1;
-                if self.errors > TOLERATED_ERRORS { Err(closing(&error)) } else { Ok(None) }
+                if self.errors > TOLERATED_ERRORS {
+                    Err(closing(&error))
+                } else {
+                    Ok(None)
+                }
             }
         }
     }
