@@ -31,6 +31,13 @@ static PLACEMENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
+/// Puts every outcome at zero, so that a rate can be taken from the first one on.
+pub fn declare_metrics() {
+    for outcome in ["placed", "refused", "unreachable", "none"] {
+        PLACEMENTS.with_label_values(&[outcome]);
+    }
+}
+
 /// State of one signaling instance. Nothing in it is lost with the instance.
 pub struct App {
     /// Effective configuration.
