@@ -196,6 +196,19 @@ async fn a_call_that_nobody_takes_hears_an_apology() {
 }
 
 #[tokio::test]
+async fn a_node_that_hangs_does_not_keep_the_caller_waiting_for_ever() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    // The kernel takes the connection, and nobody ever reads from it.
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = Node::unregistered("hangs", SERVICE_TOKEN).await;
+    let url = format!("http://{}", hanging.local_addr().unwrap());
+    node.report(&store, |record| record.control_url = url).await;
+
+    apologises(&plane.send(form("/telephony/twilio", CALL)).await);
+}
+
+#[tokio::test]
 async fn draining_and_full_nodes_and_those_of_another_pool_are_not_asked() {
     let store = Switch::new();
     let plane = Plane::start(&store, &[]).await;
