@@ -228,3 +228,46 @@ fn route_of(request: &Request) -> String {
         .get::<MatchedPath>()
         .map_or_else(|| UNMATCHED.to_owned(), |path| path.as_str().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::config::{Profile, Sources, load};
+
+    fn slow_router(timeout: Duration) -> Router {
+        let config = load(&Sources::default(), Profile::SingleProcess).unwrap().config;
+        let router = Router::new().route("/slow", get(std::future::pending::<()>));
+        with_timeout(router, &config, &[], timeout)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_route_that_takes_too_long_is_a_503_and_counted() {
+        let request = Request::get("/slow").body(Body::empty()).unwrap();
+        let response = slow_router(REQUEST_TIMEOUT).oneshot(request).await.unwrap();
+
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let counted = "http_timeout_total{method=\"GET\",route=\"/slow\"} 1";
+        assert!(crate::metrics::render().contains(counted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upgrade_may_take_its_time() {
+        let request = Request::get("/slow")
+            .header(UPGRADE, "websocket")
+            .body(Body::empty())
+            .unwrap();
+        let waited = tokio::time::timeout(REQUEST_TIMEOUT * 2, slow_router(REQUEST_TIMEOUT).oneshot(request)).await;
+        assert!(waited.is_err());
+    }
+
+    #[test]
+    fn only_a_whole_prefix_is_taken_off() {
+        assert_eq!(unversioned("/api/v1/start"), "/start");
+        assert_eq!(unversioned("/api/v1"), "/");
+        assert_eq!(unversioned("/api/v10/start"), "/api/v10/start");
+        assert_eq!(unversioned("/start"), "/start");
+    }
+}

@@ -119,3 +119,60 @@ fn server_config(files: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a fresh pair, dated `age` seconds after the epoch so that no two writes share a time.
+    fn write_pair(files: &Tls, age: u64) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        write(&files.cert_file, &made.cert.pem(), age);
+        write(&files.key_file, &made.signing_key.serialize_pem(), age);
+    }
+
+    fn write(path: &Path, text: &str, age: u64) {
+        std::fs::write(path, text).unwrap();
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(age))
+            .unwrap();
+    }
+
+    fn files(folder: &tempfile::TempDir) -> Tls {
+        Tls {
+            cert_file: folder.path().join("cert.pem"),
+            key_file: folder.path().join("key.pem"),
+        }
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_served_without_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        write_pair(&files(&folder), 1);
+        let mut watched = CertificateFiles::load(&files(&folder)).unwrap();
+        let served = watched.config();
+        let before = served.get_inner();
+
+        assert!(!watched.reload_if_changed());
+        write_pair(&files(&folder), 2);
+        assert!(watched.reload_if_changed());
+
+        assert!(!Arc::ptr_eq(&before, &served.get_inner()));
+        assert!(!watched.reload_if_changed());
+    }
+
+    #[test]
+    fn a_renewal_that_is_half_written_keeps_the_old_pair_and_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        write_pair(&files(&folder), 1);
+        let mut watched = CertificateFiles::load(&files(&folder)).unwrap();
+        let before = watched.config().get_inner();
+
+        write(&files(&folder).cert_file, "-----BEGIN CERT", 2);
+        assert!(!watched.reload_if_changed());
+        assert!(Arc::ptr_eq(&before, &watched.config().get_inner()));
+
+        write_pair(&files(&folder), 3);
+        assert!(watched.reload_if_changed());
+    }
+}
