@@ -1,4 +1,5 @@
 //! The store against a real redis-server.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;

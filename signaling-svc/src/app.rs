@@ -8,6 +8,7 @@ use prometheus::IntCounterVec;
 use service_kit::config::Config;
 use service_kit::token::{Claims, TokenSigner};
 use session_store::{NodeRecord, SessionRecord, SessionState, Store};
+use tokio::time::Instant;
 use tonic::{Code, Status};
 use voxray_proto::control::{CreateSessionRequest, EndSessionRequest, Transport};
 
@@ -18,6 +19,9 @@ use crate::proxies::TrustedProxies;
 
 /// Life of a stream token, and of a session that nobody has connected to yet.
 pub const TOKEN_TTL: Duration = Duration::from_secs(300);
+
+/// No further node is asked after this long: Twilio gives up on a webhook after 15 s, and an apology must come before.
+const PLACEMENT_DEADLINE: Duration = Duration::from_secs(8);
 
 /// Largest session body carried inside a token, in bytes: URLs longer than about 2 KB are refused in many places. A
 /// larger body is read from the session record.
@@ -30,6 +34,13 @@ static PLACEMENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
         &["outcome"],
     )
 });
+
+/// Puts every outcome at zero, so that a rate can be taken from the first one on.
+pub fn declare_metrics() {
+    for outcome in ["placed", "refused", "unreachable", "none"] {
+        PLACEMENTS.with_label_values(&[outcome]);
+    }
+}
 
 /// State of one signaling instance. Nothing in it is lost with the instance.
 pub struct App {
@@ -111,8 +122,13 @@ impl App {
         Ask: Fn(Arc<MediaNodes>, String) -> Answer,
         Answer: Future<Output = Result<T, Status>>,
     {
+        let deadline = Instant::now() + PLACEMENT_DEADLINE;
         let nodes = self.store.nodes().await?;
         for node in placement::candidates(&nodes, name(transport), rand::random)? {
+            if Instant::now() > deadline {
+                tracing::warn!("media nodes take too long to answer; a new session is given up");
+                break;
+            }
             match ask(Arc::clone(&self.nodes), node.control_url.clone()).await {
                 Ok(answer) => return Ok((node.clone(), answer)),
                 Err(status) if status.code() == Code::InvalidArgument => return Err(PlaceError::Rejected(status)),

@@ -56,6 +56,7 @@ impl Signaling {
         shutdown: Shutdown,
     ) -> Result<Self, Fatal> {
         warn_about_open_webhooks(&config);
+        app::declare_metrics();
         let app = Arc::new(App {
             trusted_proxies: TrustedProxies::parse(&config.telephony.trusted_proxies)?,
             signer: TokenSigner::new(config.links.service_token.clone()),

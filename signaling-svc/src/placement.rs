@@ -101,17 +101,24 @@ mod tests {
     }
 
     /// Plays the given numbers, then zeros.
-    fn played(numbers: &[u64]) -> impl FnMut() -> u64 + use<> {
-        let mut numbers = numbers.to_vec().into_iter();
+    fn played(numbers: &[u64]) -> impl FnMut() -> u64 {
+        let mut numbers = numbers.iter().copied();
         move || numbers.next().unwrap_or(0)
     }
+
+    /// What, nodes, numbers drawn, expected order.
+    type Case = (
+        &'static str,
+        Vec<NodeRecord>,
+        &'static [u64],
+        Result<Vec<&'static str>, NoNode>,
+    );
 
     #[test]
     fn candidates_follow_the_table() {
         let not_served = Err(NoNode::NotServed("telephony"));
         let no_room = Err(NoNode::NoRoom("telephony"));
-        // what, nodes, numbers drawn, expected order
-        let cases: Vec<(&str, Vec<NodeRecord>, &[u64], Result<Vec<&str>, NoNode>)> = vec![
+        let cases: Vec<Case> = vec![
             ("no nodes", vec![], &[], not_served.clone()),
             ("only another transport", vec![serving("w", "webrtc")], &[], not_served),
             ("only draining", vec![draining("d")], &[], no_room.clone()),

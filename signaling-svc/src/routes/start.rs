@@ -193,18 +193,16 @@ async fn make(app: &App, request: StartRequest) -> Result<Started, ApiError> {
     }
 }
 
+/// WebRTC is not checked here: whether a node takes the offer is known when the offer comes.
 fn check_offered(offered: ClientTransport, wanted: StartTransport) -> Result<(), ApiError> {
-    let only = match (offered, wanted) {
-        (ClientTransport::Both, _)
-        | (ClientTransport::SmallWebRtc, StartTransport::WebRtc)
-        | (ClientTransport::WebSocket, StartTransport::WebSocket) => return Ok(()),
-        (ClientTransport::SmallWebRtc, StartTransport::WebSocket) => "webrtc",
-        (ClientTransport::WebSocket, StartTransport::WebRtc) => "websocket",
-    };
-    Err(ApiError::invalid_field(
-        "transport",
-        format!("this server offers \"{only}\" only"),
-    ))
+    match (offered, wanted) {
+        (ClientTransport::SmallWebRtc, StartTransport::WebSocket) => Err(ApiError::invalid_field(
+            "transport",
+            "this server offers \"webrtc\" only (transport=smallwebrtc)",
+        )),
+        (ClientTransport::SmallWebRtc, StartTransport::WebRtc)
+        | (ClientTransport::WebSocket | ClientTransport::Both, _) => Ok(()),
+    }
 }
 
 async fn undo(app: &App, started: &Started) {

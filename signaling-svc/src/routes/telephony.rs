@@ -10,7 +10,7 @@ use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, Path, Query, Sta
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Map, Value};
 use service_kit::http::ApiError;
 use service_kit::ids;
@@ -96,7 +96,7 @@ pub async fn configured(
 }
 
 async fn twilio(app: &App, caller: &Caller, form: Result<Form<Pairs>, FormRejection>) -> Result<Response, ApiError> {
-    let Form(form) = form.map_err(refused_form)?;
+    let Form(form) = form.map_err(|rejection| refused_form(app, &rejection))?;
     check_signature(app, caller, &form)?;
     let new = NewSession {
         session_id: ids::session_id(),
@@ -122,13 +122,13 @@ async fn twilio(app: &App, caller: &Caller, form: Result<Form<Pairs>, FormReject
     Ok(([(CONTENT_TYPE, "text/xml")], document).into_response())
 }
 
-fn refused_form(rejection: FormRejection) -> ApiError {
-    let message = "send the provider's webhook as application/x-www-form-urlencoded".to_owned();
-    match rejection {
-        FormRejection::BytesRejection(rejection) if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE => {
-            ApiError::BodyTooLarge { limit_bytes: 0 }
+fn refused_form(app: &App, rejection: &FormRejection) -> ApiError {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        ApiError::BodyTooLarge {
+            limit_bytes: app.config.http.max_request_body_bytes,
         }
-        _ => ApiError::BadRequest(message),
+    } else {
+        ApiError::BadRequest("send the provider's webhook as application/x-www-form-urlencoded".to_owned())
     }
 }
 

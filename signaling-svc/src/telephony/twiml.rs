@@ -31,7 +31,9 @@ pub fn say_and_hang_up(sentence: &str) -> String {
 
 /// For text and for attributes in double quotes. Characters that XML 1.0 does not allow at all are dropped.
 fn escape(text: &str) -> Cow<'_, str> {
-    let plain = |c: char| !matches!(c, '&' | '<' | '>' | '"' | '\'') && (c >= ' ' && c < '\u{fffe}' || c > '\u{ffff}');
+    let plain = |c: char| {
+        !matches!(c, '&' | '<' | '>' | '"' | '\'') && !matches!(c, '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+    };
     if text.chars().all(plain) {
         return Cow::Borrowed(text);
     }

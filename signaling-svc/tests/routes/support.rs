@@ -1,0 +1,388 @@
+//! An instance of the control plane, media nodes that do what they are told, and a store that can be away.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use service_kit::config::{Config, Profile, Secret, Sources, load};
+use service_kit::grpc::RequireToken;
+use service_kit::health::Readiness;
+use service_kit::http::{apply_conventions, operational_routes};
+use service_kit::shutdown::Shutdown;
+use service_kit::tasks::TaskScope;
+use session_store::{Claim, MemoryStore, NodeRecord, SessionRecord, Store, StoreError};
+use signaling_svc::{OPEN_ROUTES, Signaling};
+use tokio::net::TcpListener;
+use tonic::{Response, Status};
+use tower::ServiceExt;
+use voxray_proto::control::media_control_server::{MediaControl, MediaControlServer};
+use voxray_proto::control::*;
+
+pub const SERVICE_TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// One signaling instance with the HTTP conventions applied, called without a socket.
+pub struct Plane {
+    router: Router,
+    pub shutdown: Shutdown,
+    scope: TaskScope,
+}
+
+impl Plane {
+    pub async fn start(store: &Arc<Switch>, settings: &[(&str, &str)]) -> Self {
+        let config = Arc::new(config(settings));
+        let (scope, shutdown) = (TaskScope::root("test"), Shutdown::new());
+        let signaling = Signaling::start(
+            Arc::clone(&config),
+            store.clone(),
+            Readiness::new(),
+            scope.clone(),
+            shutdown.clone(),
+        )
+        .await
+        .unwrap();
+        let router = signaling
+            .router()
+            .merge(operational_routes(signaling.readiness(), true));
+        Self {
+            router: apply_conventions(router, &config, OPEN_ROUTES),
+            shutdown,
+            scope,
+        }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8_lossy(&body).into_owned(),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(Request::delete(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, json: Value) -> Answer {
+        self.send(Request::post(path).body(Body::from(json.to_string())).unwrap())
+            .await
+    }
+
+    pub async fn patch(&self, path: &str, json: Value) -> Answer {
+        self.send(Request::patch(path).body(Body::from(json.to_string())).unwrap())
+            .await
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.scope.cancel();
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// Checks the status and the code of the error envelope, and answers its message.
+    pub fn error(&self, status: u16, code: &str) -> String {
+        let json = self.json();
+        assert_eq!(self.status, status, "{json}");
+        assert_eq!(json["error"]["code"], code, "{json}");
+        assert!(json["error"]["requestId"].is_string(), "{json}");
+        json["error"]["message"].as_str().unwrap().to_owned()
+    }
+}
+
+pub fn config(settings: &[(&str, &str)]) -> Config {
+    let mut flags = BTreeMap::from([("service_token".to_owned(), SERVICE_TOKEN.to_owned())]);
+    flags.extend(
+        settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let sources = Sources {
+        flags,
+        working_dir: folder.path().to_owned(),
+        ..Sources::default()
+    };
+    load(&sources, Profile::Service).unwrap().config
+}
+
+/// A form as Twilio posts it.
+pub fn form(path: &str, fields: &[(&str, &str)]) -> Request<Body> {
+    let pairs: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+        .collect();
+    Request::post(path)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("host", "voice.example.com")
+        .extension(ConnectInfo(SocketAddr::from(([10, 0, 0, 7], 4711))))
+        .body(Body::from(pairs.join("&")))
+        .unwrap()
+}
+
+pub fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// A media node: a real gRPC server on a free port that notes what it is asked and answers as scripted.
+pub struct Node {
+    pub id: String,
+    pub asked: Arc<Asked>,
+    record: NodeRecord,
+    _scope: ScopeGuard,
+}
+
+struct ScopeGuard(TaskScope);
+
+impl Drop for ScopeGuard {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+#[derive(Default)]
+pub struct Asked {
+    pub created: Mutex<Vec<CreateSessionRequest>>,
+    pub offers: Mutex<Vec<OfferRequest>>,
+    pub candidates: Mutex<Vec<AddCandidatesRequest>>,
+    pub ended: Mutex<Vec<String>>,
+    /// Every call is answered with this instead.
+    refusal: Mutex<Option<Status>>,
+}
+
+impl Asked {
+    fn answer<T>(&self, answer: T) -> Result<Response<T>, Status> {
+        match self.refusal.lock().unwrap().clone() {
+            Some(status) => Err(status),
+            None => Ok(Response::new(answer)),
+        }
+    }
+}
+
+impl Node {
+    /// Starts a node that serves everything, with ten free slots, and registers it.
+    pub async fn start(store: &Arc<Switch>, id: &str) -> Self {
+        let node = Self::unregistered(id, SERVICE_TOKEN).await;
+        store.heartbeat(&node.record).await.unwrap();
+        node
+    }
+
+    pub async fn unregistered(id: &str, service_token: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::<Asked>::default();
+        let service = MediaControlServer::with_interceptor(
+            Scripted {
+                id: id.to_owned(),
+                asked: Arc::clone(&asked),
+            },
+            RequireToken::new(&Secret::new(service_token)),
+        );
+        let scope = TaskScope::root("node");
+        let cancelled = scope.token().cancelled_owned();
+        scope.spawn("node", async move {
+            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+            let server = tonic::transport::Server::builder().add_service(service);
+            server.serve_with_incoming_shutdown(incoming, cancelled).await.unwrap();
+        });
+        Self {
+            record: NodeRecord {
+                node_id: id.to_owned(),
+                control_url: format!("http://{address}"),
+                public_url: format!("ws://{id}.internal:8080"),
+                capacity: 10,
+                sessions: 0,
+                draining: false,
+                transports: ["telephony", "websocket", "webrtc"].map(str::to_owned).to_vec(),
+                version: "0.1.0".to_owned(),
+            },
+            id: id.to_owned(),
+            asked,
+            _scope: ScopeGuard(scope),
+        }
+    }
+
+    /// Reports a changed record.
+    pub async fn report(&self, store: &Arc<Switch>, change: impl FnOnce(&mut NodeRecord)) {
+        let mut record = self.record.clone();
+        change(&mut record);
+        store.heartbeat(&record).await.unwrap();
+    }
+
+    pub fn refuse(&self, status: Status) {
+        *self.asked.refusal.lock().unwrap() = Some(status);
+    }
+
+    pub fn created(&self) -> Vec<CreateSessionRequest> {
+        self.asked.created.lock().unwrap().clone()
+    }
+
+    pub fn offers(&self) -> Vec<OfferRequest> {
+        self.asked.offers.lock().unwrap().clone()
+    }
+
+    pub fn candidates(&self) -> Vec<AddCandidatesRequest> {
+        self.asked.candidates.lock().unwrap().clone()
+    }
+
+    pub fn ended(&self) -> Vec<String> {
+        self.asked.ended.lock().unwrap().clone()
+    }
+}
+
+struct Scripted {
+    id: String,
+    asked: Arc<Asked>,
+}
+
+#[tonic::async_trait]
+impl MediaControl for Scripted {
+    async fn create_session(
+        &self,
+        request: tonic::Request<CreateSessionRequest>,
+    ) -> Result<Response<CreateSessionResponse>, Status> {
+        self.asked.created.lock().unwrap().push(request.into_inner());
+        self.asked.answer(CreateSessionResponse {
+            node_id: self.id.clone(),
+        })
+    }
+
+    async fn offer(&self, request: tonic::Request<OfferRequest>) -> Result<Response<OfferResponse>, Status> {
+        self.asked.offers.lock().unwrap().push(request.into_inner());
+        self.asked.answer(OfferResponse {
+            sdp: format!("answer of {}", self.id),
+            pc_id: format!("pc-{}", self.id),
+        })
+    }
+
+    async fn add_candidates(
+        &self,
+        request: tonic::Request<AddCandidatesRequest>,
+    ) -> Result<Response<AddCandidatesResponse>, Status> {
+        self.asked.candidates.lock().unwrap().push(request.into_inner());
+        self.asked.answer(AddCandidatesResponse {})
+    }
+
+    async fn end_session(
+        &self,
+        request: tonic::Request<EndSessionRequest>,
+    ) -> Result<Response<EndSessionResponse>, Status> {
+        self.asked.ended.lock().unwrap().push(request.into_inner().session_id);
+        self.asked.answer(EndSessionResponse {})
+    }
+
+    async fn list_sessions(
+        &self,
+        _: tonic::Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        self.asked.answer(ListSessionsResponse::default())
+    }
+
+    async fn drain(&self, _: tonic::Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        self.asked.answer(DrainResponse::default())
+    }
+
+    async fn get_load(&self, _: tonic::Request<GetLoadRequest>) -> Result<Response<Load>, Status> {
+        self.asked.answer(Load::default())
+    }
+}
+
+/// A memory store that answers nothing while it is switched off.
+#[derive(Default)]
+pub struct Switch {
+    inner: MemoryStore,
+    off: AtomicBool,
+}
+
+impl Switch {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub fn switch(&self, on: bool) {
+        self.off.store(!on, Ordering::SeqCst);
+    }
+
+    fn up(&self) -> Result<&MemoryStore, StoreError> {
+        if self.off.load(Ordering::SeqCst) {
+            Err(StoreError("switched off".to_owned()))
+        } else {
+            Ok(&self.inner)
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Store for Switch {
+    async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
+        self.up()?.put_session(session, ttl).await
+    }
+    async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
+        self.up()?.session(session_id).await
+    }
+    async fn touch_session(&self, session_id: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.up()?.touch_session(session_id, ttl).await
+    }
+    async fn remove_session(&self, session_id: &str) -> Result<(), StoreError> {
+        self.up()?.remove_session(session_id).await
+    }
+    async fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError> {
+        self.up()?.sessions().await
+    }
+    async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
+        self.up()?.put_if_absent(key, value, ttl).await
+    }
+    async fn kept(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.up()?.kept(key).await
+    }
+    async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.up()?.use_token(token, ttl).await
+    }
+    async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {
+        self.up()?.claim_session(session_id, node_id, ttl).await
+    }
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError> {
+        self.up()?.heartbeat(node).await
+    }
+    async fn remove_node(&self, node_id: &str) -> Result<(), StoreError> {
+        self.up()?.remove_node(node_id).await
+    }
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
+        self.up()?.nodes().await
+    }
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.up()?.ping().await
+    }
+}
