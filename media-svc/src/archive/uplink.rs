@@ -149,6 +149,8 @@ enum Broken {
     Refused(#[source] Box<Status>),
     #[error("the archiver closed the stream")]
     Closed,
+    #[error("reading the outbox failed")]
+    Reader,
     #[error("nothing was acknowledged for too long")]
     Stalled,
 }
@@ -196,42 +198,36 @@ impl Sender {
         let waiting = Waiting::default();
         // Sending goes on while the first answer is awaited: some servers answer only after the first message.
         tokio::select! {
-            () = self.feed(requests, &waiting) => Broken::Closed,
+            broken = self.feed(requests, &waiting) => broken,
             broken = self.listen(channel, queue, &waiting, answered) => broken,
         }
     }
 
-    /// Sends until the stream takes nothing any more.
-    async fn feed(&self, requests: mpsc::Sender<IngestRequest>, waiting: &Waiting) {
+    /// Sends for as long as the stream takes something. When it takes no more, `listen` knows why: the word is its.
+    async fn feed(&self, requests: mpsc::Sender<IngestRequest>, waiting: &Waiting) -> Broken {
         let hello = ingest_request::Message::Hello(Hello {
             node_id: self.node_id.clone(),
         });
-        if requests.send(request(hello)).await.is_err() {
-            return;
-        }
+        let mut open = requests.send(request(hello)).await.is_ok();
         let mut progress = self.outbox.progress();
         let mut reader = self.outbox.reader();
-        loop {
+        while open {
             // Seen before reading: what is flushed while reading ends the wait below at once.
-            progress.mark_unchanged();
+            let seen = progress.borrow_and_update().flushes;
             let Ok((events, back)) = tokio::task::spawn_blocking(move || read(reader)).await else {
-                return;
+                return Broken::Reader;
             };
             reader = back;
-            if events.is_empty() && progress.changed().await.is_err() {
-                return;
+            if events.is_empty() && progress.wait_for(|now| now.flushes != seen).await.is_err() {
+                return Broken::Reader;
             }
             for event in events {
                 waiting.sent(&event.session_id, event.sequence);
-                if requests
-                    .send(request(ingest_request::Message::Event(event)))
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
+                let message = request(ingest_request::Message::Event(event));
+                open = open && requests.send(message).await.is_ok();
             }
         }
+        std::future::pending().await
     }
 
     /// Takes acknowledgements until the stream breaks or stalls.
