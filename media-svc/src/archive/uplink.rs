@@ -28,6 +28,8 @@ const STREAM_QUEUE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often an idle connection is checked, and how long the answer may take: a peer that vanished is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How far the patience with a stalled stream grows.
+const STALL_MAX_FACTOR: u32 = 16;
 
 /// Waits of the uplink.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +38,9 @@ pub struct UplinkTiming {
     pub backoff_min: Duration,
     /// Longest wait before a reconnect.
     pub backoff_max: Duration,
-    /// A stream on which something sent stays without any answer for this long is given up.
+    /// A stream on which something sent stays without any answer for this long is given up. Doubles up to 16 times as
+    /// long from one such stream to the next: an archiver that works but refuses a session must not be sent
+    /// everything again every 15 s.
     pub stall: Duration,
 }
 
@@ -166,10 +170,15 @@ struct Sender {
 impl Sender {
     async fn run(self) {
         let mut backoff = self.timing.backoff_min;
+        let mut stall = self.timing.stall;
         let mut reported = false;
         loop {
             let mut answered = false;
-            let broken = self.one_stream(&mut answered).await;
+            let broken = self.one_stream(stall, &mut answered).await;
+            stall = match broken {
+                Broken::Stalled => (stall * 2).min(self.timing.stall * STALL_MAX_FACTOR),
+                Broken::Connect(_) | Broken::Refused(_) | Broken::Closed | Broken::Reader => self.timing.stall,
+            };
             if answered {
                 backoff = self.timing.backoff_min;
                 reported = false;
@@ -189,7 +198,7 @@ impl Sender {
         }
     }
 
-    async fn one_stream(&self, answered: &mut bool) -> Broken {
+    async fn one_stream(&self, stall: Duration, answered: &mut bool) -> Broken {
         let channel = match self.endpoint.connect().await {
             Ok(channel) => channel,
             Err(error) => return Broken::Connect(error),
@@ -199,7 +208,7 @@ impl Sender {
         // Sending goes on while the first answer is awaited: some servers answer only after the first message.
         tokio::select! {
             broken = self.feed(requests, &waiting) => broken,
-            broken = self.listen(channel, queue, &waiting, answered) => broken,
+            broken = self.listen(channel, queue, &waiting, stall, answered) => broken,
         }
     }
 
@@ -236,12 +245,13 @@ impl Sender {
         channel: Channel,
         queue: mpsc::Receiver<IngestRequest>,
         waiting: &Waiting,
+        stall: Duration,
         answered: &mut bool,
     ) -> Broken {
         let mut client = ArchiveServiceClient::with_interceptor(channel, AttachToken::new(&self.token));
         let stream = tokio::select! {
             stream = client.ingest(ReceiverStream::new(queue)) => stream,
-            () = waiting.stalled(self.timing.stall) => return Broken::Stalled,
+            () = waiting.stalled(stall) => return Broken::Stalled,
         };
         let mut answers = match stream {
             Ok(response) => response.into_inner(),
@@ -250,7 +260,7 @@ impl Sender {
         loop {
             let answer = tokio::select! {
                 answer = answers.message() => answer,
-                () = waiting.stalled(self.timing.stall) => return Broken::Stalled,
+                () = waiting.stalled(stall) => return Broken::Stalled,
             };
             match answer {
                 Ok(Some(answer)) => {
