@@ -28,6 +28,8 @@ const STREAM_QUEUE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often an idle connection is checked, and how long the answer may take: a peer that vanished is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How far the patience with a stalled stream grows.
+const STALL_MAX_FACTOR: u32 = 16;
 
 /// Waits of the uplink.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +38,9 @@ pub struct UplinkTiming {
     pub backoff_min: Duration,
     /// Longest wait before a reconnect.
     pub backoff_max: Duration,
-    /// A stream on which something sent stays without any answer for this long is given up.
+    /// A stream on which something sent stays without any answer for this long is given up. Doubles up to 16 times as
+    /// long from one such stream to the next: an archiver that works but refuses a session must not be sent
+    /// everything again every 15 s.
     pub stall: Duration,
 }
 
@@ -149,6 +153,8 @@ enum Broken {
     Refused(#[source] Box<Status>),
     #[error("the archiver closed the stream")]
     Closed,
+    #[error("reading the outbox failed")]
+    Reader,
     #[error("nothing was acknowledged for too long")]
     Stalled,
 }
@@ -164,10 +170,15 @@ struct Sender {
 impl Sender {
     async fn run(self) {
         let mut backoff = self.timing.backoff_min;
+        let mut stall = self.timing.stall;
         let mut reported = false;
         loop {
             let mut answered = false;
-            let broken = self.one_stream(&mut answered).await;
+            let broken = self.one_stream(stall, &mut answered).await;
+            stall = match broken {
+                Broken::Stalled => (stall * 2).min(self.timing.stall * STALL_MAX_FACTOR),
+                Broken::Connect(_) | Broken::Refused(_) | Broken::Closed | Broken::Reader => self.timing.stall,
+            };
             if answered {
                 backoff = self.timing.backoff_min;
                 reported = false;
@@ -187,7 +198,7 @@ impl Sender {
         }
     }
 
-    async fn one_stream(&self, answered: &mut bool) -> Broken {
+    async fn one_stream(&self, stall: Duration, answered: &mut bool) -> Broken {
         let channel = match self.endpoint.connect().await {
             Ok(channel) => channel,
             Err(error) => return Broken::Connect(error),
@@ -196,42 +207,36 @@ impl Sender {
         let waiting = Waiting::default();
         // Sending goes on while the first answer is awaited: some servers answer only after the first message.
         tokio::select! {
-            () = self.feed(requests, &waiting) => Broken::Closed,
-            broken = self.listen(channel, queue, &waiting, answered) => broken,
+            broken = self.feed(requests, &waiting) => broken,
+            broken = self.listen(channel, queue, &waiting, stall, answered) => broken,
         }
     }
 
-    /// Sends until the stream takes nothing any more.
-    async fn feed(&self, requests: mpsc::Sender<IngestRequest>, waiting: &Waiting) {
+    /// Sends for as long as the stream takes something. When it takes no more, `listen` knows why: the word is its.
+    async fn feed(&self, requests: mpsc::Sender<IngestRequest>, waiting: &Waiting) -> Broken {
         let hello = ingest_request::Message::Hello(Hello {
             node_id: self.node_id.clone(),
         });
-        if requests.send(request(hello)).await.is_err() {
-            return;
-        }
+        let mut open = requests.send(request(hello)).await.is_ok();
         let mut progress = self.outbox.progress();
         let mut reader = self.outbox.reader();
-        loop {
+        while open {
             // Seen before reading: what is flushed while reading ends the wait below at once.
-            progress.mark_unchanged();
+            let seen = progress.borrow_and_update().flushes;
             let Ok((events, back)) = tokio::task::spawn_blocking(move || read(reader)).await else {
-                return;
+                return Broken::Reader;
             };
             reader = back;
-            if events.is_empty() && progress.changed().await.is_err() {
-                return;
+            if events.is_empty() && progress.wait_for(|now| now.flushes != seen).await.is_err() {
+                return Broken::Reader;
             }
             for event in events {
                 waiting.sent(&event.session_id, event.sequence);
-                if requests
-                    .send(request(ingest_request::Message::Event(event)))
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
+                let message = request(ingest_request::Message::Event(event));
+                open = open && requests.send(message).await.is_ok();
             }
         }
+        std::future::pending().await
     }
 
     /// Takes acknowledgements until the stream breaks or stalls.
@@ -240,12 +245,13 @@ impl Sender {
         channel: Channel,
         queue: mpsc::Receiver<IngestRequest>,
         waiting: &Waiting,
+        stall: Duration,
         answered: &mut bool,
     ) -> Broken {
         let mut client = ArchiveServiceClient::with_interceptor(channel, AttachToken::new(&self.token));
         let stream = tokio::select! {
             stream = client.ingest(ReceiverStream::new(queue)) => stream,
-            () = waiting.stalled(self.timing.stall) => return Broken::Stalled,
+            () = waiting.stalled(stall) => return Broken::Stalled,
         };
         let mut answers = match stream {
             Ok(response) => response.into_inner(),
@@ -254,7 +260,7 @@ impl Sender {
         loop {
             let answer = tokio::select! {
                 answer = answers.message() => answer,
-                () = waiting.stalled(self.timing.stall) => return Broken::Stalled,
+                () = waiting.stalled(stall) => return Broken::Stalled,
             };
             match answer {
                 Ok(Some(answer)) => {

@@ -21,8 +21,10 @@ pub use types::{Arrival, CallState, EndError, Listed, NodeLoad, Refusal, Reserva
 
 use crate::metrics::{SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
 
-/// Sessions per core when `media.max_sessions` is 0. With local speech a core transcribes and speaks some tens of times
-/// faster than real time while callers talk less than half of the time; 40 leaves room for several turns ending at once.
+/// Sessions per core when `media.max_sessions` is 0. With local speech a second of caller speech costs some 0.03 core
+/// seconds to recognise once, a second of agent speech 0.005 to make, and each side speaks less than half of the time: 40
+/// calls need about 0.6 of a core and leave the rest for turns that end at the same moment. Interim results, which
+/// recognise an utterance again and again, cost ten times that and do not fit into this number for all calls at once.
 /// Provisional until measured with the whole pipeline; with cloud providers only, a core carries far more.
 pub const SESSIONS_PER_CORE: usize = 40;
 /// Life of a reservation that names none.

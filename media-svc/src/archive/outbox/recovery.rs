@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use voxray_proto::archive::event::Body;
-use voxray_proto::archive::{Event, SessionEnded};
+use voxray_proto::archive::{AudioChunk, Event, SessionEnded};
 
 use super::index::Index;
 use super::reader::parse_all;
@@ -60,7 +60,7 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
     if !damaged.is_empty() {
         let mut lost = missing_events(&scans, &damaged, &watermarks);
         for scan in scans.iter_mut().filter(|scan| scan.damage.is_some()) {
-            repair(dir, scan, &lost.remove(&scan.segment).unwrap_or_default())?;
+            repair(dir, scan, &lost.remove(&scan.segment).unwrap_or_default(), &sessions)?;
         }
     }
     let index = build_index(&scans, sessions, &watermarks);
@@ -149,9 +149,14 @@ fn missing_events(
     missing
 }
 
-/// Moves the damaged tail of a segment aside. Events known to be missing get a place-holder without a body: sequences have no
-/// gaps, so that the archiver can go on with what follows.
-fn repair(dir: &Path, scan: &mut Scan, lost: &[(Arc<str>, u64, u64)]) -> io::Result<()> {
+/// Moves the damaged tail of a segment aside. Events known to be missing get a place-holder: sequences have no gaps, and the
+/// archiver is to go on with what follows.
+fn repair(
+    dir: &Path,
+    scan: &mut Scan,
+    lost: &[(Arc<str>, u64, u64)],
+    sessions: &HashMap<Arc<str>, Found>,
+) -> io::Result<()> {
     let path = segment_path(dir, scan.segment);
     let bytes = std::fs::read(&path)?;
     let (good, tail) = bytes
@@ -175,12 +180,9 @@ fn repair(dir: &Path, scan: &mut Scan, lost: &[(Arc<str>, u64, u64)]) -> io::Res
     };
     let mut buffer = Vec::new();
     for (session_id, first, last) in lost {
+        let recorded = sessions.get(session_id).is_some_and(|found| found.tally.is_recorded());
         for sequence in *first..=*last {
-            let event = Event {
-                session_id: session_id.to_string(),
-                sequence,
-                body: None,
-            };
+            let event = place_holder(session_id, sequence, recorded);
             if record::encode(&event, &mut buffer).is_some() {
                 whole.extend_from_slice(&buffer);
             }
@@ -193,6 +195,16 @@ fn repair(dir: &Path, scan: &mut Scan, lost: &[(Arc<str>, u64, u64)]) -> io::Res
     write_flushed(&new, &whole)?;
     std::fs::rename(&new, &path)?;
     File::open(dir)?.sync_all()
+}
+
+/// Stands for an event that is lost. In a recording it is a chunk without samples (most lost events were chunks); else it has no
+/// body, like an event of a kind that a newer node might send.
+fn place_holder(session_id: &str, sequence: u64, recorded: bool) -> Event {
+    Event {
+        session_id: session_id.to_owned(),
+        sequence,
+        body: recorded.then(|| Body::Audio(AudioChunk::default())),
+    }
 }
 
 fn write_flushed(path: &Path, bytes: &[u8]) -> io::Result<()> {

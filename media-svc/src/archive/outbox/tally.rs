@@ -39,6 +39,11 @@ impl Tally {
         }
     }
 
+    /// Whether the session has audio.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.channels.is_some() || self.newest.is_some()
+    }
+
     /// Frames up to the end of the newest chunk, as far as they are known.
     pub(super) fn total_frames(&self) -> u64 {
         let Some((first, bytes)) = self.newest else {

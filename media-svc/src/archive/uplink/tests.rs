@@ -118,6 +118,20 @@ async fn setup(scripts: &[Script], stall: Duration) -> Setup {
 
 async fn setup_in(dir: TempDir, scripts: &[Script], stall: Duration) -> Setup {
     let scope = TaskScope::root("test");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let arrivals = serve(&scope, listener, scripts);
+    let (outbox, uplink) = start(&scope, &dir, url, stall);
+    Setup {
+        outbox,
+        uplink,
+        arrivals,
+        scope,
+        _dir: dir,
+    }
+}
+
+fn serve(scope: &TaskScope, listener: TcpListener, scripts: &[Script]) -> Arrivals {
     let (sender, arrivals) = mpsc::channel(4_096);
     let archiver = Archiver {
         scripts: Mutex::new(scripts.to_vec()),
@@ -125,8 +139,6 @@ async fn setup_in(dir: TempDir, scripts: &[Script], stall: Duration) -> Setup {
         arrivals: sender,
         scope: scope.clone(),
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let token = Secret::new("between services");
     let service = ArchiveServiceServer::with_interceptor(archiver, service_kit::grpc::RequireToken::new(&token));
     scope.spawn("archiver", async move {
@@ -136,20 +148,18 @@ async fn setup_in(dir: TempDir, scripts: &[Script], stall: Duration) -> Setup {
             .await
             .unwrap();
     });
-    let outbox = outbox(&dir);
+    arrivals
+}
+
+fn start(scope: &TaskScope, dir: &TempDir, url: String, stall: Duration) -> (Arc<Outbox>, Uplink) {
+    let outbox = outbox(dir);
     let timing = UplinkTiming {
         backoff_min: Duration::from_millis(1),
         backoff_max: Duration::from_millis(5),
         stall,
     };
-    let uplink = Uplink::start(&scope, Arc::clone(&outbox), &links(Some(url)), "node-1", timing).unwrap();
-    Setup {
-        outbox,
-        uplink,
-        arrivals,
-        scope,
-        _dir: dir,
-    }
+    let uplink = Uplink::start(scope, Arc::clone(&outbox), &links(Some(url)), "node-1", timing).unwrap();
+    (outbox, uplink)
 }
 
 fn outbox(dir: &TempDir) -> Arc<Outbox> {
@@ -371,4 +381,22 @@ async fn the_uplink_ends_with_its_scope() {
     .unwrap();
     uplink_scope.cancel();
     uplink_scope.join().await;
+}
+
+#[tokio::test]
+async fn an_archiver_that_comes_later_gets_everything() {
+    let scope = TaskScope::root("test");
+    let dir = tempfile::tempdir().unwrap();
+    // Bound but not listening: the port is ours, and connections are refused.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    let (outbox, uplink) = start(&scope, &dir, url, PATIENT);
+    let a = session(&outbox, "a");
+    a.append(turn(0)).unwrap();
+    end(&a);
+    assert_eq!(uplink.flush(SHORT).await, Err(Undelivered { events: 2 }));
+    let mut arrivals = serve(&scope, socket.listen(16).unwrap(), &[Script::Works]);
+    uplink.flush(PATIENT).await.unwrap();
+    assert_eq!(kept(&mut arrivals).len(), 2);
 }

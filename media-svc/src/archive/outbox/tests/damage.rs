@@ -117,7 +117,11 @@ async fn damage_in_the_middle_of_a_session_leaves_place_holders_so_that_the_rest
     std::fs::write(&path, bytes).unwrap();
     let events = read_all(&open(crashed.path())).await;
     assert_eq!(names(&events), (1..=42).map(|s| ("a", s)).collect::<Vec<_>>());
-    assert!(events.iter().any(|event| event.body.is_none()));
+    assert!(
+        events
+            .iter()
+            .any(|event| event.body == Some(Body::Audio(AudioChunk::default())))
+    );
     assert_eq!(reason_of(&events[41]), Some("caller_hung_up"));
     assert_eq!(events[40].body, Some(audio(39 * 65_536, 65_536)));
 }
@@ -175,4 +179,55 @@ proptest! {
             assert_eq!(names(&events), [("a", 1)]);
         });
     }
+}
+
+/// Set for the process that is going to be killed: the folder it writes to.
+const VICTIM: &str = "VOXRAY_TEST_OUTBOX_VICTIM";
+
+#[tokio::test]
+async fn a_process_killed_while_writing_loses_nothing_it_was_told_is_written() {
+    if let Ok(dir) = std::env::var(VICTIM) {
+        write_until_killed(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let name = "archive::outbox::tests::damage::a_process_killed_while_writing_loses_nothing_it_was_told_is_written";
+    let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(VICTIM, dir.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(victim.stdout.take().unwrap()));
+    let mut written = 0;
+    while written < 2_000 {
+        let line = lines.next().unwrap().unwrap();
+        written = line.strip_prefix("written ").map_or(written, |n| n.parse().unwrap());
+    }
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    // What it said between the last look and the kill counts as well.
+    for line in lines.map_while(Result::ok) {
+        written = line
+            .strip_prefix("written ")
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(written);
+    }
+    let events = read_all(&open(dir.path())).await;
+    assert!(events.len() as u64 > written, "{} of {written}", events.len());
+    assert_eq!(
+        names(&events),
+        (1..=events.len() as u64).map(|s| ("a", s)).collect::<Vec<_>>()
+    );
+    assert_eq!(reason_of(events.last().unwrap()), Some("node_restarted"));
+}
+
+fn write_until_killed(dir: &Path) -> ! {
+    let outbox = open(dir);
+    let a = session(&outbox, "a");
+    a.append(started()).unwrap();
+    for chunk in 0.. {
+        let sequence = a.append(audio(chunk * 1_600, 1_600)).unwrap();
+        println!("written {sequence}");
+    }
+    unreachable!()
 }
