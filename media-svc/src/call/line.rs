@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use crate::metrics::{PIPELINE_BACKPRESSURE_SECONDS, PIPELINE_QUEUE_DEPTH};
 
 /// Commands waiting for a socket's writer: 5 s of 20 ms frames. Playout is paced, so the queue is all but empty unless
-/// the far end has stopped reading; when it is full, frames are dropped and counted, and after
-/// [`STUCK_WRITER`](super::line::STUCK_WRITER) the call ends.
+/// the far end has stopped reading; when it is full, frames are dropped and counted, and after 10 s the
+/// call ends.
 pub const CALLER_COMMANDS: usize = 250;
 
 /// How long a far end may refuse to read before its call is ended.

@@ -1,7 +1,6 @@
 //! A phone caller that speaks Twilio's Media Streams protocol at real-time pace: webhook, stream, playback, marks.
 //!
-//! It follows Twilio's documentation on its own (<https://www.twilio.com/docs/voice/media-streams/websocket-messages>)
-//! and shares only the G.711 tables with the server, so that both sides of the protocol are checked against each other.
+//! <https://www.twilio.com/docs/voice/media-streams/websocket-messages>
 
 mod playback;
 mod script;
@@ -9,11 +8,10 @@ mod webhook;
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt, StreamExt};
 use media_core::audio::g711;
-use serde_json::{Value, json};
+use media_core::wire::twilio::StreamStart;
+use media_core::wire::twilio::far_end::{self, FarEnd, FromServer};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -21,6 +19,9 @@ use playback::Playback;
 pub use playback::rms;
 pub use script::{Action, Said, Script, Step, TICK, TICK_SAMPLES};
 pub use webhook::{StreamTarget, request_stream};
+
+/// Stands for an account; nothing is looked up by it.
+const ACCOUNT_SID: &str = "AC00000000000000000000000000000000";
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +113,7 @@ impl Call {
             .call_id
             .unwrap_or_else(|| format!("CA{}", uuid::Uuid::new_v4().simple()));
         let fields = [
-            ("AccountSid", "AC00000000000000000000000000000000"),
+            ("AccountSid", ACCOUNT_SID),
             ("CallSid", call_id.as_str()),
             ("CallStatus", "ringing"),
             ("Direction", "inbound"),
@@ -133,12 +134,17 @@ pub async fn stream(target: StreamTarget, call_id: String, script: Script) -> Re
             url: media_host.clone(),
             source: Box::new(source),
         })?;
+    let start = StreamStart {
+        stream_sid: format!("MZ{}", uuid::Uuid::new_v4().simple()),
+        call_sid: call_id.clone(),
+        account_sid: Some(ACCOUNT_SID.to_owned()),
+        custom_parameters: target.parameters.into_iter().collect(),
+    };
     let mut line = Line {
         socket,
-        stream_sid: format!("MZ{}", uuid::Uuid::new_v4().simple()),
+        stream_sid: start.stream_sid.clone(),
         call_id,
-        sequence: 0,
-        chunk: 0,
+        messages: FarEnd::new(start),
         playback: Playback::default(),
         script,
         sent: Vec::new(),
@@ -146,7 +152,9 @@ pub async fn stream(target: StreamTarget, call_id: String, script: Script) -> Re
         max_queued_ms: 0,
         media_host,
     };
-    line.open(&target.parameters).await?;
+    line.send(far_end::connected()).await;
+    let start = line.messages.start();
+    line.send(start).await;
     line.talk().await
 }
 
@@ -164,8 +172,7 @@ struct Line {
     socket: Socket,
     stream_sid: String,
     call_id: String,
-    sequence: u64,
-    chunk: u64,
+    messages: FarEnd,
     playback: Playback,
     script: Script,
     sent: Vec<i16>,
@@ -180,34 +187,13 @@ enum Flow {
 }
 
 impl Line {
-    async fn open(&mut self, parameters: &[(String, String)]) -> Result<(), CallError> {
-        self.send(json!({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
-            .await?;
-        let parameters: serde_json::Map<_, _> = parameters
-            .iter()
-            .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
-            .collect();
-        let start = json!({
-            "event": "start",
-            "start": {
-                "accountSid": "AC00000000000000000000000000000000",
-                "streamSid": self.stream_sid,
-                "callSid": self.call_id,
-                "tracks": ["inbound"],
-                "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-                "customParameters": parameters,
-            },
-        });
-        self.send(start).await
-    }
-
     async fn talk(mut self) -> Result<CallReport, CallError> {
         let mut clock = tokio::time::interval_at(Instant::now() + TICK, TICK);
         // A late tick is made up for: the far end's clock does not stand still because this machine was busy.
         clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
         loop {
             tokio::select! {
-                _ = clock.tick() => match self.tick().await? {
+                _ = clock.tick() => match self.tick().await {
                     Action::HangUp => {
                         self.stop().await;
                         return Ok(self.report(false));
@@ -236,71 +222,42 @@ impl Line {
         }
     }
 
-    async fn tick(&mut self) -> Result<Action, CallError> {
+    async fn tick(&mut self) -> Action {
         let played = self.playback.tick();
         for name in played.marks {
-            self.echo_mark(name).await?;
+            let mark = self.messages.mark(&name);
+            self.send(mark).await;
         }
         let action = self.script.tick(played.audible);
         let mut packet = match &action {
             Action::Audio(samples) => samples.clone(),
             Action::Quiet | Action::Key(_) => Vec::new(),
-            Action::HangUp | Action::TimedOut(_) => return Ok(action),
+            Action::HangUp | Action::TimedOut(_) => return action,
         };
         if let Action::Key(key) = &action {
-            let digit = key.to_string();
-            let dtmf = json!({"event": "dtmf", "streamSid": self.stream_sid,
-                "dtmf": {"track": "inbound_track", "digit": digit}});
-            self.send(dtmf).await?;
+            let dtmf = self.messages.dtmf(*key);
+            self.send(dtmf).await;
         }
         packet.resize(TICK_SAMPLES, 0);
-        self.send_audio(&packet).await?;
+        let timestamp_ms = u64::try_from(self.sent.len() / 8).unwrap_or(u64::MAX);
+        let media = self.messages.media(timestamp_ms, &g711::encode_ulaw(&packet));
+        self.send(media).await;
         self.sent.extend(packet);
-        Ok(action)
-    }
-
-    async fn send_audio(&mut self, packet: &[i16]) -> Result<(), CallError> {
-        let payload: Vec<u8> = g711::encode_ulaw(packet);
-        self.chunk += 1;
-        let media = json!({
-            "event": "media",
-            "streamSid": self.stream_sid,
-            "media": {
-                "track": "inbound",
-                "chunk": self.chunk.to_string(),
-                "timestamp": ((self.chunk - 1) * 20).to_string(),
-                "payload": STANDARD.encode(payload),
-            },
-        });
-        self.send(media).await
-    }
-
-    async fn echo_mark(&mut self, name: String) -> Result<(), CallError> {
-        self.send(json!({"event": "mark", "streamSid": self.stream_sid, "mark": {"name": name}}))
-            .await
+        action
     }
 
     async fn stop(&mut self) {
-        let stop = json!({"event": "stop", "streamSid": self.stream_sid,
-            "stop": {"accountSid": "AC00000000000000000000000000000000", "callSid": self.call_id}});
+        let stop = self.messages.stop();
+        self.send(stop).await;
         // The line is going away: a server that is already gone is as good.
-        let _ = self.send(stop).await;
         let _ = self.socket.close(None).await;
         let drained = async { while let Some(Ok(_)) = self.socket.next().await {} };
         let _ = tokio::time::timeout(Duration::from_secs(2), drained).await;
     }
 
-    async fn send(&mut self, mut message: Value) -> Result<(), CallError> {
-        self.sequence += 1;
-        if message.get("event").and_then(Value::as_str) != Some("connected") {
-            message["sequenceNumber"] = Value::from(self.sequence.to_string());
-            message["streamSid"] = Value::from(self.stream_sid.as_str());
-        }
-        match self.socket.send(Message::text(message.to_string())).await {
-            Ok(()) => Ok(()),
-            // The close frame, with its reason, is read by `receive`.
-            Err(_) => Ok(()),
-        }
+    /// A connection that broke is noticed, with its reason, by `receive`.
+    async fn send(&mut self, message: String) {
+        let _ = self.socket.send(Message::text(message)).await;
     }
 
     fn receive(
@@ -319,31 +276,20 @@ impl Line {
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return Ok(Flow::GoOn),
             Some(Ok(Message::Binary(_))) => return Err(CallError::Protocol("a binary message".to_owned())),
         };
-        let message: Value = serde_json::from_str(&text).map_err(|_| CallError::Protocol(text.to_string()))?;
-        let name = |message: &Value| message["mark"]["name"].as_str().unwrap_or_default().to_owned();
-        match message["event"].as_str() {
-            Some("media") => {
-                let payload = message["media"]["payload"].as_str().unwrap_or_default();
-                let bytes = STANDARD
-                    .decode(payload)
-                    .map_err(|_| CallError::Protocol(text.to_string()))?;
-                self.playback.push(g711::decode_ulaw(&bytes));
+        match far_end::read(&text, &self.stream_sid).map_err(|error| CallError::Protocol(format!("{error}: {text}")))? {
+            FromServer::Media(samples) => {
+                self.playback.push(samples);
                 self.max_queued_ms = self.max_queued_ms.max(self.playback.queued_ms());
             }
-            Some("mark") => self.playback.mark(name(&message)),
-            Some("clear") => {
+            FromServer::Mark(name) => self.playback.mark(name),
+            FromServer::Clear => {
                 self.clears.push(self.script.ticks());
                 // Twilio answers the marks of cleared audio; they ride on the next tick.
                 for mark in self.playback.clear() {
                     self.playback.mark(mark);
                 }
             }
-            _ => return Err(CallError::Protocol(text.to_string())),
-        }
-        if message["streamSid"].as_str() != Some(self.stream_sid.as_str()) {
-            return Err(CallError::Protocol(format!(
-                "a message without this stream's streamSid: {text}"
-            )));
+            FromServer::Ignored => return Err(CallError::Protocol(text.to_string())),
         }
         Ok(Flow::GoOn)
     }

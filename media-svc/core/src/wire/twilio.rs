@@ -103,6 +103,9 @@ pub enum TwilioError {
         /// As announced.
         channels: u64,
     },
+    /// A message to Twilio that names no stream, or another one.
+    #[error("the message is not for this stream: its `streamSid` is missing or wrong")]
+    WrongStream,
     /// The audio is not base64.
     #[error("the audio is not base64: {0}")]
     NotBase64(#[source] base64::DecodeError),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use eventsource_stream::Eventsource;
 use media_core::conversation::{Input, LlmEvent, Message, ToolCall};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::config::Config;
 use service_kit::tasks::AbortOnDrop;
@@ -113,19 +113,28 @@ impl OpenAiLlm {
         Ok(())
     }
 
-    fn body(&self, request: &LlmRequest) -> Value {
-        let messages: Vec<_> = request.messages.iter().map(message).collect();
-        let mut body = json!({"model": self.labels.model, "messages": messages, "stream": true});
-        if !request.tools.is_empty() {
-            let tools = request.tools.iter().map(|tool| {
-                let function =
-                    json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters});
-                json!({"type": "function", "function": function})
-            });
-            body["tools"] = tools.collect();
+    fn body(&self, request: &LlmRequest) -> RequestBody<'_> {
+        let tools = request.tools.iter().map(|tool| {
+            let function = json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters});
+            json!({"type": "function", "function": function})
+        });
+        RequestBody {
+            model: &self.labels.model,
+            messages: request.messages.iter().map(message).collect(),
+            stream: true,
+            tools: tools.collect(),
         }
-        body
     }
+}
+
+#[derive(Serialize)]
+struct RequestBody<'a> {
+    model: &'a str,
+    messages: Vec<Value>,
+    stream: bool,
+    /// An empty list is an error to the API.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Value>,
 }
 
 fn message(message: &Message) -> Value {

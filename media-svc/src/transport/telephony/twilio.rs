@@ -75,6 +75,7 @@ fn closing(error: &TwilioError) -> Closing {
         TwilioError::NotJson(_)
         | TwilioError::Missing { .. }
         | TwilioError::WrongFormat { .. }
+        | TwilioError::WrongStream
         | TwilioError::NotBase64(_)
         | TwilioError::NotAKey => Closing::INVALID_DATA,
     };

@@ -27,12 +27,15 @@ pub enum FromServer {
 /// Reads one message of a server.
 ///
 /// # Errors
-/// [`TwilioError`] as for [`super::TwilioStream::read`], without an order.
-pub fn read(text: &str) -> Result<FromServer, TwilioError> {
+/// [`TwilioError`] as for [`super::TwilioStream::read`], without an order; a message for another stream than
+/// `stream_sid`, which Twilio would not act on.
+pub fn read(text: &str, stream_sid: &str) -> Result<FromServer, TwilioError> {
     #[derive(Deserialize)]
     struct Message<'a> {
         #[serde(borrow)]
         event: Cow<'a, str>,
+        #[serde(borrow, rename = "streamSid")]
+        stream_sid: Option<Cow<'a, str>>,
         #[serde(borrow)]
         media: Option<Payload<'a>>,
         #[serde(borrow)]
@@ -48,6 +51,9 @@ pub fn read(text: &str) -> Result<FromServer, TwilioError> {
         return Err(TwilioError::Oversized { bytes: text.len() });
     }
     let message: Message<'_> = serde_json::from_str(text).map_err(TwilioError::NotJson)?;
+    if message.stream_sid.as_deref() != Some(stream_sid) {
+        return Err(TwilioError::WrongStream);
+    }
     match message.event.as_ref() {
         "media" => {
             let media = message.media.ok_or(TwilioError::Missing {

@@ -206,23 +206,29 @@ fn a_simulated_far_end_is_understood() {
 #[test]
 fn a_simulated_far_end_understands_the_server() {
     assert_eq!(
-        far_end::read(&media_message("MZ1", &[0xFF])).unwrap(),
+        far_end::read(&media_message("MZ1", &[0xFF]), "MZ1").unwrap(),
         FromServer::Media(vec![0])
     );
     assert_eq!(
-        far_end::read(&mark_message("MZ1", "ü\\")).unwrap(),
+        far_end::read(&mark_message("MZ1", "ü\\"), "MZ1").unwrap(),
         FromServer::Mark("ü\\".into())
     );
-    assert_eq!(far_end::read(&clear_message("MZ1")).unwrap(), FromServer::Clear);
-    assert_eq!(far_end::read(r#"{"event":"other"}"#).unwrap(), FromServer::Ignored);
-    assert!(matches!(far_end::read("x"), Err(TwilioError::NotJson(_))));
+    assert_eq!(far_end::read(&clear_message("MZ1"), "MZ1").unwrap(), FromServer::Clear);
+    assert_eq!(
+        far_end::read(r#"{"event":"other","streamSid":"MZ1"}"#, "MZ1").unwrap(),
+        FromServer::Ignored
+    );
+    for other in [clear_message("MZ2"), r#"{"event":"clear"}"#.to_owned()] {
+        assert!(matches!(far_end::read(&other, "MZ1"), Err(TwilioError::WrongStream)));
+    }
+    assert!(matches!(far_end::read("x", "MZ1"), Err(TwilioError::NotJson(_))));
 }
 
 proptest! {
     #[test]
     fn no_text_makes_a_parser_panic(text in ".{0,300}") {
         let _ = started().read(&text);
-        let _ = far_end::read(&text);
+        let _ = far_end::read(&text, "MZ1");
     }
 
     #[test]
@@ -238,14 +244,14 @@ proptest! {
         let text: String = text.into_iter().collect();
         let _ = started().read(&text);
         let _ = TwilioStream::new().read(&text);
-        let _ = far_end::read(&text);
+        let _ = far_end::read(&text, "MZ1");
     }
 
     #[test]
     fn audio_and_names_survive_both_ways(ulaw: Vec<u8>, name: String, sid: String) {
         let samples = g711::decode_ulaw(&ulaw);
-        prop_assert_eq!(far_end::read(&media_message(&sid, &ulaw)).unwrap(), FromServer::Media(samples.clone()));
-        prop_assert_eq!(far_end::read(&mark_message(&sid, &name)).unwrap(), FromServer::Mark(name));
+        prop_assert_eq!(far_end::read(&media_message(&sid, &ulaw), &sid).unwrap(), FromServer::Media(samples.clone()));
+        prop_assert_eq!(far_end::read(&mark_message(&sid, &name), &sid).unwrap(), FromServer::Mark(name));
         let start = StreamStart { stream_sid: sid, ..StreamStart::default() };
         let media = started().read(&FarEnd::new(start).media(0, &ulaw)).unwrap();
         let frame = MediaFrame { chunk: Some(1), timestamp_ms: Some(0), samples };
