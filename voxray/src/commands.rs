@@ -21,7 +21,11 @@ pub async fn call(options: CallArgs) -> anyhow::Result<()> {
             let remedy = "give the path of an existing WAV file";
             return Err(Fatal::new(exit::NO_INPUT, format!("{} is not a file", path.display()), remedy).into());
         }
-        let samples = wav::read_file(path)?;
+        let samples = wav::read_file(path).map_err(|error| {
+            let remedy =
+                "give a WAV file with 16-bit or float samples at 8000 Hz or more (ffmpeg -i IN -c:a pcm_s16le OUT.wav)";
+            Fatal::new(exit::NO_INPUT, format!("{error:#}"), remedy)
+        })?;
         steps.push(Step::Say {
             text: path.display().to_string(),
             samples,
