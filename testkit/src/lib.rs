@@ -2,6 +2,7 @@
 
 pub mod ports;
 pub mod process;
+pub mod scripted;
 pub mod servers;
 pub mod service;
 pub mod stack;
