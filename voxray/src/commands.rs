@@ -75,8 +75,7 @@ pub fn config(arguments: &ConfigArgs, options: &ConfigPrintArgs) -> anyhow::Resu
 /// `voxray models fetch`.
 #[expect(clippy::print_stdout, reason = "the result is for the person who asked")]
 pub fn fetch_models() -> anyhow::Result<()> {
-    models::ensure(&models::Progress::detect())?;
-    models::verify()?;
+    models::fetch(&models::Progress::detect())?;
     println!("speech models are complete in {}", models::cache_folder()?.display());
     Ok(())
 }

@@ -1,13 +1,18 @@
 //! Runs the real command in an empty folder with an empty environment.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::process::Command;
 use voxray_testkit::stack::voxray_binary;
 
 /// Stands for every password and key of these tests: no message may show it.
 pub const SECRET: &str = "hunter2-do-not-show";
+
+/// The longest run fetches 56 MB.
+const LIMIT: Duration = Duration::from_secs(120);
 
 pub struct Outcome {
     pub status: i32,
@@ -49,19 +54,19 @@ impl Voxray {
         path
     }
 
-    /// Runs to the end. A server that starts after all is stopped by `timeout` and fails the test with status 124.
+    /// Runs to the end; a server that starts after all is killed and fails the test.
     pub async fn run(&self, arguments: &[&str]) -> Outcome {
-        let mut command = Command::new("timeout");
+        let mut command = Command::new(voxray_binary().unwrap());
         command
-            .args(["--signal=KILL", "60"])
-            .arg(voxray_binary().unwrap())
-            .args(arguments);
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
         command
             .env_clear()
             .envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.current_dir(self.folder.path()).stdin(Stdio::null());
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        let output = tokio::time::timeout(LIMIT, command.kill_on_drop(true).output())
             .await
+            .unwrap_or_else(|_| panic!("{arguments:?} does not end"))
             .unwrap();
         let outcome = Outcome {
             status: output.status.code().unwrap_or(-1),

@@ -156,7 +156,8 @@ async fn a_spoken_turn_is_told_in_order_and_answered_at_the_pace_of_speech() {
     );
     // The promise is 60 ms; the rest is for a machine that reads late.
     assert!(max_lead_ms < 1_000, "{max_lead_ms} ms ahead of the clock");
-    server.is_unharmed().await;
+    drop(stream);
+    server.is_idle().await;
     server.stop().await;
 }
 
@@ -187,7 +188,7 @@ async fn typed_text_and_keys_are_answered_and_the_client_may_end_it() {
 
     send(&mut socket, rtvi("disconnect-bot", "x", &Value::Null)).await;
     assert_eq!(closed(&mut socket).await.0, 1000);
-    server.is_unharmed().await;
+    server.is_idle().await;
     server.stop().await;
 }
 
