@@ -1,5 +1,6 @@
 //! From configuration to the three stages of an agent.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use media_core::dialogue::{Facts, Receptionist};
@@ -24,26 +25,31 @@ pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngin
     } else {
         None
     };
+    let cloud = Cloud::new(config);
     let providers = Providers {
         stt: match (agent.stt_provider.as_str(), &engine) {
             ("local", Some(engine)) => Arc::new(LocalStt::new(engine.clone())),
-            (name, _) => Arc::new(OpenAiStt::new(cloud(config, name, "stt_provider")?, config)),
+            (name, _) => Arc::new(OpenAiStt::new(cloud.openai(name, "stt_provider")?, config)?),
         },
         llm: match agent.llm_provider.as_str() {
             "local" => Arc::new(LocalLlm::new(Receptionist::new(facts(config)?))),
-            name => Arc::new(OpenAiLlm::new(cloud(config, name, "llm_provider")?, config)),
+            name => Arc::new(OpenAiLlm::new(cloud.openai(name, "llm_provider")?, config)),
         },
         tts: match (agent.tts_provider.as_str(), &engine) {
             ("local", Some(engine)) => Arc::new(LocalTts::new(engine.clone(), voice(config)?)),
-            (name, _) => Arc::new(OpenAiTts::new(cloud(config, name, "tts_provider")?, config)),
+            (name, _) => Arc::new(OpenAiTts::new(cloud.openai(name, "tts_provider")?, config)),
         },
     };
     Ok((providers, engine))
 }
 
-/// The voice of the `local` agent.
+/// The voice of the `local` agent. Where somebody else speaks, `tts_voice` is none of ours.
+///
+/// # Errors
+/// There is no such voice.
 pub fn voice(config: &Config) -> Result<Voice, Fatal> {
-    let Some(name) = &config.agent.tts_voice else {
+    let agent = &config.agent;
+    let Some(name) = agent.tts_voice.as_ref().filter(|_| agent.tts_provider == "local") else {
         return Ok(Voice::default());
     };
     name.parse().map_err(|error| {
@@ -87,10 +93,29 @@ fn facts(config: &Config) -> Result<Facts, Fatal> {
     Facts::from_json(&text).map_err(|error| problem(error.to_string()))
 }
 
-fn cloud(config: &Config, name: &str, key: &str) -> Result<OpenAi, Fatal> {
-    if name != "openai" {
-        let what = format!("{key}: there is no provider named {name:?}");
-        return Err(Fatal::new(exit::CONFIG, what, "choose `local` or `openai`"));
+/// Clients of cloud providers, made when the first stage asks and shared by all.
+struct Cloud<'a> {
+    config: &'a Config,
+    openai: OnceCell<OpenAi>,
+}
+
+impl<'a> Cloud<'a> {
+    fn new(config: &'a Config) -> Self {
+        Self {
+            config,
+            openai: OnceCell::new(),
+        }
     }
-    OpenAi::new(config)
+
+    fn openai(&self, name: &str, key: &str) -> Result<OpenAi, Fatal> {
+        if name != "openai" {
+            let what = format!("{key}: there is no provider named {name:?}");
+            return Err(Fatal::new(exit::CONFIG, what, "choose `local` or `openai`"));
+        }
+        if let Some(made) = self.openai.get() {
+            return Ok(made.clone());
+        }
+        let made = OpenAi::new(self.config)?;
+        Ok(self.openai.get_or_init(|| made).clone())
+    }
 }
