@@ -14,6 +14,7 @@ use service_kit::tasks::TaskScope;
 use signaling_svc::Signaling;
 use tokio_util::sync::CancellationToken;
 
+use crate::ollama;
 use crate::settings::{self, Settings};
 
 /// The whole server, running.
@@ -163,6 +164,10 @@ pub async fn serve(settings: Settings) -> Result<(), Fatal> {
     settings::reload_secrets_on_hangup(&settings, &process.scope)?;
     let shutdown = process.shutdown();
     announce(&process);
+    if settings.config.agent.llm_provider == "local" {
+        // Beside the start: whether there is one is not worth waiting for.
+        process.scope.spawn("ollama", mention_ollama(process.scope.clone()));
+    }
     process.media().warm_up().await?;
     let signals = shutdown.clone();
     tokio::select! {
@@ -197,6 +202,16 @@ fn announce(process: &SingleProcess) {
     println!("  recordings, transcripts {}", process.config.data_dir.display());
     println!("  try it                  voxray call --url {base} FILE.wav");
     println!("Ctrl-C stops it.");
+}
+
+#[expect(clippy::print_stdout, reason = "one more line for the person who started it")]
+async fn mention_ollama(scope: TaskScope) {
+    tokio::select! {
+        () = scope.cancelled() => {}
+        options = ollama::suggestion(ollama::USUAL_ADDRESS) => if let Some(options) = options {
+            println!("  an Ollama runs here; to let it answer: voxray serve {options}");
+        },
+    }
 }
 
 fn internal_listener() -> Result<TcpListener, Fatal> {

@@ -50,7 +50,8 @@ impl Answer {
 
     /// The beginning of a streamed reply.
     pub fn chat_beginning<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        let start = Self::of_type("text/event-stream; charset=utf-8").event(&chunk(json!({"role": "assistant", "content": ""}), None));
+        let start = Self::of_type("text/event-stream; charset=utf-8")
+            .event(&chunk(json!({"role": "assistant", "content": ""}), None));
         texts.into_iter().fold(start, Self::text)
     }
 
@@ -106,7 +107,9 @@ impl Answer {
     pub fn speech(samples: &[i16]) -> Self {
         let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let start = Self::of_type("audio/pcm");
-        bytes.chunks(SPEECH_PIECE).fold(start, |answer, piece| answer.raw(piece.to_vec()))
+        bytes
+            .chunks(SPEECH_PIECE)
+            .fold(start, |answer, piece| answer.raw(piece.to_vec()))
     }
 
     /// An error as the API describes it.
@@ -165,7 +168,9 @@ impl Answer {
             Part::Hold(_) | Part::Cut => None,
         });
         let whole = bytes.collect::<Vec<_>>().concat();
-        let parts = whole.chunks(size.max(1)).map(|chunk| Part::Bytes(chunk.to_vec().into()));
+        let parts = whole
+            .chunks(size.max(1))
+            .map(|chunk| Part::Bytes(chunk.to_vec().into()));
         Self {
             parts: parts.collect(),
             ..self

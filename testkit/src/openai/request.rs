@@ -128,7 +128,9 @@ impl Upload {
         self.file_name = parameter(head, "filename")?;
         let content_type = head.lines().find_map(|line| {
             let (field, value) = line.split_once(':')?;
-            field.eq_ignore_ascii_case("content-type").then(|| value.trim().to_owned())
+            field
+                .eq_ignore_ascii_case("content-type")
+                .then(|| value.trim().to_owned())
         });
         self.content_type = content_type.unwrap_or_default();
         let mut wav = hound::WavReader::new(Cursor::new(content)).ok()?;

@@ -185,10 +185,7 @@ mod tests {
 
     #[test]
     fn a_url_in_an_error_holds_no_password() {
-        assert_eq!(
-            without_credentials("http://me:pass@host:1/v1/x"),
-            "http://host:1/v1/x"
-        );
+        assert_eq!(without_credentials("http://me:pass@host:1/v1/x"), "http://host:1/v1/x");
     }
 
     #[test]

@@ -231,12 +231,7 @@ impl OpenAiStt {
                     }
                     text.push_str(&delta);
                     let interim = SttEvent::Interim(text.trim().to_owned());
-                    if call
-                        .events
-                        .send(Input::Stt(spoken.utterance, interim))
-                        .await
-                        .is_err()
-                    {
+                    if call.events.send(Input::Stt(spoken.utterance, interim)).await.is_err() {
                         return Ok(text);
                     }
                 }

@@ -46,7 +46,8 @@ impl ToolCalls {
                 if name != call.name {
                     call.name.push_str(&name);
                 }
-                call.arguments.push_str(function.arguments.as_deref().unwrap_or_default());
+                call.arguments
+                    .push_str(function.arguments.as_deref().unwrap_or_default());
             }
             if call.arguments.len() > LONGEST_ARGUMENTS || self.0.len() > MOST_CALLS {
                 return Err(OpenAiError::Malformed("tool calls without an end".to_owned()));
