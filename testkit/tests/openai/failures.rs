@@ -342,11 +342,15 @@ async fn what_the_api_does_not_define_is_a_failure() {
 async fn an_answer_without_an_end_does_not_fill_the_memory() {
     let server = OpenAiServer::start().await.unwrap();
     let start = Answer::of_type("text/event-stream").raw("data: ");
-    let endless = (0..80).fold(start, |answer, _| answer.raw(vec![b'x'; 100_000]));
-    server.otherwise(Endpoint::Chat, endless);
+    let line = (0..4).fold(start, |answer, _| answer.raw(vec![b'x'; 100_000]));
+    let start = Answer::of_type("audio/pcm");
+    let audio = (0..80).fold(start, |answer, _| answer.raw(vec![0; 100_000]));
+    server.otherwise(Endpoint::Chat, line);
+    server.otherwise(Endpoint::Speech, audio);
     let mut agent = Agent::new(&server, "llm-endless").await;
 
-    let _asked = ask(&agent, Endpoint::Chat).await;
-
-    assert!(failure(agent.next().await).contains("more than"));
+    for endpoint in [Endpoint::Chat, Endpoint::Speech] {
+        let _asked = ask(&agent, endpoint).await;
+        assert!(last(&mut agent).await.contains("more than"));
+    }
 }

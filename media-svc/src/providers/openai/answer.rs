@@ -14,6 +14,9 @@ use super::error::OpenAiError;
 /// Longest answer read, bytes: two minutes of speech at 24 kHz; text is far shorter.
 const LONGEST_ANSWER: usize = 6 * 1024 * 1024;
 
+/// Longest line of server-sent events, bytes: one piece of text each, so this is no event.
+const LONGEST_LINE: usize = 256 * 1024;
+
 /// The data of server-sent events.
 pub(super) type Events = Pin<Box<dyn Stream<Item = Result<String, OpenAiError>> + Send>>;
 
@@ -65,9 +68,18 @@ impl Answer {
 
     /// The body as server-sent events. An error is the last item.
     pub(super) fn events(self) -> Events {
-        let pieces = stream::unfold(self, |mut answer| async move {
+        let pieces = stream::unfold((self, 0), |(mut answer, mut line)| async move {
             let piece = answer.piece().await.transpose()?;
-            Some((piece, answer))
+            let piece = piece.and_then(|piece| {
+                // A line is put together in memory until it ends.
+                line = match piece.iter().rposition(|&byte| byte == b'\n') {
+                    Some(end) => piece.len() - end,
+                    None => line + piece.len(),
+                };
+                let too_long = || OpenAiError::Malformed(format!("a line of more than {LONGEST_LINE} bytes"));
+                (line <= LONGEST_LINE).then_some(piece).ok_or_else(too_long)
+            });
+            Some((piece, (answer, line)))
         });
         Box::pin(Box::pin(pieces).eventsource().map(|event| match event {
             Ok(event) => Ok(event.data),
