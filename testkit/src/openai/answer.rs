@@ -75,9 +75,10 @@ impl Answer {
     /// The end of a streamed reply: reason, token counts, `[DONE]`.
     #[must_use]
     pub fn chat_end(self, finish_reason: &str) -> Self {
-        let mut usage = chunk(json!({}), None);
-        usage["choices"] = json!([]);
-        usage["usage"] = json!({"prompt_tokens": 20, "completion_tokens": 9, "total_tokens": 29});
+        let usage = json!({
+            "id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [],
+            "usage": {"prompt_tokens": 20, "completion_tokens": 9, "total_tokens": 29},
+        });
         self.event(&chunk(json!({}), Some(finish_reason)))
             .event(&usage)
             .raw("data: [DONE]\n\n")
