@@ -17,7 +17,7 @@ use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::Calls;
 use crate::node::{Bound, Drained, Node, Registration};
 use crate::providers::{self, Providers};
-use crate::transport::{self, Gate};
+use crate::transport::{self, Gate, Timeouts};
 use crate::{control, speech};
 
 /// Sockets a media node listens on.
@@ -50,6 +50,23 @@ impl Media {
         listeners: MediaListeners,
         scope: TaskScope,
         shutdown: Shutdown,
+    ) -> Result<Self, Fatal> {
+        let timeouts = Timeouts::default();
+        Self::start_with(config, store, providers, listeners, scope, shutdown, timeouts).await
+    }
+
+    /// [`start`](Self::start) with other than the usual [`Timeouts`] of sockets.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(
+        config: Arc<Config>,
+        store: Arc<dyn Store>,
+        providers: Option<Providers>,
+        listeners: MediaListeners,
+        scope: TaskScope,
+        shutdown: Shutdown,
+        timeouts: Timeouts,
     ) -> Result<Self, Fatal> {
         let unusable = |error: std::io::Error| {
             Fatal::new(
@@ -95,6 +112,7 @@ impl Media {
             calls,
             providers,
             scope,
+            timeouts,
         });
         Ok(Self {
             gate,

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use archiver_svc::Archiver;
-use media_svc::providers::Providers;
+use media_svc::providers::{self, Providers};
+use media_svc::transport::Timeouts;
 use media_svc::{Media, MediaListeners};
 use service_kit::config::{Config, StoreKind};
 use service_kit::exit::Fatal;
@@ -36,7 +37,19 @@ impl SingleProcess {
     /// # Errors
     /// A port is taken, a folder cannot be written, a database or bucket does not answer, models are missing.
     pub async fn start(config: &Config, providers: Option<Providers>) -> Result<Self, Fatal> {
+        Self::start_with(config, providers, Timeouts::default()).await
+    }
+
+    /// [`start`](Self::start) with other than the usual [`Timeouts`] of sockets.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(config: &Config, providers: Option<Providers>, timeouts: Timeouts) -> Result<Self, Fatal> {
         let public = http::bind(&config.http)?;
+        if providers.is_none() {
+            // Before the archive makes its files: a start that fails for want of a key or a model leaves none behind.
+            providers::check(config).await?;
+        }
         let control = internal_listener()?;
         let archive = internal_listener()?;
         let address = local_address(&public)?;
@@ -59,13 +72,14 @@ impl SingleProcess {
             control,
         };
         let media_scope = scope.child("media");
-        let media = Media::start(
+        let media = Media::start_with(
             config.clone(),
             store.clone(),
             providers,
             listeners,
             media_scope.clone(),
             shutdown.clone(),
+            timeouts,
         )
         .await?;
         let readiness = media.readiness();

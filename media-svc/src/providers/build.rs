@@ -19,8 +19,7 @@ use crate::speech::{SpeechEngine, Voice, models};
 /// A key is missing, a voice is unknown, the facts file is wrong, models cannot be had.
 pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngine>>), Fatal> {
     let agent = &config.agent;
-    let local_speech = agent.stt_provider == "local" || agent.tts_provider == "local";
-    let engine = if local_speech {
+    let engine = if needs_local_speech(config) {
         Some(start_engine(config).await?)
     } else {
         None
@@ -43,6 +42,34 @@ pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngin
     Ok((providers, engine))
 }
 
+/// Everything that [`build`] may refuse, before anything else is started. Fetches speech models too.
+///
+/// # Errors
+/// As [`build`].
+pub async fn check(config: &Config) -> Result<(), Fatal> {
+    let agent = &config.agent;
+    let stages = [
+        ("stt_provider", &agent.stt_provider),
+        ("llm_provider", &agent.llm_provider),
+        ("tts_provider", &agent.tts_provider),
+    ];
+    for (key, name) in stages {
+        if name != "local" {
+            cloud(config, name, key)?;
+        }
+    }
+    if agent.llm_provider == "local" {
+        facts(config)?;
+    }
+    if agent.tts_provider == "local" {
+        voice(config)?;
+    }
+    if needs_local_speech(config) {
+        speech_models().await?;
+    }
+    Ok(())
+}
+
 /// The voice of the `local` agent. Where somebody else speaks, `tts_voice` is none of ours.
 ///
 /// # Errors
@@ -61,10 +88,21 @@ pub fn voice(config: &Config) -> Result<Voice, Fatal> {
     })
 }
 
+fn needs_local_speech(config: &Config) -> bool {
+    config.agent.stt_provider == "local" || config.agent.tts_provider == "local"
+}
+
 async fn start_engine(config: &Config) -> Result<Arc<SpeechEngine>, Fatal> {
+    let paths = speech_models().await?;
+    let engine = SpeechEngine::new(paths, config.media.speech_threads)
+        .map_err(|error| Fatal::new(exit::SOFTWARE, error.to_string(), "set media.speech_threads lower"))?;
+    Ok(Arc::new(engine))
+}
+
+async fn speech_models() -> Result<models::ModelPaths, Fatal> {
     let progress = models::Progress::detect();
     // A download takes minutes: it must not hold a worker of the runtime.
-    let paths = tokio::task::spawn_blocking(move || models::ensure(&progress))
+    tokio::task::spawn_blocking(move || models::ensure(&progress))
         .await
         .map_err(|error| {
             Fatal::new(
@@ -72,10 +110,7 @@ async fn start_engine(config: &Config) -> Result<Arc<SpeechEngine>, Fatal> {
                 format!("fetching models failed: {error}"),
                 "start it again",
             )
-        })??;
-    let engine = SpeechEngine::new(paths, config.media.speech_threads)
-        .map_err(|error| Fatal::new(exit::SOFTWARE, error.to_string(), "set media.speech_threads lower"))?;
-    Ok(Arc::new(engine))
+        })?
 }
 
 fn facts(config: &Config) -> Result<Facts, Fatal> {
