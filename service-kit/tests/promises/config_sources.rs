@@ -1,11 +1,8 @@
 //! Configuration: where values come from.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
 
 use std::path::PathBuf;
 
-use common::given::{Given, shown, source_of};
+use crate::common::given::{Given, shown, source_of};
 use service_kit::config::{
     ClientTransport, MediaTransport, Problem, Profile, Sources, StoreKind, TranscriptDriver, TurnDetection, load,
     reload_secrets,

@@ -1,0 +1,8 @@
+//! What the archiver promises, a file per behaviour. One program: each links everything.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod damaged_recording;
+mod delivery;
+mod failures;
+mod refusals;
