@@ -5,4 +5,6 @@ mod common;
 mod damaged_recording;
 mod delivery;
 mod failures;
+mod lost_events;
 mod refusals;
+mod unknown_events;
