@@ -41,6 +41,8 @@ pub struct Session {
     pub looked_up: u64,
     /// Too much waits behind a gap: only the event that is missing is taken, and what follows it.
     pub set_aside: bool,
+    /// An end that was not the last event to come.
+    early_end: Option<SessionEnded>,
     /// Events without content came while its recording was being stored.
     pub went_on_behind_its_end: bool,
     /// Where it stands.
@@ -154,6 +156,13 @@ pub fn date(unix_ms: u64) -> OffsetDateTime {
 impl Session {
     /// Takes note of an event. `false`: it was here before.
     pub fn arrive(&mut self, sequence: u64, body: Option<Body>) -> bool {
+        if let (Stage::Open(open), Some(Body::Ended(ended)), true) = (&mut self.stage, &body, sequence <= self.received) {
+            // It was no end when it came first: the node has lost the end of this session and made a new one. What
+            // came in between is here, and nothing will follow.
+            open.damaged = true;
+            self.early_end = Some(ended.clone());
+            return true;
+        }
         if sequence <= self.received || self.pending.contains_key(&sequence) {
             return false;
         }
@@ -188,6 +197,7 @@ impl Session {
             }
             self.received += 1;
         }
+        work.ends.extend(self.early_end.take().map(|ended| (id.to_owned(), ended)));
         Ok(())
     }
 

@@ -29,6 +29,32 @@ async fn a_session_stuck_behind_a_gap_is_set_aside_and_the_stream_stays_up() {
 }
 
 #[tokio::test]
+async fn a_call_whose_end_the_node_has_lost_after_sending_it_is_stored_with_the_end_it_made_up() {
+    let place = Place::new();
+    let archiver = place.start().await;
+    let call = Call::recorded("call-1", 8, 160);
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let before = call.events.len() - 1;
+    node.send_all(&call.events[..before]).await;
+    node.until_received("call-1", before as u64).await;
+
+    // After a crash its disk holds less than it had sent.
+    let mut end = call.events[before].clone();
+    end.sequence = 6;
+    if let Some(Body::Ended(ended)) = &mut end.body {
+        (ended.reason, ended.total_frames) = ("node_restarted".to_owned(), 3 * 160);
+        ended.pcm_sha256.clear();
+    }
+    let mut node = Node::connect(archiver.address, "n1").await;
+    node.send_all(&call.events[..5]).await;
+    node.send(&end).await;
+    node.until_durable("call-1", 6).await;
+
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &archiver.rows("call-1").await);
+}
+
+#[tokio::test]
 async fn lost_audio_is_silence_in_a_recording_that_is_stored_all_the_same() {
     let place = Place::new();
     let archiver = place.start().await;
