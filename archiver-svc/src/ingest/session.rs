@@ -156,7 +156,8 @@ pub fn date(unix_ms: u64) -> OffsetDateTime {
 impl Session {
     /// Takes note of an event. `false`: it was here before.
     pub fn arrive(&mut self, sequence: u64, body: Option<Body>) -> bool {
-        if let (Stage::Open(open), Some(Body::Ended(ended)), true) = (&mut self.stage, &body, sequence <= self.received) {
+        if let (Stage::Open(open), Some(Body::Ended(ended)), true) = (&mut self.stage, &body, sequence <= self.received)
+        {
             // It was no end when it came first: the node has lost the end of this session and made a new one. What
             // came in between is here, and nothing will follow.
             open.damaged = true;
@@ -197,7 +198,8 @@ impl Session {
             }
             self.received += 1;
         }
-        work.ends.extend(self.early_end.take().map(|ended| (id.to_owned(), ended)));
+        work.ends
+            .extend(self.early_end.take().map(|ended| (id.to_owned(), ended)));
         Ok(())
     }
 

@@ -65,6 +65,17 @@ fn a_service_needs_the_common_token_and_records_only_when_told() {
 }
 
 #[test]
+fn services_that_do_not_write_transcripts_need_no_database() {
+    let given = Given::new().env(&[
+        ("VOXRAY_SERVICE_TOKEN", "common"),
+        ("VOXRAY_TRANSCRIPTS_ENABLE", "true"),
+        ("VOXRAY_TRANSCRIPTS_DRIVER", "postgres"),
+    ]);
+    let config = load(&given.sources, Profile::Service).unwrap().config;
+    assert!(config.transcripts.enable && config.transcripts.dsn.expose().is_empty());
+}
+
+#[test]
 fn later_sources_win_and_are_named() {
     let given = Given::new()
         .file(r#"{"port": 1, "log_level": "warn", "model": "file"}"#)
