@@ -21,7 +21,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     let tls = tls(merged);
     let host = host(merged);
     let store = store(merged);
-    let transcripts = transcripts(merged);
+    let transcripts = transcripts(merged, profile);
     let service_token = service_token(merged, profile);
     check_origins(merged);
     check_recording(merged);
@@ -235,7 +235,7 @@ fn store(merged: &mut Merged) -> Store {
     }
 }
 
-fn transcripts(merged: &mut Merged) -> Transcripts {
+fn transcripts(merged: &mut Merged, profile: Profile) -> Transcripts {
     let dsn = merged.values.word("transcripts.dsn");
     let by_dsn = match dsn.split("://").next() {
         Some("sqlite") => Some(TranscriptDriver::Sqlite),
@@ -248,7 +248,9 @@ fn transcripts(merged: &mut Merged) -> Transcripts {
         _ => None,
     };
     let enable = merged.values.flag("transcripts.enable");
-    if enable && dsn.is_empty() && !merged.is_broken("transcripts.dsn") {
+    // Of the three services only the archiver needs it, and says so when it starts.
+    let needed = enable && profile == Profile::SingleProcess;
+    if needed && dsn.is_empty() && !merged.is_broken("transcripts.dsn") {
         let message =
             "needed because transcripts.enable is true (postgres://user:password@host/database or sqlite://path)";
         merged.problem("transcripts.dsn", message);

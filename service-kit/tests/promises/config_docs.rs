@@ -1,5 +1,4 @@
 //! What is committed about the configuration is what the code says.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 

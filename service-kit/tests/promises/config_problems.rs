@@ -1,9 +1,6 @@
 //! Configuration: what happens to wrong values.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
-
-use common::given::Given;
+use crate::common::given::Given;
 use service_kit::exit::{self, Fatal};
 
 #[test]

@@ -1,8 +1,6 @@
 //! Outgoing audio keeps its time.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use media_core::conversation::*;
 
 fn speaking(settings: Settings) -> (Call, SpeechId) {

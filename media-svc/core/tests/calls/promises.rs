@@ -1,11 +1,9 @@
 //! What holds for every call, whatever comes in and when.
 
-mod harness;
-
 use std::collections::HashSet;
 use std::time::Duration;
 
-use harness::*;
+use crate::harness::*;
 use media_core::conversation::*;
 use proptest::prelude::*;
 

@@ -1,8 +1,6 @@
 //! What a node sends is stored once, whatever the order and however often it is sent.
 
-mod common;
-
-use common::{Call, Node, Place, assert_rows};
+use crate::common::{self, Call, Node, Place, assert_rows};
 
 #[tokio::test]
 async fn rows_and_recording_are_what_the_node_sent() {

@@ -1,15 +1,12 @@
 //! Listeners: ports, slow clients, TLS, and how they end.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
 
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::common::{Server, config};
 use axum::Router;
 use axum::extract::{ConnectInfo, WebSocketUpgrade};
 use axum::routing::get;
-use common::{Server, config};
 use futures_util::{SinkExt, StreamExt};
 use service_kit::config::Tls;
 use service_kit::exit;

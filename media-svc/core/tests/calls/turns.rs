@@ -1,8 +1,6 @@
 //! When the caller's turn begins and ends, and what follows.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use media_core::conversation::*;
 
 #[test]

@@ -1,12 +1,9 @@
 //! Who may call: API keys, and web origins.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
-
+use crate::common::{Server, answer, config};
 use axum::Router;
 use axum::extract::WebSocketUpgrade;
 use axum::routing::{get, post};
-use common::{Server, answer, config};
 use service_kit::config::{Config, Secret};
 use service_kit::health::Readiness;
 use service_kit::http::operational_routes;

@@ -1,8 +1,6 @@
 //! What the caller has heard, by marks and by the clock.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use media_core::Time;
 use media_core::conversation::*;
 

@@ -1,11 +1,8 @@
 //! Configuration: where values come from.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
 
 use std::path::PathBuf;
 
-use common::given::{Given, shown, source_of};
+use crate::common::given::{Given, shown, source_of};
 use service_kit::config::{
     ClientTransport, MediaTransport, Problem, Profile, Sources, StoreKind, TranscriptDriver, TurnDetection, load,
     reload_secrets,
@@ -65,6 +62,17 @@ fn a_service_needs_the_common_token_and_records_only_when_told() {
     let given = given.env(&[("VOXRAY_SERVICE_TOKEN", "common")]);
     let config = load(&given.sources, Profile::Service).unwrap().config;
     assert!(!config.recording.enable && !config.transcripts.enable);
+}
+
+#[test]
+fn services_that_do_not_write_transcripts_need_no_database() {
+    let given = Given::new().env(&[
+        ("VOXRAY_SERVICE_TOKEN", "common"),
+        ("VOXRAY_TRANSCRIPTS_ENABLE", "true"),
+        ("VOXRAY_TRANSCRIPTS_DRIVER", "postgres"),
+    ]);
+    let config = load(&given.sources, Profile::Service).unwrap().config;
+    assert!(config.transcripts.enable && config.transcripts.dsn.expose().is_empty());
 }
 
 #[test]

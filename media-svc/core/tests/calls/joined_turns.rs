@@ -1,8 +1,6 @@
 //! A caller who pauses in mid-sentence is answered once, with all of it.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use media_core::conversation::*;
 
 #[test]

@@ -1,11 +1,9 @@
 //! Stores that fail, archivers and nodes that die: nothing is lost.
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{self, Call, Node, Place, assert_rows};
 use archiver_svc::Options;
-use common::{Call, Node, Place, assert_rows};
 
 #[tokio::test]
 async fn a_call_cut_by_the_death_of_the_archiver_is_whole_after_the_node_sent_it_again() {

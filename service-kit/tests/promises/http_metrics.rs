@@ -1,13 +1,10 @@
 //! Requests, sockets and readiness as the outside sees them.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod common;
-
+use crate::common::{Server, answer, config};
 use axum::Router;
 use axum::extract::WebSocketUpgrade;
 use axum::extract::ws::WebSocket;
 use axum::routing::get;
-use common::{Server, answer, config};
 use futures_util::StreamExt;
 use service_kit::health::Readiness;
 use service_kit::http::{ActiveConnection, ApiError, LiveRoute, operational_routes};
@@ -46,14 +43,15 @@ async fn requests_are_counted_by_template_and_unknown_ones_together() {
         sample(&format!("http_request_duration_seconds_count{counted}")),
         Some(3.0)
     );
-    assert_eq!(
-        sample("http_requests_total{method=\"GET\",route=\"unmatched\",status_code=\"404\"}"),
-        Some(3.0)
-    );
-    assert_eq!(
-        sample("http_errors_total{error_type=\"4xx\",method=\"GET\",route=\"unmatched\"}"),
-        Some(3.0)
-    );
+    // Other tests of this program ask for unknown paths as well.
+    let unmatched = [
+        "http_requests_total{method=\"GET\",route=\"unmatched\",status_code=\"404\"}",
+        "http_errors_total{error_type=\"4xx\",method=\"GET\",route=\"unmatched\"}",
+    ];
+    for series in unmatched {
+        assert!(sample(series) >= Some(3.0), "{series}");
+    }
+    assert!(!render().contains("scanner"));
     assert_eq!(
         sample("http_errors_total{error_type=\"5xx\",method=\"POST\",route=\"/counted/{id}\"}"),
         Some(1.0)

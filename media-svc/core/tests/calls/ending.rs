@@ -1,8 +1,6 @@
 //! How calls end.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use media_core::Time;
 use media_core::conversation::*;
 

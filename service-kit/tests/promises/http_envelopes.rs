@@ -1,15 +1,12 @@
 //! Every answer has the envelope of http-api.md, whoever wrote it.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod common;
 
 use std::time::Duration;
 
+use crate::common::{Server, answer, config};
 use axum::Router;
 use axum::extract::{Query, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::{get, post};
-use common::{Server, answer, config};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -1,8 +1,6 @@
 //! The caller cuts the agent off.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use media_core::conversation::*;
 
 const ANSWER: &str = "We are open from nine to five on weekdays. On Sunday we are closed.";

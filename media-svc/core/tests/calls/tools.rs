@@ -1,8 +1,6 @@
 //! Tool calls and their rounds.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use media_core::conversation::*;
 
 fn result(reply: ReplyId, id: &str, content: &str) -> Input {

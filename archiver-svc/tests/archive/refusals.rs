@@ -1,9 +1,7 @@
 //! What stops an archiver at start, and who is not let in: each says what to do.
 
-mod common;
-
+use crate::common::{self, Call, Node, Place};
 use archiver_svc::Options;
-use common::{Call, Node, Place};
 use service_kit::config::Secret;
 use service_kit::exit::{self, Fatal};
 use tonic::Code;

@@ -1,8 +1,6 @@
 //! A stage fails; the call goes on.
 
-mod harness;
-
-use harness::*;
+use crate::harness::*;
 use media_core::conversation::*;
 
 const APOLOGY: &str = "Sorry, I am having trouble. Could you say that again?";
