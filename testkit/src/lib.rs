@@ -5,3 +5,4 @@ pub mod process;
 pub mod servers;
 pub mod service;
 pub mod stack;
+pub mod wait;
