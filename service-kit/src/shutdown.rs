@@ -23,6 +23,11 @@ impl Shutdown {
         self.drain.cancel();
     }
 
+    /// Asks to drain; asked again, changes nothing.
+    pub fn begin(&self) {
+        self.drain.cancel();
+    }
+
     /// Stops without waiting for calls.
     pub fn hurry_now(&self) {
         self.drain.cancel();

@@ -140,7 +140,7 @@ impl SingleProcess {
 
     /// Lets running calls finish, empties the outbox, and stops. Asking [`Shutdown`] again meanwhile hurries.
     pub async fn stop(self) {
-        self.shutdown.request();
+        self.shutdown.begin();
         self.media.drain().await;
         self.media_scope.cancel();
         self.media_scope.join().await;

@@ -7,6 +7,9 @@ mod record;
 pub mod registry;
 mod settings;
 
+#[cfg(test)]
+mod barge_in_tests;
+
 pub use driver::{CallSetup, run};
 pub use line::{
     CALLER_COMMANDS, CallerCommand, CallerEvent, CallerEvents, CallerLink, PipelineInput, TransportLink,

@@ -109,7 +109,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("turn_max_duration_secs", Float { min: 1.0, max: 3600.0 }, "Longest turn in seconds before it is closed anyway.").or("30"),
     Key::new("vad_type", Choice(&["earshot", "silero"]), "Voice activity detector.").or("earshot"),
     Key::new("vad_confidence", FRACTION, "Speech probability that counts as voice, 0 to 1.").or("0.5").alias(&["vad_threshold"]),
-    Key::new("vad_start_secs", SECONDS, "Voice in seconds before speech has started.").or("0.1"),
+    Key::new("vad_start_secs", SECONDS, "Voice in seconds before speech has started.").or("0.06"),
     Key::new("vad_stop_secs", SECONDS, "Silence in seconds before speech has stopped.").or("0.2"),
     Key::new("vad_min_volume", FRACTION, "Volume below which nothing counts as voice, 0 to 1.").or("0.003"),
     Key::new("user_turn_stop_timeout_secs", SECONDS, "Seconds after which a turn ends when nothing at all arrives any more.").or("1.5"),
