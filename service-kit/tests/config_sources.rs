@@ -68,6 +68,23 @@ fn a_service_needs_the_common_token_and_records_only_when_told() {
 }
 
 #[test]
+fn only_the_archiver_needs_to_know_the_database() {
+    let given = Given::new().flags(&[("transcripts.enable", "true"), ("service_token", "s")]);
+
+    assert!(
+        load(&given.sources, Profile::Service)
+            .unwrap()
+            .config
+            .transcripts
+            .enable
+    );
+    let problems = load(&given.sources, Profile::Archiver).unwrap_err().problems;
+
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["transcripts.dsn"]);
+}
+
+#[test]
 fn later_sources_win_and_are_named() {
     let given = Given::new()
         .file(r#"{"port": 1, "log_level": "warn", "model": "file"}"#)

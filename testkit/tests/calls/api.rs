@@ -1,5 +1,6 @@
 //! What clients of the HTTP API see.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,7 +11,7 @@ use voxray_testkit::wait::eventually;
 pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// A session of `GET /sessions`.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     pub session_id: String,
@@ -19,7 +20,6 @@ pub struct Session {
     #[serde(default)]
     pub call_id: String,
     pub state: String,
-    pub age_seconds: f64,
 }
 
 /// A call with an id of its own, so that it can be found while it runs.
@@ -30,8 +30,25 @@ pub fn call(base_url: &str, steps: Vec<Step>) -> (Call, String) {
     (call, id)
 }
 
+/// Made once: reading the system's certificates takes long enough to hold up the calls of the same test. It keeps no
+/// connections, which would end with the test that opened them.
+static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap()
+});
+
+/// Ends a session.
+pub async fn end(base_url: &str, session_id: &str) -> u16 {
+    let asked = CLIENT.delete(format!("{base_url}/sessions/{session_id}")).send();
+    asked.await.unwrap().status().as_u16()
+}
+
+async fn get(url: &str) -> reqwest::Result<reqwest::Response> {
+    CLIENT.get(url).send().await
+}
+
 pub async fn sessions(base_url: &str) -> anyhow::Result<Vec<Session>> {
-    let answer = reqwest::get(format!("{base_url}/sessions")).await?.error_for_status()?;
+    let answer = get(&format!("{base_url}/sessions")).await?.error_for_status()?;
     let mut body: Value = answer.json().await?;
     Ok(serde_json::from_value(body["data"]["sessions"].take())?)
 }
@@ -63,7 +80,7 @@ pub async fn place(through: &str, seen_at: &str, steps: Vec<Step>) -> (CallRepor
 }
 
 pub async fn status(url: &str) -> anyhow::Result<u16> {
-    Ok(reqwest::get(url).await?.status().as_u16())
+    Ok(get(url).await?.status().as_u16())
 }
 
 pub async fn has_status(url: &str, wanted: u16) {
@@ -76,7 +93,7 @@ pub async fn has_status(url: &str, wanted: u16) {
 
 /// Open media streams of phone calls, as the service counts them.
 pub async fn open_streams(base_url: &str) -> anyhow::Result<u64> {
-    let text = reqwest::get(format!("{base_url}/metrics")).await?.text().await?;
+    let text = get(&format!("{base_url}/metrics")).await?.text().await?;
     let line = text
         .lines()
         .find(|line| line.starts_with("http_active_connections{") && line.contains("\"/telephony/ws\""));

@@ -12,6 +12,32 @@ const STEP_MS: f64 = 2.5;
 /// Furthest that is looked for the same sound: 300 ms.
 const REACH: isize = 120;
 
+/// How well a recording must fit.
+#[derive(Debug, Clone, Copy)]
+pub struct Tolerance {
+    /// Most by which parts of a call may be shifted against each other.
+    shift_ms: f64,
+    /// Least share of the speech on the line that must be in the recording, at its place.
+    present: f64,
+}
+
+/// One call at a time.
+pub const EXACT: Tolerance = Tolerance {
+    shift_ms: 40.0,
+    present: 0.99,
+};
+/// With many processes on few cores the simulated caller is late itself: its player then plays sooner or later than a
+/// telephone would. Nothing may be missing all the same.
+pub const BUSY: Tolerance = Tolerance {
+    shift_ms: 150.0,
+    present: 0.97,
+};
+
+/// Longest that a busy machine may take from the first message of a call to its first sample.
+const MOST_SETUP_MS: f64 = 250.0;
+/// Longest that the server may wait for the text of a caller who hung up while speaking.
+const LAST_WORDS_SECONDS: f64 = 1.8;
+
 /// A phone recording.
 pub struct Stereo {
     /// The caller.
@@ -51,24 +77,38 @@ pub struct Fidelity {
 }
 
 impl Fidelity {
-    /// At the same place within 40 ms, as loud, without a hole.
-    pub fn assert_faithful(&self, side: &str) {
-        println!("{side}: {self:.3?}");
+    /// As loud, and without a hole.
+    fn assert_complete(&self, side: &str, tolerance: Tolerance) {
         assert!(!self.lags_ms.is_empty(), "{side}: nothing was said");
-        assert!(self.lags_ms.iter().all(|lag| lag.abs() <= 40.0), "{side}: {self:?}");
         assert!((0.95..=1.05).contains(&self.level), "{side}: {self:?}");
-        assert!(self.present >= 0.99, "{side}: {self:?}");
+        assert!(self.present >= tolerance.present, "{side}: {self:?}");
     }
 }
 
-/// The caller's side of the recording against what the caller sent.
-pub fn caller_side(report: &CallReport, recording: &Stereo) -> Fidelity {
-    compare(&report.sent, &recording.left)
-}
+/// The recording is what the caller sent and heard, both sides on one timeline.
+pub fn assert_faithful(report: &CallReport, recording: &Stereo, tolerance: Tolerance) {
+    let seconds = report.sent.len() as f64 / 8_000.0;
+    let caller = compare(&report.sent, &recording.left);
+    let agent = compare(&report.heard, &recording.right);
+    println!("{seconds:.2} s on the line, {:.2} s recorded", recording.seconds());
+    println!("  caller, left: {caller:.3?}\n  agent, right: {agent:.3?}");
 
-/// The agent's side of the recording against what the caller heard.
-pub fn agent_side(report: &CallReport, recording: &Stereo) -> Fidelity {
-    compare(&report.heard, &recording.right)
+    caller.assert_complete("caller", tolerance);
+    agent.assert_complete("agent", tolerance);
+    let lags = || caller.lags_ms.iter().chain(&agent.lags_ms).copied();
+    let (first, last) = (lags().fold(f64::MAX, f64::min), lags().fold(f64::MIN, f64::max));
+    assert!(last - first <= tolerance.shift_ms, "{caller:?} {agent:?}");
+    // The recording begins when the server has set the call up, and ends when it has understood the last words.
+    assert!(
+        (-MOST_SETUP_MS..=tolerance.shift_ms).contains(&first),
+        "{caller:?} {agent:?}"
+    );
+    let expected = seconds - MOST_SETUP_MS / 1_000.0..seconds + LAST_WORDS_SECONDS;
+    assert!(
+        expected.contains(&recording.seconds()),
+        "{seconds} {}",
+        recording.seconds()
+    );
 }
 
 fn compare(line: &[i16], recorded: &[i16]) -> Fidelity {

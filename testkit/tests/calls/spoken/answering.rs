@@ -17,8 +17,8 @@ async fn the_transcript_says_what_the_caller_heard_the_agent_say() {
     let server = Server::start().await;
     let questions = [
         "What are your opening hours?",
-        "Where are you located?",
-        "How can I pay for a repair?",
+        "Where can I park my car?",
+        "How can I pay?",
         "No, thank you. Goodbye.",
     ];
     let mut steps = vec![answer()];

@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use media_svc::speech::models;
 use voxray::caller::Step;
 use voxray::wav;
+use voxray::words::normalise;
 
 use super::Server;
 use crate::clips::{self, answer};
@@ -64,8 +65,11 @@ async fn nothing_is_lost_of_a_caller_who_talks_on() {
     let call = server.call(vec![answer(), reading, answer()]).await;
 
     println!("{:#?}", call.rows);
-    let errors = Errors::between(TWO_CITIES, &call.said_by("user").join(" "));
+    let understood = call.said_by("user").join(" ");
+    let errors = Errors::between(TWO_CITIES, &understood);
     println!("44 s with pauses: {errors}");
-    assert!(errors.rate() <= 0.08, "{errors}: {:#?}", call.rows);
+    assert!(errors.rate() <= 0.12, "{errors}: {:#?}", call.rows);
+    let (said, written) = (normalise(TWO_CITIES).len(), normalise(&understood).len());
+    assert!(said.abs_diff(written) * 20 <= said, "{written} of {said} words");
     server.stop().await;
 }

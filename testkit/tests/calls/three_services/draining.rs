@@ -6,10 +6,10 @@ use voxray_testkit::stack::Stack;
 use super::{archived, stack, stop};
 use crate::api::{self, LIMIT};
 use crate::clips::{self, answer};
-use crate::recording::{agent_side, caller_side};
+use crate::recording::{BUSY, assert_faithful};
 use crate::rows::{Errors, texts};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_asked_to_end_leaves_placement_finishes_its_call_and_exits() {
     let stack = stack(Stack::builder().signaling(1)).await;
     let url = stack.signaling[0].url();
@@ -49,8 +49,7 @@ async fn a_node_that_is_asked_to_end_leaves_placement_finishes_its_call_and_exit
     println!("on the node that left: {errors}");
     assert!(errors.rate() <= 0.15, "{errors}: {rows:#?}");
     assert_eq!(texts(&rows, "assistant").len(), said.len() + 1, "{rows:#?}");
-    caller_side(&report, &recording).assert_faithful("caller");
-    agent_side(&report, &recording).assert_faithful("agent");
+    assert_faithful(&report, &recording, BUSY);
 
     staying.terminate().unwrap();
     let status = tokio::time::timeout(LIMIT, staying.wait()).await.unwrap().unwrap();
