@@ -7,3 +7,4 @@ pub mod scripted;
 pub mod servers;
 pub mod service;
 pub mod stack;
+pub mod wait;

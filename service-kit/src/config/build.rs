@@ -248,9 +248,9 @@ fn transcripts(merged: &mut Merged, profile: Profile) -> Transcripts {
         _ => None,
     };
     let enable = merged.values.flag("transcripts.enable");
-    // Of the three services only the archiver needs it, and says so when it starts.
-    let needed = enable && profile == Profile::SingleProcess;
-    if needed && dsn.is_empty() && !merged.is_broken("transcripts.dsn") {
+    // The database's password is the archiver's: the others only need to know that there are transcripts.
+    let writes = profile != Profile::Service;
+    if enable && writes && dsn.is_empty() && !merged.is_broken("transcripts.dsn") {
         let message =
             "needed because transcripts.enable is true (postgres://user:password@host/database or sqlite://path)";
         merged.problem("transcripts.dsn", message);
@@ -303,7 +303,7 @@ fn service_token(merged: &mut Merged, profile: Profile) -> Secret {
             uuid::Uuid::new_v4().simple(),
             uuid::Uuid::new_v4().simple()
         )),
-        (None, Profile::Service) => {
+        (None, Profile::Service | Profile::Archiver) => {
             if !merged.is_broken("service_token") {
                 merged.problem("service_token", "set service_token to the same secret in all services");
             }
@@ -356,7 +356,7 @@ fn warn(merged: &mut Merged, profile: Profile) {
         merged.warnings.push(warning.to_owned());
     }
     let is_local = !merged.values.is_set("recording.bucket");
-    if profile == Profile::Service && merged.values.flag("recording.enable") && is_local {
+    if profile == Profile::Archiver && merged.values.flag("recording.enable") && is_local {
         let warning = "recording.bucket is unset: recordings stay in recording.folder of the archiver's own disk";
         merged.warnings.push(warning.to_owned());
     }

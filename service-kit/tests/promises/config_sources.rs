@@ -65,14 +65,20 @@ fn a_service_needs_the_common_token_and_records_only_when_told() {
 }
 
 #[test]
-fn services_that_do_not_write_transcripts_need_no_database() {
-    let given = Given::new().env(&[
-        ("VOXRAY_SERVICE_TOKEN", "common"),
-        ("VOXRAY_TRANSCRIPTS_ENABLE", "true"),
-        ("VOXRAY_TRANSCRIPTS_DRIVER", "postgres"),
-    ]);
-    let config = load(&given.sources, Profile::Service).unwrap().config;
-    assert!(config.transcripts.enable && config.transcripts.dsn.expose().is_empty());
+fn only_the_archiver_needs_to_know_the_database() {
+    let given = Given::new().flags(&[("transcripts.enable", "true"), ("service_token", "s")]);
+
+    assert!(
+        load(&given.sources, Profile::Service)
+            .unwrap()
+            .config
+            .transcripts
+            .enable
+    );
+    let problems = load(&given.sources, Profile::Archiver).unwrap_err().problems;
+
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["transcripts.dsn"]);
 }
 
 #[test]
