@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use archiver_svc::Archiver;
-use media_svc::providers::{self, Providers};
+use media_svc::providers::{self, Agent, Providers};
 use media_svc::transport::Timeouts;
 use media_svc::{Media, MediaListeners};
 use service_kit::config::{Config, StoreKind};
@@ -46,10 +46,11 @@ impl SingleProcess {
     /// As [`start`](Self::start).
     pub async fn start_with(config: &Config, providers: Option<Providers>, timeouts: Timeouts) -> Result<Self, Fatal> {
         let public = http::bind(&config.http)?;
-        if providers.is_none() {
-            // Before the archive makes its files: a start that fails for want of a key or a model leaves none behind.
-            providers::check(config).await?;
-        }
+        // Before the archive makes its files: a start that fails for want of a key or a model leaves none behind.
+        let agent = match providers {
+            Some(providers) => Agent::from(providers),
+            None => providers::build(config).await?,
+        };
         let control = internal_listener()?;
         let archive = internal_listener()?;
         let address = local_address(&public)?;
@@ -75,7 +76,7 @@ impl SingleProcess {
         let media = Media::start_with(
             config.clone(),
             store.clone(),
-            providers,
+            agent,
             listeners,
             media_scope.clone(),
             shutdown.clone(),

@@ -12,12 +12,29 @@ use super::local::{LocalLlm, LocalStt, LocalTts};
 use super::openai::{OpenAi, OpenAiLlm, OpenAiStt, OpenAiTts};
 use crate::speech::{SpeechEngine, Voice, models};
 
+/// The stages of an agent, and the local speech engine when one of them uses it.
+pub struct Agent {
+    /// Recognition, answers, voice.
+    pub providers: Providers,
+    /// Local speech.
+    pub speech: Option<Arc<SpeechEngine>>,
+}
+
+impl From<Providers> for Agent {
+    fn from(providers: Providers) -> Self {
+        Self {
+            providers,
+            speech: None,
+        }
+    }
+}
+
 /// Makes the configured providers; the local speech engine too when one of them needs it. Speech models are fetched
 /// when they are not there.
 ///
 /// # Errors
 /// A key is missing, a voice is unknown, the facts file is wrong, models cannot be had.
-pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngine>>), Fatal> {
+pub async fn build(config: &Config) -> Result<Agent, Fatal> {
     let agent = &config.agent;
     let engine = if needs_local_speech(config) {
         Some(start_engine(config).await?)
@@ -39,35 +56,10 @@ pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngin
             (name, _) => Arc::new(OpenAiTts::new(cloud.openai(name, "tts_provider")?, config)),
         },
     };
-    Ok((providers, engine))
-}
-
-/// Everything that [`build`] may refuse, before anything else is started. Fetches speech models too.
-///
-/// # Errors
-/// As [`build`].
-pub async fn check(config: &Config) -> Result<(), Fatal> {
-    let agent = &config.agent;
-    let stages = [
-        ("stt_provider", &agent.stt_provider),
-        ("llm_provider", &agent.llm_provider),
-        ("tts_provider", &agent.tts_provider),
-    ];
-    for (key, name) in stages {
-        if name != "local" {
-            cloud(config, name, key)?;
-        }
-    }
-    if agent.llm_provider == "local" {
-        facts(config)?;
-    }
-    if agent.tts_provider == "local" {
-        voice(config)?;
-    }
-    if needs_local_speech(config) {
-        speech_models().await?;
-    }
-    Ok(())
+    Ok(Agent {
+        providers,
+        speech: engine,
+    })
 }
 
 /// The voice of the `local` agent. Where somebody else speaks, `tts_voice` is none of ours.

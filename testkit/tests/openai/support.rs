@@ -59,7 +59,7 @@ impl Agent {
     }
 
     pub async fn with(config: Config, name: &str) -> Self {
-        let (providers, _) = providers::build(&config).await.unwrap();
+        let providers = providers::build(&config).await.unwrap().providers;
         let (events, inbox) = mpsc::channel(256);
         Self {
             config,
