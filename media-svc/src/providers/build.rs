@@ -48,14 +48,15 @@ pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngin
 /// As [`build`].
 pub async fn check(config: &Config) -> Result<(), Fatal> {
     let agent = &config.agent;
-    let stages = [
-        ("stt_provider", &agent.stt_provider),
+    if agent.stt_provider != "local" {
+        OpenAiStt::new(Cloud::new(config).openai(&agent.stt_provider, "stt_provider")?, config)?;
+    }
+    for (key, name) in [
         ("llm_provider", &agent.llm_provider),
         ("tts_provider", &agent.tts_provider),
-    ];
-    for (key, name) in stages {
+    ] {
         if name != "local" {
-            cloud(config, name, key)?;
+            Cloud::new(config).openai(name, key)?;
         }
     }
     if agent.llm_provider == "local" {
