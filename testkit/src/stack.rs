@@ -259,13 +259,8 @@ impl Stack {
         let port = free_port()?;
         let home = self.folder.path().join(&name);
         std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
-        let mut spec = Spec::new(&name, binary).arg(role.name()).folder(&home);
-        for (key, _) in std::env::vars_os() {
-            if is_setting(&key.to_string_lossy(), plan.inherit_settings) {
-                spec = spec.env_remove(key);
-            }
-        }
-        spec = spec
+        let spec = Spec::new(&name, binary).arg(role.name()).folder(&home);
+        let mut spec = hide_settings(spec, plan.inherit_settings)
             .env("VOXRAY_HOST", "127.0.0.1")
             .env("VOXRAY_PORT", port.to_string())
             .env("VOXRAY_DATA_DIR", home.join("data"))
@@ -298,6 +293,16 @@ async fn start_all(mut services: Vec<Service>) -> anyhow::Result<Vec<Service>> {
         service.wait_until_ready().await?;
     }
     Ok(services)
+}
+
+/// Keeps a developer's own settings from a `voxray` process; with `inherit`, only listeners and stores.
+pub fn hide_settings(mut spec: Spec, inherit: bool) -> Spec {
+    for (key, _) in std::env::vars_os() {
+        if is_setting(&key.to_string_lossy(), inherit) {
+            spec = spec.env_remove(key);
+        }
+    }
+    spec
 }
 
 /// Whether a variable of this process is kept from the services: listeners and stores always come from the stack, and

@@ -49,7 +49,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve => single::serve(settings::load(arguments, Profile::SingleProcess)?).await?,
         Command::Signaling => services::signaling(settings::load(arguments, Profile::Service)?).await?,
         Command::Media => services::media(settings::load(arguments, Profile::Service)?).await?,
-        Command::Archiver => services::archiver(settings::load(arguments, Profile::Service)?).await?,
+        Command::Archiver => services::archiver(settings::load(arguments, Profile::Archiver)?).await?,
         Command::Demo(options) => {
             let passed = demo::run(arguments, options).await?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });

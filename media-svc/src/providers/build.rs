@@ -1,5 +1,6 @@
 //! From configuration to the three stages of an agent.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use media_core::dialogue::{Facts, Receptionist};
@@ -11,66 +12,63 @@ use super::local::{LocalLlm, LocalStt, LocalTts};
 use super::openai::{OpenAi, OpenAiLlm, OpenAiStt, OpenAiTts};
 use crate::speech::{SpeechEngine, Voice, models};
 
+/// The stages of an agent, and the local speech engine when one of them uses it.
+pub struct Agent {
+    /// Recognition, answers, voice.
+    pub providers: Providers,
+    /// Local speech.
+    pub speech: Option<Arc<SpeechEngine>>,
+}
+
+impl From<Providers> for Agent {
+    fn from(providers: Providers) -> Self {
+        Self {
+            providers,
+            speech: None,
+        }
+    }
+}
+
 /// Makes the configured providers; the local speech engine too when one of them needs it. Speech models are fetched
 /// when they are not there.
 ///
 /// # Errors
 /// A key is missing, a voice is unknown, the facts file is wrong, models cannot be had.
-pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngine>>), Fatal> {
+pub async fn build(config: &Config) -> Result<Agent, Fatal> {
     let agent = &config.agent;
     let engine = if needs_local_speech(config) {
         Some(start_engine(config).await?)
     } else {
         None
     };
+    let cloud = Cloud::new(config);
     let providers = Providers {
         stt: match (agent.stt_provider.as_str(), &engine) {
             ("local", Some(engine)) => Arc::new(LocalStt::new(engine.clone())),
-            (name, _) => Arc::new(OpenAiStt::new(cloud(config, name, "stt_provider")?, config)),
+            (name, _) => Arc::new(OpenAiStt::new(cloud.openai(name, "stt_provider")?, config)?),
         },
         llm: match agent.llm_provider.as_str() {
             "local" => Arc::new(LocalLlm::new(Receptionist::new(facts(config)?))),
-            name => Arc::new(OpenAiLlm::new(cloud(config, name, "llm_provider")?, config)),
+            name => Arc::new(OpenAiLlm::new(cloud.openai(name, "llm_provider")?, config)),
         },
         tts: match (agent.tts_provider.as_str(), &engine) {
             ("local", Some(engine)) => Arc::new(LocalTts::new(engine.clone(), voice(config)?)),
-            (name, _) => Arc::new(OpenAiTts::new(cloud(config, name, "tts_provider")?, config)),
+            (name, _) => Arc::new(OpenAiTts::new(cloud.openai(name, "tts_provider")?, config)),
         },
     };
-    Ok((providers, engine))
+    Ok(Agent {
+        providers,
+        speech: engine,
+    })
 }
 
-/// Everything that [`build`] may refuse, before anything else is started. Fetches speech models too.
+/// The voice of the `local` agent. Where somebody else speaks, `tts_voice` is none of ours.
 ///
 /// # Errors
-/// As [`build`].
-pub async fn check(config: &Config) -> Result<(), Fatal> {
-    let agent = &config.agent;
-    let stages = [
-        ("stt_provider", &agent.stt_provider),
-        ("llm_provider", &agent.llm_provider),
-        ("tts_provider", &agent.tts_provider),
-    ];
-    for (key, name) in stages {
-        if name != "local" {
-            cloud(config, name, key)?;
-        }
-    }
-    if agent.llm_provider == "local" {
-        facts(config)?;
-    }
-    if agent.tts_provider == "local" {
-        voice(config)?;
-    }
-    if needs_local_speech(config) {
-        speech_models().await?;
-    }
-    Ok(())
-}
-
-/// The voice of the `local` agent.
+/// There is no such voice.
 pub fn voice(config: &Config) -> Result<Voice, Fatal> {
-    let Some(name) = &config.agent.tts_voice else {
+    let agent = &config.agent;
+    let Some(name) = agent.tts_voice.as_ref().filter(|_| agent.tts_provider == "local") else {
         return Ok(Voice::default());
     };
     name.parse().map_err(|error| {
@@ -122,10 +120,29 @@ fn facts(config: &Config) -> Result<Facts, Fatal> {
     Facts::from_json(&text).map_err(|error| problem(error.to_string()))
 }
 
-fn cloud(config: &Config, name: &str, key: &str) -> Result<OpenAi, Fatal> {
-    if name != "openai" {
-        let what = format!("{key}: there is no provider named {name:?}");
-        return Err(Fatal::new(exit::CONFIG, what, "choose `local` or `openai`"));
+/// Clients of cloud providers, made when the first stage asks and shared by all.
+struct Cloud<'a> {
+    config: &'a Config,
+    openai: OnceCell<OpenAi>,
+}
+
+impl<'a> Cloud<'a> {
+    fn new(config: &'a Config) -> Self {
+        Self {
+            config,
+            openai: OnceCell::new(),
+        }
     }
-    OpenAi::new(config)
+
+    fn openai(&self, name: &str, key: &str) -> Result<OpenAi, Fatal> {
+        if name != "openai" {
+            let what = format!("{key}: there is no provider named {name:?}");
+            return Err(Fatal::new(exit::CONFIG, what, "choose `local` or `openai`"));
+        }
+        if let Some(made) = self.openai.get() {
+            return Ok(made.clone());
+        }
+        let made = OpenAi::new(self.config)?;
+        Ok(self.openai.get_or_init(|| made).clone())
+    }
 }

@@ -80,8 +80,12 @@ pub async fn open(
     let admitted = gate.admit(claims, MediaTransport::WebSocket).await?;
     let upgrade = reader::limited(upgrade).on_failed_upgrade(gate.forget_unless_upgraded(admitted.session_id.clone()));
     Ok(upgrade.on_upgrade(async move |socket| {
-        let _open = ActiveConnection::open(LiveRoute::Ws);
-        serve(gate, admitted, socket).await;
+        // A scope of its own: a panic ends this call and nothing else.
+        let scope = gate.scope.child("client call");
+        scope.spawn("client call", async move {
+            let _open = ActiveConnection::open(LiveRoute::Ws);
+            serve(gate, admitted, socket).await;
+        });
     }))
 }
 

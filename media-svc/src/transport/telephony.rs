@@ -75,8 +75,12 @@ async fn accept(
     let admitted = gate.admit(claims, MediaTransport::Telephony).await?;
     let upgrade = reader::limited(upgrade).on_failed_upgrade(gate.forget_unless_upgraded(admitted.session_id.clone()));
     Ok(upgrade.on_upgrade(async move |socket| {
-        let _open = ActiveConnection::open(LiveRoute::TelephonyWs);
-        serve(gate, admitted, socket).await;
+        // A scope of its own: a panic ends this call and nothing else.
+        let scope = gate.scope.child("phone call");
+        scope.spawn("phone call", async move {
+            let _open = ActiveConnection::open(LiveRoute::TelephonyWs);
+            serve(gate, admitted, socket).await;
+        });
     }))
 }
 

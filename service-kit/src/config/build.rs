@@ -21,7 +21,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     let tls = tls(merged);
     let host = host(merged);
     let store = store(merged);
-    let transcripts = transcripts(merged);
+    let transcripts = transcripts(merged, profile);
     let service_token = service_token(merged, profile);
     check_origins(merged);
     check_recording(merged);
@@ -235,7 +235,7 @@ fn store(merged: &mut Merged) -> Store {
     }
 }
 
-fn transcripts(merged: &mut Merged) -> Transcripts {
+fn transcripts(merged: &mut Merged, profile: Profile) -> Transcripts {
     let dsn = merged.values.word("transcripts.dsn");
     let by_dsn = match dsn.split("://").next() {
         Some("sqlite") => Some(TranscriptDriver::Sqlite),
@@ -248,7 +248,9 @@ fn transcripts(merged: &mut Merged) -> Transcripts {
         _ => None,
     };
     let enable = merged.values.flag("transcripts.enable");
-    if enable && dsn.is_empty() && !merged.is_broken("transcripts.dsn") {
+    // The database's password is the archiver's: the others only need to know that there are transcripts.
+    let writes = profile != Profile::Service;
+    if enable && writes && dsn.is_empty() && !merged.is_broken("transcripts.dsn") {
         let message =
             "needed because transcripts.enable is true (postgres://user:password@host/database or sqlite://path)";
         merged.problem("transcripts.dsn", message);
@@ -301,7 +303,7 @@ fn service_token(merged: &mut Merged, profile: Profile) -> Secret {
             uuid::Uuid::new_v4().simple(),
             uuid::Uuid::new_v4().simple()
         )),
-        (None, Profile::Service) => {
+        (None, Profile::Service | Profile::Archiver) => {
             if !merged.is_broken("service_token") {
                 merged.problem("service_token", "set service_token to the same secret in all services");
             }
@@ -354,7 +356,7 @@ fn warn(merged: &mut Merged, profile: Profile) {
         merged.warnings.push(warning.to_owned());
     }
     let is_local = !merged.values.is_set("recording.bucket");
-    if profile == Profile::Service && merged.values.flag("recording.enable") && is_local {
+    if profile == Profile::Archiver && merged.values.flag("recording.enable") && is_local {
         let warning = "recording.bucket is unset: recordings stay in recording.folder of the archiver's own disk";
         merged.warnings.push(warning.to_owned());
     }

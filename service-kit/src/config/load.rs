@@ -15,6 +15,8 @@ pub enum Profile {
     SingleProcess,
     /// One service of a deployment: the specification's defaults.
     Service,
+    /// The archiver of a deployment, which alone needs to know where transcripts are written.
+    Archiver,
 }
 
 /// Where values come from. Tests build it by hand; `main` fills it from the process.

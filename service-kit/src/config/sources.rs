@@ -100,7 +100,7 @@ impl Merged {
         for key in SCHEMA.iter() {
             let default = match profile {
                 Profile::SingleProcess => key.single_process_default.or(key.default),
-                Profile::Service => key.default,
+                Profile::Service | Profile::Archiver => key.default,
             };
             if let Some(default) = default {
                 self.accept(key, &key.path, "default", from_text(key, default));

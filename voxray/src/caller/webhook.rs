@@ -2,10 +2,23 @@
 //!
 //! <https://www.twilio.com/docs/voice/twiml/stream>, <https://www.twilio.com/docs/usage/webhooks/webhooks-security>
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use hmac::{Hmac, KeyInit, Mac};
 
 use super::CallError;
+
+/// Made once: reading the system's certificates takes long enough to be heard in the calls that are already running.
+/// It keeps no connections, which would end with the runtime they were opened on.
+static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    // The command has done this at its start; a program that only places calls has not.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .pool_max_idle_per_host(0)
+        .build()
+        .unwrap_or_default()
+});
 
 /// Where the webhook's answer sends the media stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +36,7 @@ pub async fn request_stream(
     auth_token: Option<&str>,
 ) -> Result<StreamTarget, CallError> {
     let url = format!("{}/telephony/twilio", base_url.trim_end_matches('/'));
-    let mut request = reqwest::Client::new().post(&url).form(fields);
+    let mut request = CLIENT.post(&url).form(fields);
     if let Some(token) = auth_token {
         request = request.header("X-Twilio-Signature", sign(&url, fields, token));
     }

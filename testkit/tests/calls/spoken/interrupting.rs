@@ -1,0 +1,61 @@
+//! A caller who speaks while the agent does.
+
+use std::time::Duration;
+
+use voxray::caller::{Step, TICK_SAMPLES, rms};
+
+use super::Server;
+use crate::clips::answer;
+use crate::rows::Errors;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_agent_stops_when_it_is_interrupted_and_the_call_goes_on() {
+    let server = Server::start().await;
+    let hours = "We are open Monday to Friday from nine in the morning to half past five, and on Saturday from ten to \
+        two. On Sunday we are closed.";
+    let steps = vec![
+        answer(),
+        server.say("What are your opening hours?").await,
+        Step::WaitForSpeech {
+            heard: Duration::from_secs(2),
+            timeout: Duration::from_secs(60),
+        },
+        server
+            .say("Thank you, and where can I park my car when I visit you?")
+            .await,
+        answer(),
+    ];
+
+    let call = server.call(steps).await;
+
+    let report = &call.report;
+    println!("{:#?}", call.rows);
+    let interruption = &report.said[1];
+    let cleared = *report.clears.first().expect("the player was emptied");
+    println!(
+        "stopped {} ms after the interruption began",
+        (cleared - interruption.from) * 20
+    );
+    assert!(
+        (interruption.from..interruption.to).contains(&cleared),
+        "while the caller spoke"
+    );
+    let after = &report.heard[(cleared + 1) * TICK_SAMPLES..interruption.to * TICK_SAMPLES];
+    assert!(rms(after) < 50.0, "the agent went on: {}", rms(after));
+
+    let agent = call.said_by("assistant");
+    let [_greeting, cut, parking] = agent[..] else {
+        panic!("{agent:#?}")
+    };
+    assert!(hours.starts_with(cut) && cut.len() < hours.len(), "{cut:?}");
+    let before = &report.heard[report.said[0].to * TICK_SAMPLES..(cleared + 1) * TICK_SAMPLES];
+    let heard = server.understand(before).await;
+    let (said, understood) = (cut.split_whitespace().count(), heard.split_whitespace().count());
+    println!("{said} words in the transcript, heard {heard:?}");
+    assert!(said.abs_diff(understood) <= 2, "{cut:?} {heard:?}");
+    assert!(parking.contains("visitor parking"), "{parking:?}");
+    let asked: Vec<&str> = report.said.iter().map(|said| said.text.as_str()).collect();
+    let errors = Errors::between(&asked.join(" "), &call.said_by("user").join(" "));
+    assert!(errors.rate() <= 0.15, "{errors}: {:#?}", call.rows);
+    server.stop().await;
+}
