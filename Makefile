@@ -24,6 +24,11 @@ test: tools check-format check-manifests check-dependencies check-code check-doc
 	$(TARGET)/debug/voxray models fetch
 	cargo test --workspace --no-fail-fast
 
+# Not part of `make test`: it needs a container engine. COMPOSE_TEST=--own-engine: see scripts/compose-test.sh.
+.PHONY: compose-test
+compose-test: tools ## Image, compose.yaml and one call through nginx, in containers
+	scripts/compose-test.sh $(COMPOSE_TEST)
+
 .PHONY: check-format
 check-format: ## rustfmt
 	cargo fmt --all --check

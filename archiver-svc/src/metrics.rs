@@ -53,6 +53,14 @@ pub static DUPLICATES: LazyLock<IntCounterVec> = LazyLock::new(|| {
         &["kind"],
     )
 });
+/// Sessions with a gap that nothing fills: an operator has to look at the node's disk.
+pub static SET_ASIDE: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "archive_sessions_set_aside_total",
+        "Sessions set aside because events are missing that their node does not send.",
+        &[],
+    )
+});
 /// Age of the oldest write that is waiting for SQL or the object store; 0 when nothing waits.
 pub static LAG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauge_vec(
@@ -76,7 +84,7 @@ pub static S3_ERRORS: LazyLock<IntCounterVec> =
 
 /// Makes every metric appear in `/metrics` from the first scrape, at zero.
 pub fn declare() {
-    for counter in [&JOBS_ENQUEUED, &JOBS_SUCCESS, &JOBS_FAILED] {
+    for counter in [&JOBS_ENQUEUED, &JOBS_SUCCESS, &JOBS_FAILED, &SET_ASIDE] {
         counter.with_label_values(&[] as &[&str]);
     }
     QUEUE_DEPTH.with_label_values(&[] as &[&str]);
@@ -108,10 +116,12 @@ pub enum Kind {
     Audio,
     /// `SessionEnded`
     Ended,
+    /// No body, or one of a kind that this release does not know.
+    Unknown,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Started, Self::Turn, Self::Audio, Self::Ended];
+    const ALL: [Self; 5] = [Self::Started, Self::Turn, Self::Audio, Self::Ended, Self::Unknown];
 
     /// The label's value.
     pub fn label(self) -> &'static str {
@@ -120,6 +130,7 @@ impl Kind {
             Self::Turn => "turn",
             Self::Audio => "audio",
             Self::Ended => "ended",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -131,6 +142,7 @@ pub struct KindCounts {
     turn: u64,
     audio: u64,
     ended: u64,
+    unknown: u64,
 }
 
 impl KindCounts {
@@ -141,12 +153,13 @@ impl KindCounts {
             Kind::Turn => self.turn += 1,
             Kind::Audio => self.audio += 1,
             Kind::Ended => self.ended += 1,
+            Kind::Unknown => self.unknown += 1,
         }
     }
 
     /// Counts them as durable.
     pub fn are_durable(&self) {
-        let each = [self.started, self.turn, self.audio, self.ended];
+        let each = [self.started, self.turn, self.audio, self.ended, self.unknown];
         for (kind, count) in Kind::ALL.into_iter().zip(each) {
             EVENTS_DURABLE.with_label_values(&[kind.label()]).inc_by(count);
         }

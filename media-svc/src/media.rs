@@ -16,8 +16,8 @@ use tokio::sync::{Mutex, broadcast};
 use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::Calls;
 use crate::node::{Bound, Drained, Node, Registration};
-use crate::providers::{self, Providers};
-use crate::transport::{self, Gate};
+use crate::providers::{self, Agent};
+use crate::transport::{self, Gate, Timeouts};
 use crate::{control, speech};
 
 /// Sockets a media node listens on.
@@ -39,17 +39,34 @@ pub struct Media {
 }
 
 impl Media {
-    /// Opens the outbox, registers the node, and is ready to carry calls. `providers` replaces the configured ones.
+    /// Opens the outbox, registers the node, and is ready to carry calls of this agent.
     ///
     /// # Errors
-    /// The outbox folder is in use or cannot be written; a provider lacks its key; speech models cannot be had.
+    /// The outbox folder is in use or cannot be written.
     pub async fn start(
         config: Arc<Config>,
         store: Arc<dyn Store>,
-        providers: Option<Providers>,
+        agent: Agent,
         listeners: MediaListeners,
         scope: TaskScope,
         shutdown: Shutdown,
+    ) -> Result<Self, Fatal> {
+        let timeouts = Timeouts::default();
+        Self::start_with(config, store, agent, listeners, scope, shutdown, timeouts).await
+    }
+
+    /// [`start`](Self::start) with other than the usual [`Timeouts`] of sockets.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(
+        config: Arc<Config>,
+        store: Arc<dyn Store>,
+        agent: Agent,
+        listeners: MediaListeners,
+        scope: TaskScope,
+        shutdown: Shutdown,
+        timeouts: Timeouts,
     ) -> Result<Self, Fatal> {
         let unusable = |error: std::io::Error| {
             Fatal::new(
@@ -61,10 +78,6 @@ impl Media {
         let control_address = listeners.control.local_addr().map_err(unusable)?;
         listeners.control.set_nonblocking(true).map_err(unusable)?;
         let control_listener = tokio::net::TcpListener::from_std(listeners.control).map_err(unusable)?;
-        let (providers, speech) = match providers {
-            Some(providers) => (providers, None),
-            None => providers::build(&config).await?,
-        };
         let registration = Registration::new(
             &config,
             Bound {
@@ -93,8 +106,9 @@ impl Media {
             node_id,
             store,
             calls,
-            providers,
+            providers: agent.providers,
             scope,
+            timeouts,
         });
         Ok(Self {
             gate,
@@ -102,7 +116,7 @@ impl Media {
             node: Mutex::new(Some(node)),
             uplink,
             shutdown,
-            speech,
+            speech: agent.speech,
         })
     }
 

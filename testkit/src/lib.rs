@@ -1,7 +1,9 @@
 //! What the tests and `make stack` are made of: real servers and real service processes on free loopback ports.
 
+pub mod openai;
 pub mod ports;
 pub mod process;
+pub mod scripted;
 pub mod servers;
 pub mod service;
 pub mod stack;

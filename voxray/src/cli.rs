@@ -103,7 +103,7 @@ pub enum ModelsCommand {
 }
 
 const EXIT_STATUS: &str = "\
-Exit status: 0 done, 1 a call or the demo failed, 64 wrong command line or configuration, 66 a named file is missing, \
+Exit status: 0 done, 1 a call, the demo or a health check failed, 64 wrong command line or configuration, 66 a named file is missing or not what it has to be, \
 69 something needed does not answer (Redis, SQL, S3), 70 a bug, 73 a port is taken or a folder cannot be written, \
 74 speech models could not be fetched or are damaged.";
 

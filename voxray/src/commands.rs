@@ -21,7 +21,11 @@ pub async fn call(options: CallArgs) -> anyhow::Result<()> {
             let remedy = "give the path of an existing WAV file";
             return Err(Fatal::new(exit::NO_INPUT, format!("{} is not a file", path.display()), remedy).into());
         }
-        let samples = wav::read_file(path)?;
+        let samples = wav::read_file(path).map_err(|error| {
+            let remedy =
+                "give a WAV file with 16-bit or float samples at 8000 Hz or more (ffmpeg -i IN -c:a pcm_s16le OUT.wav)";
+            Fatal::new(exit::NO_INPUT, format!("{error:#}"), remedy)
+        })?;
         steps.push(Step::Say {
             text: path.display().to_string(),
             samples,
@@ -71,8 +75,7 @@ pub fn config(arguments: &ConfigArgs, options: &ConfigPrintArgs) -> anyhow::Resu
 /// `voxray models fetch`.
 #[expect(clippy::print_stdout, reason = "the result is for the person who asked")]
 pub fn fetch_models() -> anyhow::Result<()> {
-    models::ensure(&models::Progress::detect())?;
-    models::verify()?;
+    models::fetch(&models::Progress::detect())?;
     println!("speech models are complete in {}", models::cache_folder()?.display());
     Ok(())
 }

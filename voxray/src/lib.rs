@@ -4,6 +4,7 @@ pub mod caller;
 pub mod cli;
 pub mod commands;
 pub mod demo;
+pub mod ollama;
 pub mod services;
 pub mod settings;
 pub mod single;

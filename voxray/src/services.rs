@@ -85,10 +85,11 @@ pub async fn media(settings: Settings) -> Result<(), Fatal> {
     let public = listener
         .local_addr()
         .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, config.http.port)));
+    let agent = media_svc::providers::build(&config).await?;
     let process = Process::new("media-svc", &settings)?;
     let listeners = MediaListeners { public, control };
     let scope = process.scope.child("media");
-    let service = Media::start(config.clone(), store, None, listeners, scope, process.shutdown.clone()).await?;
+    let service = Media::start(config.clone(), store, agent, listeners, scope, process.shutdown.clone()).await?;
     let router = service
         .router()
         .merge(http::operational_routes(service.readiness(), config.metrics_enabled));

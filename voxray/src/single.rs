@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use archiver_svc::Archiver;
-use media_svc::providers::Providers;
+use media_svc::providers::{self, Agent, Providers};
+use media_svc::transport::Timeouts;
 use media_svc::{Media, MediaListeners};
 use service_kit::config::{Config, StoreKind};
 use service_kit::exit::Fatal;
@@ -14,6 +15,7 @@ use service_kit::tasks::TaskScope;
 use signaling_svc::Signaling;
 use tokio_util::sync::CancellationToken;
 
+use crate::ollama;
 use crate::settings::{self, Settings};
 
 /// The whole server, running.
@@ -35,7 +37,20 @@ impl SingleProcess {
     /// # Errors
     /// A port is taken, a folder cannot be written, a database or bucket does not answer, models are missing.
     pub async fn start(config: &Config, providers: Option<Providers>) -> Result<Self, Fatal> {
+        Self::start_with(config, providers, Timeouts::default()).await
+    }
+
+    /// [`start`](Self::start) with other than the usual [`Timeouts`] of sockets.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(config: &Config, providers: Option<Providers>, timeouts: Timeouts) -> Result<Self, Fatal> {
         let public = http::bind(&config.http)?;
+        // Before the archive makes its files: a start that fails for want of a key or a model leaves none behind.
+        let agent = match providers {
+            Some(providers) => Agent::from(providers),
+            None => providers::build(config).await?,
+        };
         let control = internal_listener()?;
         let archive = internal_listener()?;
         let address = local_address(&public)?;
@@ -58,13 +73,14 @@ impl SingleProcess {
             control,
         };
         let media_scope = scope.child("media");
-        let media = Media::start(
+        let media = Media::start_with(
             config.clone(),
             store.clone(),
-            providers,
+            agent,
             listeners,
             media_scope.clone(),
             shutdown.clone(),
+            timeouts,
         )
         .await?;
         let readiness = media.readiness();
@@ -163,6 +179,10 @@ pub async fn serve(settings: Settings) -> Result<(), Fatal> {
     settings::reload_secrets_on_hangup(&settings, &process.scope)?;
     let shutdown = process.shutdown();
     announce(&process);
+    if settings.config.agent.llm_provider == "local" {
+        // Beside the start: whether there is one is not worth waiting for.
+        process.scope.spawn("ollama", mention_ollama(process.scope.clone()));
+    }
     process.media().warm_up().await?;
     let signals = shutdown.clone();
     tokio::select! {
@@ -197,6 +217,16 @@ fn announce(process: &SingleProcess) {
     println!("  recordings, transcripts {}", process.config.data_dir.display());
     println!("  try it                  voxray call --url {base} FILE.wav");
     println!("Ctrl-C stops it.");
+}
+
+#[expect(clippy::print_stdout, reason = "one more line for the person who started it")]
+async fn mention_ollama(scope: TaskScope) {
+    tokio::select! {
+        () = scope.cancelled() => {}
+        options = ollama::suggestion(ollama::USUAL_ADDRESS) => if let Some(options) = options {
+            println!("  an Ollama runs here; to let it answer: voxray serve {options}");
+        },
+    }
 }
 
 fn internal_listener() -> Result<TcpListener, Fatal> {

@@ -5,15 +5,14 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use service_kit::shutdown::Shutdown;
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{Event, SessionEnded};
 
 use super::nodes::{Delivery, FinishedSessions, Node};
-use super::session::{self, Open, Session, SharedSpool, Stage, Work};
+use super::session::{self, Open, Samples, Session, SharedSpool, Stage, Work};
 use crate::backoff::Backoff;
-use crate::metrics::{self, DB_ERRORS, DB_WRITE, DUPLICATES, EVENTS_RECEIVED, Waiting};
+use crate::metrics::{self, DB_ERRORS, DB_WRITE, DUPLICATES, EVENTS_RECEIVED, Kind, SET_ASIDE, Waiting};
 use crate::recordings::{self, Finished, Job, Recording, SpoolDir, UploadQueue, chain};
 use crate::transcripts::{Row, TranscriptStore};
 
@@ -39,12 +38,6 @@ pub enum Stopped {
     /// This archiver ends.
     #[error("this archiver is shutting down: connect to another one")]
     ShuttingDown,
-    /// Too many events after a gap.
-    #[error("session {session_id}: too much after a gap; send again what is not durable, in order")]
-    Gap {
-        /// The session with the gap.
-        session_id: String,
-    },
 }
 
 impl Archive {
@@ -58,7 +51,7 @@ impl Archive {
         for stored in node.take_stored() {
             sessions.remove(&stored);
         }
-        let touched = self.arrive(node, sessions, batch)?;
+        let touched = self.arrive(node, sessions, batch);
         let mut work = Work::default();
         for id in &touched {
             let Some(session) = sessions.get_mut(id) else { continue };
@@ -71,7 +64,7 @@ impl Archive {
         self.write(work.rows).await?;
         for id in &touched {
             if let Some(session) = sessions.get_mut(id) {
-                acknowledge(node, id, session);
+                acknowledge(node, &self.finished, id, session);
             }
         }
         for (id, ended) in work.ends {
@@ -102,7 +95,7 @@ impl Archive {
                 node_id = node.id,
                 "node is gone; storing what it sent of this recording"
             );
-            if let Ok(file) = self.finish(&spool).await {
+            if let Ok(file) = self.finish(&spool, 0).await {
                 let _ = self
                     .enqueue(self.recording(&id, started_at, &file, false), file, None)
                     .await;
@@ -111,55 +104,86 @@ impl Archive {
     }
 
     /// Sorts a batch into its sessions and returns those it touched.
-    fn arrive(
-        &self,
-        node: &Node,
-        sessions: &mut HashMap<String, Session>,
-        batch: Vec<Event>,
-    ) -> Result<Vec<String>, Stopped> {
+    fn arrive(&self, node: &Node, sessions: &mut HashMap<String, Session>, batch: Vec<Event>) -> Vec<String> {
         let mut touched: Vec<String> = Vec::new();
         for event in batch {
-            let Some(body) = event.body else {
-                tracing::error!(
-                    node_id = node.id,
-                    "an event of a kind this archiver does not know: update the archiver"
-                );
-                continue;
-            };
-            let id = event.session_id;
-            if !session::is_session_id(&id) || event.sequence == 0 {
+            let Event {
+                session_id: id,
+                sequence,
+                body,
+            } = event;
+            if !session::is_session_id(&id) || sequence == 0 {
                 tracing::error!(
                     node_id = node.id,
                     "an event without a usable session id or sequence is not archived"
                 );
                 continue;
             }
-            let kind = session::kind(&body);
+            let kind = session::kind(body.as_ref());
             EVENTS_RECEIVED.with_label_values(&[kind.label()]).inc();
-            if let Some(last) = self.finished.last(&id).filter(|last| event.sequence <= *last) {
-                DUPLICATES.with_label_values(&[kind.label()]).inc();
-                node.acks.received(&id, last);
-                node.acks.durable(&id, last);
+            if body.is_none() {
+                tracing::debug!(
+                    session_id = id,
+                    node_id = node.id,
+                    "an event with nothing in it that this archiver knows; it is passed over"
+                );
+            }
+            if self.is_finished(node, &id, sequence, kind) {
                 continue;
             }
             let session = sessions.entry(id.clone()).or_default();
             if matches!(session.stage, Stage::Refused) {
-                if event.sequence != 1 {
+                if sequence != 1 {
                     continue;
                 }
                 *session = Session::default();
             }
-            if !session.arrive(event.sequence, body) {
+            if session.set_aside && sequence != session.received + 1 {
+                // The node keeps it, and is not to wait for more.
+                node.acks.received(&id, sequence);
+                continue;
+            }
+            session.set_aside = false;
+            if !session.arrive(sequence, body) {
                 DUPLICATES.with_label_values(&[kind.label()]).inc();
             }
             if session.waits_for_too_long() {
-                return Err(Stopped::Gap { session_id: id });
+                let missing = session.received + 1;
+                node.acks.received(&id, session.set_aside());
+                metrics::bump(&SET_ASIDE);
+                tracing::error!(
+                    session_id = id,
+                    node_id = node.id,
+                    missing,
+                    "a session is set aside: its node does not send this event, nor anything that could be stored \
+                     without it; the rest of the session stays in the node's outbox: check the disk of that node"
+                );
             }
             if !touched.contains(&id) {
                 touched.push(id);
             }
         }
-        Ok(touched)
+        touched
+    }
+
+    /// Whether an event belongs to a session that is durable to its end; then it is answered.
+    fn is_finished(&self, node: &Node, id: &str, sequence: u64, kind: Kind) -> bool {
+        let Some(last) = self.finished.last(id) else {
+            return false;
+        };
+        if sequence <= last {
+            DUPLICATES.with_label_values(&[kind.label()]).inc();
+            node.acks.received(id, last);
+            node.acks.durable(id, last);
+            return true;
+        }
+        if kind == Kind::Unknown && sequence == last + 1 {
+            self.finished.extend(id, sequence);
+            node.acks.received(id, sequence);
+            node.acks.durable(id, sequence);
+            return true;
+        }
+        false
     }
 
     /// A session whose first events never come may have been served by another archiver, which made them durable:
@@ -171,9 +195,9 @@ impl Archive {
             _ => return,
         };
         let earlier_turns = match session.pending.get(&first) {
-            Some(Body::Turn(turn)) => turn.seq,
-            Some(Body::Ended(ended)) if is_unrecorded(ended) => ended.turns,
-            Some(Body::Ended(_) | Body::Started(_) | Body::Audio(_)) | None => return,
+            Some(Some(Body::Turn(turn))) => turn.seq,
+            Some(Some(Body::Ended(ended))) if is_unrecorded(ended) => ended.turns,
+            Some(Some(Body::Ended(_) | Body::Started(_) | Body::Audio(_)) | None) | None => return,
         };
         let Some(store) = &self.transcripts else {
             // Nothing of such a session is kept; only its end proves that it is one.
@@ -184,7 +208,7 @@ impl Archive {
                 .take_while(|((at, _), expected)| *at == expected);
             if run
                 .into_iter()
-                .any(|((_, body), _)| matches!(body, Body::Ended(ended) if is_unrecorded(ended)))
+                .any(|((_, body), _)| matches!(body, Some(Body::Ended(ended)) if is_unrecorded(ended)))
             {
                 session.adopt(first - 1);
             }
@@ -201,7 +225,7 @@ impl Archive {
         }
     }
 
-    async fn spool(&self, audio: Vec<(SharedSpool, Bytes)>) -> Result<(), Stopped> {
+    async fn spool(&self, audio: Vec<Samples>) -> Result<(), Stopped> {
         if audio.is_empty() {
             return Ok(());
         }
@@ -260,7 +284,8 @@ impl Archive {
         let Stage::Open(open) = &session.stage else {
             return Ok(());
         };
-        let (started_at, counts, last) = (open.started_at, open.undurable, session.received);
+        let (started_at, counts, damaged) = (open.started_at, open.undurable, open.damaged);
+        let last = session.received;
         let delivery = Delivery {
             node: Arc::clone(node),
             session_id: id.to_owned(),
@@ -273,8 +298,16 @@ impl Archive {
             delivery.confirm();
             return Ok(());
         };
-        let file = self.finish(&spool).await?;
-        if !matches(&file, ended) {
+        let file = self
+            .finish(&spool, if damaged { ended.total_frames } else { 0 })
+            .await?;
+        if damaged {
+            tracing::error!(
+                session_id = id,
+                node_id = node.id,
+                "a node has lost audio of a recording: it is stored with silence there, as incomplete; check its disk"
+            );
+        } else if !matches(&file, ended) {
             metrics::bump(&metrics::JOBS_FAILED);
             tracing::error!(
                 session_id = id,
@@ -287,15 +320,20 @@ impl Archive {
             return Ok(());
         }
         session.stage = Stage::Storing;
-        let recording = self.recording(id, started_at, &file, true);
+        let recording = self.recording(id, started_at, &file, !damaged);
         self.enqueue(recording, file, Some(delivery)).await
     }
 
-    async fn finish(&self, spool: &SharedSpool) -> Result<Finished, Stopped> {
+    /// Completes a recording, with silence behind it when it is shorter than this.
+    async fn finish(&self, spool: &SharedSpool, frames: u64) -> Result<Finished, Stopped> {
         let mut backoff = Backoff::default();
         loop {
             let spool = Arc::clone(spool);
-            let finish = move || spool.lock().unwrap_or_else(PoisonError::into_inner).finish();
+            let finish = move || {
+                let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
+                spool.silence_to(frames)?;
+                spool.finish()
+            };
             match blocking(finish).await {
                 Ok(file) => return Ok(file),
                 Err(error) => {
@@ -358,11 +396,14 @@ impl Archive {
 
 /// Acknowledges what has been applied. `received` always; `durable` as far as rows make it so. A start alone is not
 /// stored anywhere, so it waits for the first thing that is.
-fn acknowledge(node: &Node, id: &str, session: &mut Session) {
+fn acknowledge(node: &Node, finished: &FinishedSessions, id: &str, session: &mut Session) {
     if session.received == 0 {
         return;
     }
     node.acks.received(id, session.received);
+    if session.went_on_behind_its_end && finished.extend(id, session.received) {
+        node.acks.durable(id, session.received);
+    }
     if let Stage::Open(open) = &mut session.stage
         && open.recording.is_none()
         && session.received > 1
@@ -384,11 +425,12 @@ fn matches(file: &Finished, ended: &SessionEnded) -> bool {
     file.frames == ended.total_frames && (nothing || ended.pcm_sha256 == file.pcm_sha256)
 }
 
-fn append_all(audio: &[(SharedSpool, Bytes)], skip: usize) -> (usize, io::Result<()>) {
+fn append_all(audio: &[Samples], skip: usize) -> (usize, io::Result<()>) {
     let mut written = 0;
-    for (spool, pcm) in audio.iter().skip(skip) {
-        let appended = spool.lock().unwrap_or_else(PoisonError::into_inner).append(pcm);
-        if let Err(error) = appended {
+    for samples in audio.iter().skip(skip) {
+        let mut spool = samples.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        let silence = samples.behind_loss.map_or(Ok(()), |frame| spool.silence_to(frame));
+        if let Err(error) = silence.and_then(|()| spool.append(&samples.pcm)) {
             return (written, Err(error));
         }
         written += 1;

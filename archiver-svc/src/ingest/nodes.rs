@@ -135,32 +135,54 @@ impl Nodes {
     }
 }
 
-/// Sessions that are durable to their end, and the sequence of that end.
+/// Sessions that are durable to their end, and the sequence of their last event.
 #[derive(Debug, Default)]
 pub struct FinishedSessions {
-    inner: Mutex<(HashMap<String, u64>, VecDeque<String>)>,
+    inner: Mutex<Finished>,
+}
+
+#[derive(Debug, Default)]
+struct Finished {
+    last: HashMap<String, u64>,
+    oldest_first: VecDeque<String>,
+    /// Last sequence of sessions that went on behind their end while their recording was being stored.
+    trailing: HashMap<String, u64>,
 }
 
 impl FinishedSessions {
     /// Sequence of the last event, when the session is finished.
     pub fn last(&self, session_id: &str) -> Option<u64> {
-        self.lock().0.get(session_id).copied()
+        self.lock().last.get(session_id).copied()
     }
 
-    /// Remembers a finished session.
-    pub fn insert(&self, session_id: &str, last: u64) {
+    /// Remembers a finished session, and returns its last sequence: this one, or a later one it was extended to.
+    pub fn insert(&self, session_id: &str, last: u64) -> u64 {
         let mut inner = self.lock();
-        if inner.0.insert(session_id.to_owned(), last).is_none() {
-            inner.1.push_back(session_id.to_owned());
+        let last = inner.trailing.remove(session_id).map_or(last, |later| later.max(last));
+        if inner.last.insert(session_id.to_owned(), last).is_none() {
+            inner.oldest_first.push_back(session_id.to_owned());
         }
-        if inner.1.len() > MAX_FINISHED
-            && let Some(oldest) = inner.1.pop_front()
+        if inner.oldest_first.len() > MAX_FINISHED
+            && let Some(oldest) = inner.oldest_first.pop_front()
         {
-            inner.0.remove(&oldest);
+            inner.last.remove(&oldest);
         }
+        last
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (HashMap<String, u64>, VecDeque<String>)> {
+    /// An ended session goes on, with events in which there is nothing to store. `true`: it is finished, and durable
+    /// to there at once; `false`: it will be when it is finished.
+    pub fn extend(&self, session_id: &str, last: u64) -> bool {
+        let mut inner = self.lock();
+        if let Some(known) = inner.last.get_mut(session_id) {
+            *known = last.max(*known);
+            return true;
+        }
+        inner.trailing.insert(session_id.to_owned(), last);
+        false
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Finished> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -184,8 +206,8 @@ impl Delivery {
     /// It is durable now.
     pub fn confirm(self) {
         self.counts.are_durable();
-        self.finished.insert(&self.session_id, self.last);
-        self.node.acks.durable(&self.session_id, self.last);
+        let last = self.finished.insert(&self.session_id, self.last);
+        self.node.acks.durable(&self.session_id, last);
         self.node.lock().stored.push(self.session_id);
     }
 }

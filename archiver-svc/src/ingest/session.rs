@@ -17,8 +17,8 @@ const MAX_SESSION_ID_BYTES: usize = 128;
 /// Highest sample rate that is believed, in hertz.
 const MAX_SAMPLE_RATE_HZ: u32 = 192_000;
 
-/// Events of one session that may wait for an earlier one. A node sends in order, so this only grows when it does
-/// not; past it the stream is closed, and the node sends again from the first event that is not durable.
+/// Events of one session that may wait for an earlier one. A node sends in order, so this only grows when the earlier
+/// one is lost; past it the session is set aside.
 const MAX_PENDING_EVENTS: usize = 4096;
 /// The same for the audio among them, in bytes: four of the largest messages.
 const MAX_PENDING_BYTES: usize = 4 * 1024 * 1024;
@@ -33,12 +33,18 @@ pub struct Session {
     pub received: u64,
     /// Highest sequence that was acknowledged durable.
     pub durable: u64,
-    /// Events that came before an earlier one.
-    pub pending: BTreeMap<u64, Body>,
+    /// Events that came before an earlier one; `None` = nothing that this release knows.
+    pub pending: BTreeMap<u64, Option<Body>>,
     /// Audio in [`pending`](Self::pending), bytes.
     pending_bytes: usize,
     /// First pending event for which the missing ones were looked for in SQL already.
     pub looked_up: u64,
+    /// Too much waits behind a gap: only the event that is missing is taken, and what follows it.
+    pub set_aside: bool,
+    /// An end that was not the last event to come.
+    early_end: Option<SessionEnded>,
+    /// Events without content came while its recording was being stored.
+    pub went_on_behind_its_end: bool,
     /// Where it stands.
     pub stage: Stage,
 }
@@ -66,24 +72,37 @@ pub struct Open {
     pub recording: Option<SharedSpool>,
     /// Applied, not yet durable.
     pub undurable: KindCounts,
+    /// The node said that it has lost some of the audio.
+    pub damaged: bool,
 }
 
 /// What applying events asks for, in this order: samples to spools, rows to SQL, ends.
 #[derive(Debug, Default)]
 pub struct Work {
     /// Samples and where they go.
-    pub audio: Vec<(SharedSpool, Bytes)>,
+    pub audio: Vec<Samples>,
     /// Transcript rows.
     pub rows: Vec<Row>,
     /// Sessions that have ended.
     pub ends: Vec<(String, SessionEnded)>,
 }
 
+/// Samples of one recording.
+#[derive(Debug)]
+pub struct Samples {
+    /// Where they go.
+    pub spool: SharedSpool,
+    /// The first frame of them, when there may be frames missing before it.
+    pub behind_loss: Option<u64>,
+    /// The samples.
+    pub pcm: Bytes,
+}
+
 /// Why a session is refused. Its events stay with the node.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
-    /// The first event is no `SessionStarted`, or a later one is.
-    #[error("an event is out of place: SessionStarted must be the first and only the first")]
+    /// Something comes before `SessionStarted`, or another one later.
+    #[error("an event is out of place: SessionStarted must come first and once")]
     OutOfPlace,
     /// Nonsense in the recording format.
     #[error("the recording format is not usable (1 or 2 channels, 1 to 192000 Hz)")]
@@ -102,20 +121,21 @@ pub enum Refusal {
     AfterEnd,
 }
 
-fn audio_bytes(body: &Body) -> usize {
+fn audio_bytes(body: Option<&Body>) -> usize {
     match body {
-        Body::Audio(audio) => audio.pcm.len(),
-        Body::Started(_) | Body::Turn(_) | Body::Ended(_) => 0,
+        Some(Body::Audio(audio)) => audio.pcm.len(),
+        Some(Body::Started(_) | Body::Turn(_) | Body::Ended(_)) | None => 0,
     }
 }
 
 /// Kind of an event's body.
-pub fn kind(body: &Body) -> Kind {
+pub fn kind(body: Option<&Body>) -> Kind {
     match body {
-        Body::Started(_) => Kind::Started,
-        Body::Turn(_) => Kind::Turn,
-        Body::Audio(_) => Kind::Audio,
-        Body::Ended(_) => Kind::Ended,
+        Some(Body::Started(_)) => Kind::Started,
+        Some(Body::Turn(_)) => Kind::Turn,
+        Some(Body::Audio(_)) => Kind::Audio,
+        Some(Body::Ended(_)) => Kind::Ended,
+        None => Kind::Unknown,
     }
 }
 
@@ -135,11 +155,19 @@ pub fn date(unix_ms: u64) -> OffsetDateTime {
 
 impl Session {
     /// Takes note of an event. `false`: it was here before.
-    pub fn arrive(&mut self, sequence: u64, body: Body) -> bool {
+    pub fn arrive(&mut self, sequence: u64, body: Option<Body>) -> bool {
+        if let (Stage::Open(open), Some(Body::Ended(ended)), true) = (&mut self.stage, &body, sequence <= self.received)
+        {
+            // It was no end when it came first: the node has lost the end of this session and made a new one. What
+            // came in between is here, and nothing will follow.
+            open.damaged = true;
+            self.early_end = Some(ended.clone());
+            return true;
+        }
         if sequence <= self.received || self.pending.contains_key(&sequence) {
             return false;
         }
-        self.pending_bytes += audio_bytes(&body);
+        self.pending_bytes += audio_bytes(body.as_ref());
         self.pending.insert(sequence, body);
         true
     }
@@ -150,10 +178,19 @@ impl Session {
         too_much && !self.pending.contains_key(&(self.received + 1))
     }
 
+    /// Gives up what waits behind a gap, and returns the last sequence of it. Nothing applied is given up: when the
+    /// missing event does come, the session goes on from there.
+    pub fn set_aside(&mut self) -> u64 {
+        self.set_aside = true;
+        self.pending_bytes = 0;
+        let last = std::mem::take(&mut self.pending).into_keys().next_back();
+        last.unwrap_or(self.received)
+    }
+
     /// Applies everything that has no gap before it. `spools` is `None` when recording is off here.
     pub fn advance(&mut self, id: &str, spools: Option<&Arc<SpoolDir>>, work: &mut Work) -> Result<(), Refusal> {
         while let Some(body) = self.pending.remove(&(self.received + 1)) {
-            self.pending_bytes -= audio_bytes(&body);
+            self.pending_bytes -= audio_bytes(body.as_ref());
             let applied = self.apply(id, body, spools, work);
             if let Err(refusal) = applied {
                 self.refuse();
@@ -161,6 +198,8 @@ impl Session {
             }
             self.received += 1;
         }
+        work.ends
+            .extend(self.early_end.take().map(|ended| (id.to_owned(), ended)));
         Ok(())
     }
 
@@ -180,10 +219,26 @@ impl Session {
             started_at: OffsetDateTime::UNIX_EPOCH,
             recording: None,
             undurable: KindCounts::default(),
+            damaged: false,
         });
     }
 
-    fn apply(&mut self, id: &str, body: Body, spools: Option<&Arc<SpoolDir>>, work: &mut Work) -> Result<(), Refusal> {
+    fn apply(
+        &mut self,
+        id: &str,
+        body: Option<Body>,
+        spools: Option<&Arc<SpoolDir>>,
+        work: &mut Work,
+    ) -> Result<(), Refusal> {
+        let Some(body) = body else {
+            // A newer node's, or one that a node has lost: there is nothing to store, wherever it stands.
+            match &mut self.stage {
+                Stage::Open(open) => open.undurable.add(Kind::Unknown),
+                Stage::Storing => self.went_on_behind_its_end = true,
+                Stage::AwaitingStart | Stage::Refused => {}
+            }
+            return Ok(());
+        };
         let open = match &mut self.stage {
             Stage::AwaitingStart => {
                 let Body::Started(started) = body else {
@@ -196,13 +251,19 @@ impl Session {
             Stage::Storing => return Err(Refusal::AfterEnd),
             Stage::Refused => return Err(Refusal::OutOfPlace),
         };
-        open.undurable.add(kind(&body));
+        open.undurable.add(kind(Some(&body)));
         match body {
             Body::Started(_) => return Err(Refusal::OutOfPlace),
             Body::Turn(turn) => work.rows.push(row(id, turn)?),
             Body::Audio(audio) => {
                 let spool = open.recording.as_ref().ok_or(Refusal::UnexpectedAudio)?;
-                work.audio.push((Arc::clone(spool), audio.pcm));
+                // Recorders make no chunks without samples: this one stands for a chunk that the node has lost.
+                open.damaged |= audio.pcm.is_empty();
+                work.audio.push(Samples {
+                    spool: Arc::clone(spool),
+                    behind_loss: (open.damaged && !audio.pcm.is_empty()).then_some(audio.first_frame),
+                    pcm: audio.pcm,
+                });
             }
             Body::Ended(ended) => work.ends.push((id.to_owned(), ended)),
         }
@@ -238,6 +299,7 @@ fn start(id: &str, started: &SessionStarted, spools: Option<&Arc<SpoolDir>>) -> 
         started_at: date(started.started_at_unix_ms),
         recording,
         undurable,
+        damaged: false,
     })
 }
 
@@ -265,17 +327,17 @@ mod tests {
 
     use super::*;
 
-    fn turn(seq: u32) -> Body {
-        Body::Turn(Turn {
+    fn turn(seq: u32) -> Option<Body> {
+        Some(Body::Turn(Turn {
             seq,
             role: "user".to_owned(),
             text: "a\0b".to_owned(),
             ..Turn::default()
-        })
+        }))
     }
 
-    fn started() -> Body {
-        Body::Started(SessionStarted::default())
+    fn started() -> Option<Body> {
+        Some(Body::Started(SessionStarted::default()))
     }
 
     #[test]
@@ -301,7 +363,7 @@ mod tests {
             vec![turn(0)],
             vec![started(), started()],
             vec![started(), turn(u32::MAX)],
-            vec![started(), Body::Audio(Default::default())],
+            vec![started(), Some(Body::Audio(Default::default()))],
         ];
         for events in bad {
             let mut session = Session::default();
@@ -317,10 +379,10 @@ mod tests {
     #[test]
     fn what_waits_behind_a_gap_is_limited_in_number_and_in_bytes() {
         let audio = |bytes| {
-            Body::Audio(AudioChunk {
+            Some(Body::Audio(AudioChunk {
                 first_frame: 0,
                 pcm: vec![0; bytes].into(),
-            })
+            }))
         };
         let (mut many, mut large) = (Session::default(), Session::default());
         (2..4098).for_each(|sequence| assert!(many.arrive(sequence, audio(2))));
@@ -333,6 +395,36 @@ mod tests {
 
         many.arrive(1, started());
         assert!(!many.waits_for_too_long());
+    }
+
+    #[test]
+    fn an_event_that_says_nothing_takes_its_place_in_the_sequence_and_changes_nothing_else() {
+        let mut session = Session::default();
+        let mut work = Work::default();
+        for (sequence, body) in (1..).zip([None, started(), None, turn(0), None]) {
+            session.arrive(sequence, body);
+        }
+
+        session.advance("s", None, &mut work).unwrap();
+
+        assert_eq!((session.received, work.rows.len()), (5, 1));
+    }
+
+    #[test]
+    fn a_session_that_was_set_aside_goes_on_when_the_missing_event_comes() {
+        let mut session = Session::default();
+        let mut work = Work::default();
+        session.arrive(1, started());
+        session.advance("s", None, &mut work).unwrap();
+        (3..4100).for_each(|sequence| assert!(session.arrive(sequence, turn(0))));
+        assert!(session.waits_for_too_long());
+
+        assert_eq!(session.set_aside(), 4099);
+        assert_eq!((session.received, session.pending.len()), (1, 0));
+
+        (2..6).for_each(|sequence| assert!(session.arrive(sequence, turn(0))));
+        session.advance("s", None, &mut work).unwrap();
+        assert_eq!((session.received, work.rows.len()), (5, 4));
     }
 
     #[test]

@@ -209,6 +209,5 @@ async fn write(acks: &Acks, stream: u64, responses: &Responses) {
 fn status(stopped: &Stopped) -> Status {
     match stopped {
         Stopped::ShuttingDown => Status::unavailable(stopped.to_string()),
-        Stopped::Gap { .. } => Status::failed_precondition(stopped.to_string()),
     }
 }

@@ -15,6 +15,10 @@ use sha2::{Digest, Sha256};
 
 use super::wav::{Format, HEADER_BYTES};
 
+/// Silence in place of lost audio is never longer than this: a nonsensical position must not fill the disk.
+const LONGEST_LOSS_SECS: u64 = 3600;
+static SILENCE: [u8; 16 * 1024] = [0; 16 * 1024];
+
 /// The locked spool folder.
 #[derive(Debug)]
 pub struct SpoolDir {
@@ -164,6 +168,22 @@ impl Spool {
         }
         self.hasher.update(pcm);
         self.pcm_bytes += pcm.len() as u64;
+        Ok(())
+    }
+
+    /// Appends silence up to this frame, for audio that is lost: what follows keeps its place in time. Nothing when
+    /// that is longer than any loss can be.
+    pub fn silence_to(&mut self, frame: u64) -> io::Result<()> {
+        let end = frame.saturating_mul(self.format.frame_bytes());
+        let missing = end.saturating_sub(self.pcm_bytes);
+        let longest = LONGEST_LOSS_SECS * u64::from(self.format.sample_rate_hz) * self.format.frame_bytes();
+        if missing > longest {
+            return Ok(());
+        }
+        while self.pcm_bytes < end {
+            let block = usize::try_from(end - self.pcm_bytes).unwrap_or(SILENCE.len());
+            self.append(SILENCE.get(..block).unwrap_or(&SILENCE))?;
+        }
         Ok(())
     }
 

@@ -135,10 +135,10 @@ fn identifier(name: &str) -> Result<Table, Fatal> {
     }
 }
 
-fn refused(error: &sqlx::Error) -> Fatal {
+fn refused(place: &str, error: &sqlx::Error) -> Fatal {
     Fatal::new(
         exit::UNAVAILABLE,
-        format!("the transcript database refused: {error}"),
+        format!("the transcript database {place} refused: {error}"),
         "check that the database runs, that transcripts.dsn names host, database and user that exist, and that this \
          user may create and write the table; or set transcripts.enable to false",
     )

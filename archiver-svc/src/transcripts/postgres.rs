@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use service_kit::exit::{self, Fatal};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use time::OffsetDateTime;
 
 use super::{PoolSettings, Row, StoreError, Table, TranscriptStore, refused, sql};
@@ -44,22 +44,22 @@ impl PostgresStore {
             // may outlive a transaction, and start-up parameters it does not know are refused.
             .statement_cache_capacity(0)
             .extra_float_digits(None);
+        reach(&options).await?;
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_conns)
             .min_connections(settings.min_conns)
             .max_lifetime(settings.max_lifetime)
             .idle_timeout(settings.max_idle_time)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
-            .await
-            .map_err(|error| refused(&error))?;
+            .connect_lazy_with(options);
         let store = Self {
             pool,
             insert: insert(&table),
             select: select(&table),
             count: count(&table),
         };
-        store.create(&table).await.map_err(|error| refused(&error))?;
+        let place = place(&store.pool.connect_options());
+        store.create(&table).await.map_err(|error| refused(&place, &error))?;
         Ok(store)
     }
 
@@ -87,6 +87,24 @@ impl PostgresStore {
         }
         transaction.commit().await
     }
+}
+
+/// One connection outside of the pool: the pool would only say that it timed out, not why.
+async fn reach(options: &PgConnectOptions) -> Result<(), Fatal> {
+    let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    let connected = tokio::time::timeout(ACQUIRE_TIMEOUT, options.connect()).await;
+    let connection = connected
+        .unwrap_or_else(|_| Err(silent()))
+        .map_err(|error| refused(&place(options), &error))?;
+    // What matters was that it opened.
+    let _ = connection.close().await;
+    Ok(())
+}
+
+/// Host, port and database, without user and password.
+fn place(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or_default();
+    format!("{}:{}/{database}", options.get_host(), options.get_port())
 }
 
 #[async_trait]

@@ -1,5 +1,6 @@
 //! From configuration to the three stages of an agent.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use media_core::dialogue::{Facts, Receptionist};
@@ -11,39 +12,63 @@ use super::local::{LocalLlm, LocalStt, LocalTts};
 use super::openai::{OpenAi, OpenAiLlm, OpenAiStt, OpenAiTts};
 use crate::speech::{SpeechEngine, Voice, models};
 
+/// The stages of an agent, and the local speech engine when one of them uses it.
+pub struct Agent {
+    /// Recognition, answers, voice.
+    pub providers: Providers,
+    /// Local speech.
+    pub speech: Option<Arc<SpeechEngine>>,
+}
+
+impl From<Providers> for Agent {
+    fn from(providers: Providers) -> Self {
+        Self {
+            providers,
+            speech: None,
+        }
+    }
+}
+
 /// Makes the configured providers; the local speech engine too when one of them needs it. Speech models are fetched
 /// when they are not there.
 ///
 /// # Errors
 /// A key is missing, a voice is unknown, the facts file is wrong, models cannot be had.
-pub async fn build(config: &Config) -> Result<(Providers, Option<Arc<SpeechEngine>>), Fatal> {
+pub async fn build(config: &Config) -> Result<Agent, Fatal> {
     let agent = &config.agent;
-    let local_speech = agent.stt_provider == "local" || agent.tts_provider == "local";
-    let engine = if local_speech {
+    let engine = if needs_local_speech(config) {
         Some(start_engine(config).await?)
     } else {
         None
     };
+    let cloud = Cloud::new(config);
     let providers = Providers {
         stt: match (agent.stt_provider.as_str(), &engine) {
             ("local", Some(engine)) => Arc::new(LocalStt::new(engine.clone())),
-            (name, _) => Arc::new(OpenAiStt::new(cloud(config, name, "stt_provider")?, config)),
+            (name, _) => Arc::new(OpenAiStt::new(cloud.openai(name, "stt_provider")?, config)?),
         },
         llm: match agent.llm_provider.as_str() {
             "local" => Arc::new(LocalLlm::new(Receptionist::new(facts(config)?))),
-            name => Arc::new(OpenAiLlm::new(cloud(config, name, "llm_provider")?, config)),
+            name => Arc::new(OpenAiLlm::new(cloud.openai(name, "llm_provider")?, config)),
         },
         tts: match (agent.tts_provider.as_str(), &engine) {
             ("local", Some(engine)) => Arc::new(LocalTts::new(engine.clone(), voice(config)?)),
-            (name, _) => Arc::new(OpenAiTts::new(cloud(config, name, "tts_provider")?, config)),
+            (name, _) => Arc::new(OpenAiTts::new(cloud.openai(name, "tts_provider")?, config)),
         },
     };
-    Ok((providers, engine))
+    Ok(Agent {
+        providers,
+        speech: engine,
+    })
 }
 
-/// The voice of the `local` agent.
+/// The voice of the `local` agent. Where somebody else speaks, `tts_voice` is none of ours.
+///
+/// # Errors
+/// There is no such voice.
 pub fn voice(config: &Config) -> Result<Voice, Fatal> {
-    let Some(name) = &config.agent.tts_voice else {
+    let agent = &config.agent;
+    let Some(name) = agent.tts_voice.as_ref().filter(|_| agent.tts_provider == "local") else {
         return Ok(Voice::default());
     };
     name.parse().map_err(|error| {
@@ -55,10 +80,21 @@ pub fn voice(config: &Config) -> Result<Voice, Fatal> {
     })
 }
 
+fn needs_local_speech(config: &Config) -> bool {
+    config.agent.stt_provider == "local" || config.agent.tts_provider == "local"
+}
+
 async fn start_engine(config: &Config) -> Result<Arc<SpeechEngine>, Fatal> {
+    let paths = speech_models().await?;
+    let engine = SpeechEngine::new(paths, config.media.speech_threads)
+        .map_err(|error| Fatal::new(exit::SOFTWARE, error.to_string(), "set media.speech_threads lower"))?;
+    Ok(Arc::new(engine))
+}
+
+async fn speech_models() -> Result<models::ModelPaths, Fatal> {
     let progress = models::Progress::detect();
     // A download takes minutes: it must not hold a worker of the runtime.
-    let paths = tokio::task::spawn_blocking(move || models::ensure(&progress))
+    tokio::task::spawn_blocking(move || models::ensure(&progress))
         .await
         .map_err(|error| {
             Fatal::new(
@@ -66,10 +102,7 @@ async fn start_engine(config: &Config) -> Result<Arc<SpeechEngine>, Fatal> {
                 format!("fetching models failed: {error}"),
                 "start it again",
             )
-        })??;
-    let engine = SpeechEngine::new(paths, config.media.speech_threads)
-        .map_err(|error| Fatal::new(exit::SOFTWARE, error.to_string(), "set media.speech_threads lower"))?;
-    Ok(Arc::new(engine))
+        })?
 }
 
 fn facts(config: &Config) -> Result<Facts, Fatal> {
@@ -87,10 +120,29 @@ fn facts(config: &Config) -> Result<Facts, Fatal> {
     Facts::from_json(&text).map_err(|error| problem(error.to_string()))
 }
 
-fn cloud(config: &Config, name: &str, key: &str) -> Result<OpenAi, Fatal> {
-    if name != "openai" {
-        let what = format!("{key}: there is no provider named {name:?}");
-        return Err(Fatal::new(exit::CONFIG, what, "choose `local` or `openai`"));
+/// Clients of cloud providers, made when the first stage asks and shared by all.
+struct Cloud<'a> {
+    config: &'a Config,
+    openai: OnceCell<OpenAi>,
+}
+
+impl<'a> Cloud<'a> {
+    fn new(config: &'a Config) -> Self {
+        Self {
+            config,
+            openai: OnceCell::new(),
+        }
     }
-    OpenAi::new(config)
+
+    fn openai(&self, name: &str, key: &str) -> Result<OpenAi, Fatal> {
+        if name != "openai" {
+            let what = format!("{key}: there is no provider named {name:?}");
+            return Err(Fatal::new(exit::CONFIG, what, "choose `local` or `openai`"));
+        }
+        if let Some(made) = self.openai.get() {
+            return Ok(made.clone());
+        }
+        let made = OpenAi::new(self.config)?;
+        Ok(self.openai.get_or_init(|| made).clone())
+    }
 }

@@ -13,6 +13,7 @@ use service_kit::token::{Claims, TokenSigner};
 use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
 use tokio::sync::mpsc;
 
+use super::Timeouts;
 use crate::archive::{ArchiveSession, ArchiveSink};
 use crate::call::registry::{Arrival, Calls, Refusal, Slot, transport_name};
 use crate::call::{self, CallSetup, CallerLink, TransportTraits, conversation_settings};
@@ -37,6 +38,8 @@ pub struct Gate {
     pub providers: Providers,
     /// Parent of all calls.
     pub scope: TaskScope,
+    /// How long a far end may take for what.
+    pub timeouts: Timeouts,
 }
 
 /// A caller who may come in; dropping it gives everything back.
@@ -110,11 +113,15 @@ impl Gate {
         } else {
             claims.body_json
         };
-        let archive = match &self.archive {
-            Some(archive) => Some(archive.open(&claims.session_id).map_err(|error| {
+        let archive = match self.archive.as_ref().map(|archive| archive.open(&claims.session_id)) {
+            Some(Ok(archive)) => Some(archive),
+            Some(Err(error)) => {
                 tracing::warn!(%error, "a call was refused because it could not be recorded");
-                ApiError::unavailable(format!("this call could not be recorded: {error}"))
-            })?),
+                self.forget(&session_id).await;
+                return Err(ApiError::unavailable(format!(
+                    "this call could not be recorded: {error}"
+                )));
+            }
             None => None,
         };
         let record = SessionRecord {
@@ -172,9 +179,7 @@ impl Gate {
         };
         let _renewal = self.keep_session(&scope, admitted.session_id.clone());
         let reason = call::run(setup).await;
-        if let Err(error) = self.store.remove_session(&admitted.session_id).await {
-            tracing::warn!(session_id = %admitted.session_id, %error, "a finished session stays listed until it expires");
-        }
+        self.forget(&admitted.session_id).await;
         reason
     }
 
@@ -182,8 +187,22 @@ impl Gate {
     pub async fn turn_away(&self, admitted: Admitted) {
         let session_id = admitted.session_id.clone();
         drop(admitted);
-        if let Err(error) = self.store.remove_session(&session_id).await {
-            tracing::warn!(%session_id, %error, "a refused session stays listed until it expires");
+        self.forget(&session_id).await;
+    }
+
+    /// For an upgrade that does not come about after all: the session is not left behind.
+    pub fn forget_unless_upgraded(self: &Arc<Self>, session_id: Arc<str>) -> impl FnOnce(axum::Error) + Send + 'static {
+        let gate = Arc::clone(self);
+        move |error| {
+            tracing::debug!(%session_id, %error, "a connection was lost before its upgrade");
+            let scope = gate.scope.clone();
+            scope.spawn("lost upgrade", async move { gate.forget(&session_id).await });
+        }
+    }
+
+    async fn forget(&self, session_id: &str) {
+        if let Err(error) = self.store.remove_session(session_id).await {
+            tracing::warn!(session_id, %error, "a session that is over stays listed until it expires");
         }
     }
 

@@ -22,6 +22,7 @@ use service_kit::token::Claims;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::Gate;
 use super::admission::Admitted;
@@ -32,14 +33,10 @@ use crate::metrics::PROTOCOL_ERRORS;
 
 const TRANSPORT: &str = "websocket";
 
-/// How long a client may take until `client-ready`.
-const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a client is asked for a sign of life.
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// A client from which not even a pong came for this long is gone. A muted microphone sends no audio at all.
-const SILENCE: Duration = Duration::from_secs(60);
 /// Frames that cannot be read before the socket is closed.
 const TOLERATED_ERRORS: u32 = 50;
+/// Characters of a client's own words that are repeated in an answer to it.
+const REPEATED_CHARS: usize = 64;
 
 /// pipecat's clients: 16 kHz in; 24 kHz out, with a lead of 60 ms because their player is never flushed.
 const PIPECAT: TransportTraits = TransportTraits {
@@ -71,6 +68,8 @@ pub async fn open(
             "this release speaks format=protobuf (pipecat frames) on /ws",
         ));
     }
+    // First, so that whoever only looks at the URL does not use its token up.
+    let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     let claims = match &query.token {
         Some(token) => gate.redeem(Some(token), MediaTransport::WebSocket).await?,
         None => {
@@ -78,11 +77,15 @@ pub async fn open(
             anonymous()
         }
     };
-    let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     let admitted = gate.admit(claims, MediaTransport::WebSocket).await?;
-    Ok(reader::limited(upgrade).on_upgrade(async move |socket| {
-        let _open = ActiveConnection::open(LiveRoute::Ws);
-        serve(gate, admitted, socket).await;
+    let upgrade = reader::limited(upgrade).on_failed_upgrade(gate.forget_unless_upgraded(admitted.session_id.clone()));
+    Ok(upgrade.on_upgrade(async move |socket| {
+        // A scope of its own: a panic ends this call and nothing else.
+        let scope = gate.scope.child("client call");
+        scope.spawn("client call", async move {
+            let _open = ActiveConnection::open(LiveRoute::Ws);
+            serve(gate, admitted, socket).await;
+        });
     }))
 }
 
@@ -103,11 +106,14 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, socket: WebSocket) {
     let (refuse, closing) = watch::channel(None);
     let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
     let (replies, reply_receiver) = mpsc::channel(writer::REPLIES);
+    let stuck = CancellationToken::new();
     let sources = writer::Sources {
         commands: transport.commands,
         replies: reply_receiver,
         closing,
-        ping_every: Some(PING_EVERY),
+        ping_every: Some(gate.timeouts.ping_every),
+        stuck_after: gate.timeouts.stuck,
+        stuck: stuck.clone(),
     };
     let scope = gate.scope.child("client socket");
     let encoder = Outbound {
@@ -124,23 +130,34 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, socket: WebSocket) {
         resampler: None,
         errors: 0,
     };
-    if let Err(reason) = inbound.introduce().await {
+    if let Err(reason) = inbound.introduce(gate.timeouts.ready).await {
         PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
         tracing::info!(session_id = %admitted.session_id, code = reason.code, reason = reason.reason,
             "a client socket was refused");
+        let broken = reason.is_broken();
         let _ = refuse.send(Some(reason));
         gate.turn_away(admitted).await;
+        reader::linger(&mut inbound.stream, broken).await;
         return;
     }
     let input = transport.input;
+    let silence = gate.timeouts.silence;
+    let read_out = CancellationToken::new();
+    let reading = read_out.clone().drop_guard();
     let _reader = scope.spawn_owned("client socket reader", async move {
-        let end = inbound.read(&input, &refuse).await;
+        let _reading = reading;
+        let end = tokio::select! {
+            end = inbound.read(&input, silence, &refuse) => end,
+            () = stuck.cancelled() => reader::not_read(),
+        };
         input.send(CallerEvent::Closed(end)).await;
-        // The call closes the socket; until then nothing more is wanted from it.
-        std::future::pending::<()>().await;
+        let broken = refuse.borrow().as_ref().is_some_and(Closing::is_broken);
+        reader::linger(&mut inbound.stream, broken).await;
     });
     gate.run(admitted, Value::Null, PIPECAT, caller).await;
-    // The writer ends by itself: with the call's queue closed it sends a close frame and leaves.
+    // The writer ends by itself: with the call's queue closed it sends a close frame and leaves. The client's own is
+    // waited for, so that it sees ours.
+    let _ = tokio::time::timeout(writer::CLOSE_TIMEOUT, read_out.cancelled()).await;
 }
 
 struct Inbound {
@@ -161,7 +178,7 @@ enum Meaning {
 
 impl Inbound {
     /// Waits for `client-ready`.
-    async fn introduce(&mut self) -> Result<(), Closing> {
+    async fn introduce(&mut self, limit: Duration) -> Result<(), Closing> {
         let ready = async {
             loop {
                 let bytes = match reader::next(&mut self.stream, None).await {
@@ -186,17 +203,22 @@ impl Inbound {
                 }
             }
         };
-        match tokio::time::timeout(READY_TIMEOUT, ready).await {
+        match tokio::time::timeout(limit, ready).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                let reason = format!("no client-ready within {} s", READY_TIMEOUT.as_secs());
+                let reason = format!("no client-ready within {} s", limit.as_secs_f64());
                 Err(Closing::new(Closing::POLICY, reason))
             }
         }
     }
 
     /// Reads until the client is gone; says why.
-    async fn read(&mut self, input: &PipelineInput, refuse: &watch::Sender<Option<Closing>>) -> EndReason {
+    async fn read(
+        &mut self,
+        input: &PipelineInput,
+        silence: Duration,
+        refuse: &watch::Sender<Option<Closing>>,
+    ) -> EndReason {
         let give_up = |reason: Closing| {
             PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
             let why = EndReason::TransportFailed(reason.reason.clone());
@@ -204,7 +226,7 @@ impl Inbound {
             why
         };
         loop {
-            let bytes = match reader::next(&mut self.stream, Some(SILENCE)).await {
+            let bytes = match reader::next(&mut self.stream, Some(silence)).await {
                 Received::Binary(bytes) => bytes,
                 Received::Text(_) => return give_up(wrong_kind()),
                 Received::Gone => return EndReason::CallerHungUp,
@@ -279,10 +301,13 @@ impl Inbound {
             ClientMessageBody::RawAudio {
                 samples,
                 sample_rate_hz,
-            } => Meaning::Events(vec![CallerEvent::Audio(self.at_our_rate(samples, sample_rate_hz)?)]),
-            ClientMessageBody::Custom { t, .. } => refusal(&format!("this agent has no handler for `{t}`")),
+            } => match self.at_our_rate(samples, sample_rate_hz) {
+                Ok(samples) => Meaning::Events(vec![CallerEvent::Audio(samples)]),
+                Err(error) => refusal(&error),
+            },
+            ClientMessageBody::Custom { t, .. } => refusal(&format!("this agent has no handler for `{}`", cut(&t))),
             ClientMessageBody::FunctionCallResult(_) => refusal("this agent has no functions that a client runs"),
-            ClientMessageBody::Unknown { kind } => refusal(&format!("unknown message type `{kind}`")),
+            ClientMessageBody::Unknown { kind } => refusal(&format!("unknown message type `{}`", cut(&kind))),
         })
     }
 
@@ -306,6 +331,11 @@ impl Inbound {
         // A writer that is gone has closed the socket: the reader sees that next.
         let _ = self.replies.send(frame(json)).await;
     }
+}
+
+/// The beginning of a text.
+fn cut(text: &str) -> String {
+    text.chars().take(REPEATED_CHARS).collect()
 }
 
 fn frame(json: String) -> Message {

@@ -7,18 +7,47 @@ mod telephony;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
 
 pub use admission::Gate;
 
-/// The routes of the media plane.
+/// How long a far end may take for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A phone provider, until it says which stream this is.
+    pub start: Duration,
+    /// A client, until `client-ready`.
+    pub ready: Duration,
+    /// Anyone, to take what is sent; then the connection is given up.
+    pub stuck: Duration,
+    /// How often a client is asked for a sign of life.
+    pub ping_every: Duration,
+    /// A client from which not even a pong came for this long is gone. A muted microphone sends no audio at all.
+    pub silence: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(5),
+            ready: Duration::from_secs(10),
+            stuck: Duration::from_secs(10),
+            ping_every: Duration::from_secs(20),
+            silence: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The routes of the media plane, unversioned and under `/api/v1`.
 pub fn router(gate: Arc<Gate>) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/ws", get(client::open))
         .route("/telephony/ws", get(telephony::open))
         // Twilio's <Stream url> takes no query string, so its token is part of the path.
         .route("/telephony/ws/{token}", get(telephony::open_with_path_token))
-        .with_state(gate)
+        .with_state(gate);
+    Router::new().merge(routes.clone()).nest("/api/v1", routes)
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
+use media_core::conversation::EndReason;
 
-use super::writer::Closing;
+use super::writer::{CLOSE_TIMEOUT, Closing};
 
 /// Largest message accepted from a client or provider, in bytes; a larger one closes the socket (1009).
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -56,6 +57,25 @@ pub async fn next(socket: &mut SplitStream<WebSocket>, silence: Option<Duration>
             Some(Err(error)) => return broken(&error),
         }
     }
+}
+
+/// Why a call ends whose far end takes nothing any more.
+pub fn not_read() -> EndReason {
+    EndReason::TransportFailed("the far end has stopped reading".to_owned())
+}
+
+/// After the close frame: reads on, so that the far end's own is taken and none of its data is left unread when the
+/// connection goes (which would reset it, and our close frame might never be seen). [`CLOSE_TIMEOUT`] at most.
+pub async fn linger(socket: &mut SplitStream<WebSocket>, broken: bool) {
+    let drained = async {
+        while let Some(Ok(_)) = socket.next().await {}
+        if broken {
+            // Nothing can be read any more; the far end is left the time to read.
+            std::future::pending::<()>().await;
+        }
+    };
+    // Whoever does not close is closed.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, drained).await;
 }
 
 fn broken(error: &axum::Error) -> Received {

@@ -10,13 +10,15 @@ use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
 use media_core::conversation::EndReason;
+use media_core::wire::twilio::StreamStart;
 use serde::Deserialize;
 use serde_json::Value;
 use service_kit::config::MediaTransport;
 use service_kit::http::{ActiveConnection, ApiError, LiveRoute};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Gate;
 use super::admission::Admitted;
@@ -24,9 +26,6 @@ use super::reader::{self, Received};
 use super::writer::{self, Closing};
 use crate::call::{CallerEvent, PipelineInput, TransportTraits, link};
 use crate::metrics::PROTOCOL_ERRORS;
-
-/// How long a provider may take to say which stream this is.
-const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 const TRANSPORT: &str = "telephony";
 
@@ -70,12 +69,18 @@ async fn accept(
     token: Option<String>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let claims = gate.redeem(token.as_deref(), MediaTransport::Telephony).await?;
+    // First, so that whoever only looks at the URL does not use its token up.
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
+    let claims = gate.redeem(token.as_deref(), MediaTransport::Telephony).await?;
     let admitted = gate.admit(claims, MediaTransport::Telephony).await?;
-    Ok(reader::limited(upgrade).on_upgrade(async move |socket| {
-        let _open = ActiveConnection::open(LiveRoute::TelephonyWs);
-        serve(gate, admitted, socket).await;
+    let upgrade = reader::limited(upgrade).on_failed_upgrade(gate.forget_unless_upgraded(admitted.session_id.clone()));
+    Ok(upgrade.on_upgrade(async move |socket| {
+        // A scope of its own: a panic ends this call and nothing else.
+        let scope = gate.scope.child("phone call");
+        scope.spawn("phone call", async move {
+            let _open = ActiveConnection::open(LiveRoute::TelephonyWs);
+            serve(gate, admitted, socket).await;
+        });
     }))
 }
 
@@ -84,62 +89,84 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, socket: WebSocket) {
     let (refuse, closing) = watch::channel(None);
     let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
     let (_no_replies, replies) = mpsc::channel(1);
+    let stuck = CancellationToken::new();
     let sources = writer::Sources {
         commands: transport.commands,
         replies,
         closing,
         ping_every: None,
+        stuck_after: gate.timeouts.stuck,
+        stuck: stuck.clone(),
     };
     let mut protocol = twilio::Inbound::new();
-    let started = introduce(&mut stream, &mut protocol, &admitted.call_id).await;
-    let started = match started {
+    let introduced = introduce(&mut stream, &mut protocol, &admitted.call_id, gate.timeouts.start);
+    let started = match introduced.await {
         Ok(started) => started,
         Err(reason) => {
             PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
             tracing::info!(session_id = %admitted.session_id, code = reason.code, reason = reason.reason,
                 "a phone stream was refused");
+            let broken = reason.is_broken();
             let _ = refuse.send(Some(reason));
+            gate.turn_away(admitted).await;
             let encoder = twilio::Outbound::new(String::new());
             writer::write(sink, sources, encoder, gate.config.pipeline).await;
-            gate.turn_away(admitted).await;
+            reader::linger(&mut stream, broken).await;
             return;
         }
     };
     let scope = gate.scope.child("phone socket");
     let silence = Duration::try_from_secs_f64(gate.config.media.socket_silence_secs).unwrap_or(Duration::MAX);
+    let read_out = CancellationToken::new();
+    let reading = read_out.clone().drop_guard();
     let _reader = scope.spawn_owned("phone socket reader", async move {
-        let end = read(&mut stream, protocol, &transport.input, silence, &refuse).await;
+        let _reading = reading;
+        let end = tokio::select! {
+            end = read(&mut stream, protocol, &transport.input, silence, &refuse) => end,
+            () = stuck.cancelled() => reader::not_read(),
+        };
         transport.input.send(CallerEvent::Closed(end)).await;
-        // The call closes the socket; until then nothing more is wanted from it.
-        std::future::pending::<()>().await;
+        let broken = refuse.borrow().as_ref().is_some_and(Closing::is_broken);
+        reader::linger(&mut stream, broken).await;
     });
     let encoder = twilio::Outbound::new(started.stream_sid);
     let pipeline = gate.config.pipeline;
     scope.spawn("phone socket writer", writer::write(sink, sources, encoder, pipeline));
     let body = serde_json::to_value(started.custom_parameters).unwrap_or(Value::Null);
     gate.run(admitted, body, TWILIO, caller).await;
-    // The writer ends by itself: with the call's queue closed it sends a close frame and leaves.
+    // The writer ends by itself: with the call's queue closed it sends a close frame and leaves. The far end's own is
+    // waited for, so that it sees ours.
+    let _ = tokio::time::timeout(writer::CLOSE_TIMEOUT, read_out.cancelled()).await;
 }
 
-/// Waits for `start`; everything before it must fit the protocol, and come in time.
+/// Waits for `start`; everything before it must fit the protocol, and come in time, whatever else comes meanwhile.
 async fn introduce(
-    stream: &mut futures_util::stream::SplitStream<WebSocket>,
+    stream: &mut SplitStream<WebSocket>,
     protocol: &mut twilio::Inbound,
     call_id: &str,
-) -> Result<media_core::wire::twilio::StreamStart, Closing> {
-    let deadline = Instant::now() + START_TIMEOUT;
+    limit: Duration,
+) -> Result<StreamStart, Closing> {
+    match tokio::time::timeout(limit, wait_for_start(stream, protocol, call_id)).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let reason = format!("no start message within {} s", limit.as_secs_f64());
+            Err(Closing::new(Closing::POLICY, reason))
+        }
+    }
+}
+
+async fn wait_for_start(
+    stream: &mut SplitStream<WebSocket>,
+    protocol: &mut twilio::Inbound,
+    call_id: &str,
+) -> Result<StreamStart, Closing> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let text = match reader::next(stream, Some(left)).await {
+        let text = match reader::next(stream, None).await {
             Received::Text(text) => text,
             Received::Binary(_) => {
                 return Err(Closing::new(Closing::INVALID_DATA, "expected JSON text messages"));
             }
             Received::Gone => return Err(Closing::new(Closing::NORMAL, "")),
-            Received::Refuse(_) if Instant::now() >= deadline => {
-                let reason = format!("no start message within {} s", START_TIMEOUT.as_secs());
-                return Err(Closing::new(Closing::POLICY, reason));
-            }
             Received::Refuse(reason) => return Err(reason),
         };
         let Some(start) = protocol.introduction(&text)? else {
@@ -154,7 +181,7 @@ async fn introduce(
 
 /// Reads until the stream is over; says why it is.
 async fn read(
-    stream: &mut futures_util::stream::SplitStream<WebSocket>,
+    stream: &mut SplitStream<WebSocket>,
     mut protocol: twilio::Inbound,
     input: &PipelineInput,
     silence: Duration,

@@ -8,11 +8,12 @@ use futures_util::stream::SplitSink;
 use service_kit::config::Pipeline;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::call::CallerCommand;
 
-/// How long a far end may take to accept the close frame.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a far end may take to accept the close frame, and then to answer it.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Turns commands into messages of one protocol.
 pub trait Encode: Send {
@@ -41,6 +42,11 @@ impl Closing {
     /// Message larger than accepted.
     pub const TOO_BIG: u16 = 1009;
 
+    /// Whether nothing can be read after it.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.code, Self::TOO_BIG | Self::PROTOCOL_ERROR)
+    }
+
     /// Makes one; a long reason is cut at a character boundary.
     pub fn new(code: u16, reason: impl Into<String>) -> Self {
         let mut reason = reason.into();
@@ -66,6 +72,10 @@ pub struct Sources {
     pub closing: watch::Receiver<Option<Closing>>,
     /// How often the far end is asked for a sign of life.
     pub ping_every: Option<Duration>,
+    /// How long the far end may take nothing.
+    pub stuck_after: Duration,
+    /// Cancelled when it has taken nothing for so long: the connection is of no use any more.
+    pub stuck: CancellationToken,
 }
 
 /// Writes until the call is over or the socket breaks.
@@ -100,13 +110,13 @@ pub async fn write(
                 next_ping = from.ping_every.map(|every| Instant::now() + every);
             }
         }
-        for message in batch.drain(..) {
-            if socket.feed(message).await.is_err() {
+        match tokio::time::timeout(from.stuck_after, send(&mut socket, &mut batch)).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(_) => {
+                from.stuck.cancel();
                 return;
             }
-        }
-        if socket.flush().await.is_err() {
-            return;
         }
         if last {
             break;
@@ -122,6 +132,16 @@ pub async fn write(
     };
     // A far end that takes nothing any more loses its close frame, nothing else.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+}
+
+/// False when the connection is broken.
+async fn send(socket: &mut SplitSink<WebSocket, Message>, batch: &mut Vec<Message>) -> bool {
+    for message in batch.drain(..) {
+        if socket.feed(message).await.is_err() {
+            return false;
+        }
+    }
+    socket.flush().await.is_ok()
 }
 
 /// Resolves when the reader has given up; never when it is gone without a reason.

@@ -26,6 +26,15 @@ const ACCOUNT_SID: &str = "AC00000000000000000000000000000000";
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
+    /// Nobody answers there.
+    #[error("{url} does not answer: check that the server runs there (`voxray`), or name another one with --url")]
+    Unreachable {
+        /// The webhook.
+        url: String,
+        /// Cause.
+        #[source]
+        source: reqwest::Error,
+    },
     /// The webhook did not answer with a stream.
     #[error("the webhook failed: {0}")]
     Webhook(String),

@@ -40,7 +40,10 @@ pub async fn request_stream(
     if let Some(token) = auth_token {
         request = request.header("X-Twilio-Signature", sign(&url, fields, token));
     }
-    let unreachable = |error: reqwest::Error| CallError::Webhook(format!("{url}: {error}"));
+    let unreachable = |error: reqwest::Error| CallError::Unreachable {
+        url: url.clone(),
+        source: error.without_url(),
+    };
     let response = request.send().await.map_err(unreachable)?;
     let status = response.status();
     let body = response.text().await.map_err(unreachable)?;

@@ -160,9 +160,10 @@ mod tests {
         for rate in [8_000, 24_000, 48_000] {
             let (samples, end) = heard("Good morning, how can I help?", rate).await;
             assert_eq!(end, TtsEvent::Done);
+            // Pico does not make a sentence the same length every time; another rate would be off by half or more.
             let expected = wide as f64 * f64::from(rate) / 16_000.0;
             assert!(
-                (samples as f64 - expected).abs() < f64::from(rate) * 0.02,
+                (samples as f64 - expected).abs() < expected * 0.3,
                 "{samples} at {rate}, wanted {expected}"
             );
         }

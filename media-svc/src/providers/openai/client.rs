@@ -1,102 +1,44 @@
-//! The HTTP side that the three stages share: key, base URL, timeouts, retries, errors in words.
+//! The HTTP side that the three stages share: key, base URL, timeouts, retries.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use service_kit::config::{Config, Secrets};
 use service_kit::exit::{self, Fatal};
 
+use super::answer::Answer;
+use super::error::{OpenAiError, Problem};
 use crate::providers::metrics::Stage;
 use crate::providers::{Labels, metrics};
 
 const BASE_URL: &str = "https://api.openai.com/v1";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest wait for the head of an answer, and between two pieces of it.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Attempts in all; only what failed before its first piece is tried again.
 const ATTEMPTS: u32 = 3;
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 /// A provider that asks for more patience than this has failed for this turn.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-/// Of an error body, what is worth telling.
-const ERROR_EXCERPT: usize = 300;
+/// Of an error body, what is read, in bytes, and how long that may take.
+const ERROR_BODY: usize = 16 * 1024;
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A client of one API.
+/// Longest wait for the head of an answer, all attempts included, and then between two pieces of it. Each is a little
+/// less than the conversation's own limit, so that a failure is reported in the provider's words and counted.
+pub(super) fn patience(stage: Stage) -> Duration {
+    match stage {
+        Stage::Stt | Stage::Tts => Duration::from_secs(9),
+        // A local server may have to load the model first.
+        Stage::Llm => Duration::from_secs(28),
+    }
+}
+
+/// A client of one API. Clones share their connections.
 #[derive(Clone)]
 pub struct OpenAi {
     http: Client,
     base_url: Arc<str>,
     secrets: Arc<Secrets>,
-}
-
-/// Why a request gave nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenAiError {
-    /// No connection, or it broke.
-    #[error("{url} does not answer: {source}")]
-    Unreachable {
-        /// What was asked.
-        url: String,
-        /// Cause.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// Nothing came for too long.
-    #[error("the provider sent nothing for {} s", PIECE_TIMEOUT.as_secs())]
-    TimedOut,
-    /// An error status.
-    #[error("the provider answered {status}: {body}{}", hint(*status))]
-    Status {
-        /// HTTP status.
-        status: StatusCode,
-        /// Beginning of its body.
-        body: String,
-        /// When to come back, if it said so.
-        retry_after: Option<Duration>,
-    },
-    /// Something that the API does not define.
-    #[error("the provider sent {0}")]
-    Malformed(String),
-}
-
-fn hint(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => " (check OPENAI_API_KEY)",
-        StatusCode::NOT_FOUND => " (check openai.base_url and the model's name)",
-        _ => "",
-    }
-}
-
-impl OpenAiError {
-    /// Metric label `error_type`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } => "connection",
-            Self::TimedOut => "timeout",
-            Self::Status { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => "rate_limit",
-            Self::Status { status, .. } if status.is_server_error() => "server",
-            Self::Status { .. } => "refused",
-            Self::Malformed(_) => "malformed",
-        }
-    }
-
-    /// How long to wait before another attempt; `None` when there is no use.
-    fn retry_after(&self, backoff: Duration) -> Option<Duration> {
-        match self {
-            Self::Unreachable { .. } => Some(backoff),
-            Self::Status {
-                status, retry_after, ..
-            } => {
-                let worth_it = *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
-                let wait = retry_after.unwrap_or(backoff);
-                (worth_it && wait <= LONGEST_BACKOFF).then_some(wait)
-            }
-            // A caller who has waited that long will not wait again.
-            Self::TimedOut | Self::Malformed(_) => None,
-        }
-    }
 }
 
 impl OpenAi {
@@ -114,6 +56,8 @@ impl OpenAi {
             let remedy = "set OPENAI_API_KEY, or openai.base_url for a server of your own";
             return Err(Fatal::new(exit::CONFIG, "provider openai needs a key", remedy));
         }
+        // The process may have chosen already; then this does nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(90))
@@ -128,7 +72,21 @@ impl OpenAi {
     }
 
     /// Posts to `{base}{path}`, trying again what is worth it, until an answer begins.
-    pub async fn post(
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        stage: Stage,
+        labels: &Labels,
+        fill: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Answer, OpenAiError> {
+        let patience = patience(stage);
+        let response = tokio::time::timeout(patience, self.attempts(path, stage, labels, fill))
+            .await
+            .map_err(|_| OpenAiError::TimedOut(patience))??;
+        Ok(Answer::new(response, patience))
+    }
+
+    async fn attempts(
         &self,
         path: &str,
         stage: Stage,
@@ -142,14 +100,13 @@ impl OpenAi {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            match error.retry_after(backoff).filter(|_| attempt < ATTEMPTS) {
-                Some(wait) => {
-                    metrics::retried(stage, labels);
-                    tracing::debug!(%error, attempt, "trying again");
-                    tokio::time::sleep(wait).await;
-                }
-                None => return Err(error),
-            }
+            let wait = error.worth_another_attempt(jittered(backoff), LONGEST_BACKOFF);
+            let Some(wait) = wait.filter(|_| attempt < ATTEMPTS) else {
+                return Err(error);
+            };
+            metrics::retried(stage, labels);
+            tracing::debug!(%error, attempt, "trying again");
+            tokio::time::sleep(wait).await;
             attempt += 1;
             backoff *= 2;
         }
@@ -163,16 +120,14 @@ impl OpenAi {
         let url = format!("{}{path}", self.base_url);
         let mut request = fill(self.http.post(&url));
         // Read for every request: keys are rotated while calls run.
-        if let Some(key) = self.secrets.api_key("openai") {
+        let key = self.secrets.api_key("openai");
+        if let Some(key) = &key {
             request = request.bearer_auth(key.expose());
         }
-        let response = tokio::time::timeout(PIECE_TIMEOUT, request.send())
-            .await
-            .map_err(|_| OpenAiError::TimedOut)?
-            .map_err(|source| OpenAiError::Unreachable {
-                url,
-                source: source.without_url(),
-            })?;
+        let response = request.send().await.map_err(|source| OpenAiError::Unreachable {
+            url: without_credentials(&url),
+            source: source.without_url(),
+        })?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -180,29 +135,64 @@ impl OpenAi {
         let retry_after = response
             .headers()
             .get("retry-after")
-            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
             .map(Duration::from_secs);
-        let body = tokio::time::timeout(PIECE_TIMEOUT, response.text())
-            .await
-            .unwrap_or(Ok(String::new()));
-        let body = body.unwrap_or_default().chars().take(ERROR_EXCERPT).collect();
+        let body = error_body(response).await;
+        let problem = Problem::read(&String::from_utf8_lossy(&body), key.as_ref().map(|key| key.expose()));
         Err(OpenAiError::Status {
             status,
-            body,
+            problem,
             retry_after,
         })
     }
 }
 
-/// The next piece of a streamed answer, or why there is none. `None` at its end.
-pub async fn next_piece<T, E>(stream: &mut (impl Stream<Item = Result<T, E>> + Unpin)) -> Option<Result<T, OpenAiError>>
-where
-    E: std::fmt::Display,
-{
-    match tokio::time::timeout(PIECE_TIMEOUT, stream.next()).await {
-        Ok(Some(Ok(piece))) => Some(Ok(piece)),
-        Ok(Some(Err(error))) => Some(Err(OpenAiError::Malformed(format!("a broken answer: {error}")))),
-        Ok(None) => None,
-        Err(_) => Some(Err(OpenAiError::TimedOut)),
+/// Up to half as much again, so that calls which failed together do not come back together.
+fn jittered(backoff: Duration) -> Duration {
+    backoff.mul_f64(rand::random_range(1.0..1.5))
+}
+
+/// What came of the body of an error in a short time: its status says most of it.
+async fn error_body(mut response: Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    let read = async {
+        while let Ok(Some(piece)) = response.chunk().await {
+            body.extend_from_slice(&piece);
+            if body.len() >= ERROR_BODY {
+                break;
+            }
+        }
+    };
+    // What was read until then is told.
+    let _ = tokio::time::timeout(ERROR_BODY_TIMEOUT, read).await;
+    body
+}
+
+/// `http://user:password@host` is a way to reach some servers, and nothing for a log.
+fn without_credentials(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else {
+        return "openai.base_url".to_owned();
+    };
+    // Only URLs without a host refuse this, and they hold no credentials.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_in_an_error_holds_no_password() {
+        assert_eq!(without_credentials("http://me:pass@host:1/v1/x"), "http://host:1/v1/x");
+    }
+
+    #[test]
+    fn failures_are_reported_before_the_conversation_gives_up() {
+        // 10 s for recognition and synthesis, 30 s for the model.
+        assert!(patience(Stage::Stt) < Duration::from_secs(10));
+        assert!(patience(Stage::Tts) < Duration::from_secs(10));
+        assert!(patience(Stage::Llm) < Duration::from_secs(30));
     }
 }

@@ -4,14 +4,16 @@
 
 use std::time::Instant;
 
-use eventsource_stream::Eventsource;
-use media_core::conversation::{Input, LlmEvent, Message, ToolCall};
+use futures_util::StreamExt;
+use media_core::conversation::{Input, LlmEvent, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::config::Config;
 use service_kit::tasks::AbortOnDrop;
 
-use super::client::{OpenAi, OpenAiError, next_piece};
+use super::client::OpenAi;
+use super::error::{OpenAiError, Problem};
+use super::tools::{CallDelta, ToolCalls};
 use crate::providers::metrics::Stage;
 use crate::providers::{CallContext, Labels, LanguageModel, LlmRequest, metrics};
 
@@ -65,25 +67,34 @@ impl OpenAiLlm {
     async fn stream(&self, call: &CallContext, request: &LlmRequest) -> Result<(), OpenAiError> {
         let asked = Instant::now();
         let body = self.body(request);
-        let response = self
+        let answer = self
             .api
             .post("/chat/completions", Stage::Llm, &self.labels, |http| http.json(&body))
             .await?;
-        let mut events = response.bytes_stream().eventsource();
+        let mut events = answer.events();
         let mut calls = ToolCalls::default();
         let mut previous: Option<Instant> = None;
-        while let Some(event) = next_piece(&mut events).await {
-            let data = event?.data;
-            if data == "[DONE]" {
+        let mut complete = false;
+        while let Some(event) = events.next().await {
+            let data = event?;
+            if data.trim() == "[DONE]" {
+                complete = true;
                 break;
             }
             let chunk: Chunk =
                 serde_json::from_str(&data).map_err(|error| OpenAiError::Malformed(format!("no chunk: {error}")))?;
-            let Some(choice) = chunk.choices.into_iter().next() else {
+            if let Some(error) = chunk.error {
+                return Err(OpenAiError::Reported(Problem::described(&error).message));
+            }
+            // The last chunk may hold nothing but token counts.
+            let Some(choice) = chunk.choices.unwrap_or_default().into_iter().next() else {
                 continue;
             };
-            calls.add(choice.delta.tool_calls);
-            let Some(text) = choice.delta.content.filter(|text| !text.is_empty()) else {
+            complete |= choice.finish_reason.is_some();
+            let delta = choice.delta.unwrap_or_default();
+            calls.add(delta.tool_calls.unwrap_or_default())?;
+            // A refusal is worded for the person who asked.
+            let Some(text) = delta.content.or(delta.refusal).filter(|text| !text.is_empty()) else {
                 continue;
             };
             match previous.replace(Instant::now()) {
@@ -98,6 +109,10 @@ impl OpenAiLlm {
             {
                 return Ok(());
             }
+        }
+        // A connection that closed early is no end, and half a tool call is no call.
+        if !complete {
+            return Err(OpenAiError::Malformed("a reply without an end".to_owned()));
         }
         for tool_call in calls.finish() {
             if call
@@ -157,61 +172,22 @@ fn message(message: &Message) -> Value {
     }
 }
 
+/// Everything may be missing or null: servers differ in what they leave out.
 #[derive(Deserialize)]
 struct Chunk {
-    #[serde(default)]
-    choices: Vec<Choice>,
+    choices: Option<Vec<Choice>>,
+    error: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct Choice {
-    #[serde(default)]
-    delta: Delta,
+    delta: Option<Delta>,
+    finish_reason: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
 struct Delta {
     content: Option<String>,
-    #[serde(default)]
-    tool_calls: Vec<CallDelta>,
-}
-
-#[derive(Deserialize)]
-struct CallDelta {
-    #[serde(default)]
-    index: usize,
-    id: Option<String>,
-    function: Option<FunctionDelta>,
-}
-
-#[derive(Deserialize)]
-struct FunctionDelta {
-    name: Option<String>,
-    arguments: Option<String>,
-}
-
-/// Tool calls, put together from their pieces.
-#[derive(Default)]
-struct ToolCalls(std::collections::BTreeMap<usize, ToolCall>);
-
-impl ToolCalls {
-    fn add(&mut self, pieces: Vec<CallDelta>) {
-        for piece in pieces {
-            let call = self.0.entry(piece.index).or_insert_with(|| ToolCall {
-                id: String::new(),
-                name: String::new(),
-                arguments: String::new(),
-            });
-            call.id.push_str(piece.id.as_deref().unwrap_or_default());
-            if let Some(function) = piece.function {
-                call.name.push_str(function.name.as_deref().unwrap_or_default());
-                call.arguments
-                    .push_str(function.arguments.as_deref().unwrap_or_default());
-            }
-        }
-    }
-
-    fn finish(self) -> impl Iterator<Item = ToolCall> {
-        self.0.into_values().filter(|call| !call.name.is_empty())
-    }
+    refusal: Option<String>,
+    tool_calls: Option<Vec<CallDelta>>,
 }

@@ -5,22 +5,28 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use eventsource_stream::Eventsource;
-use media_core::audio::{RECOGNITION_RATE_HZ, pcm};
+use futures_util::StreamExt;
 use media_core::conversation::{Input, SttEvent, UtteranceId};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::multipart::{Form, Part};
+use reqwest::{Body, RequestBuilder};
 use serde::Deserialize;
+use serde_json::Value;
 use service_kit::config::Config;
+use service_kit::exit::{self, Fatal};
 use service_kit::tasks::AbortOnDrop;
 use tokio::sync::mpsc;
 
-use super::client::{OpenAi, OpenAiError, next_piece};
+use super::answer::Answer;
+use super::client::{OpenAi, patience};
+use super::error::{OpenAiError, Problem};
+use super::upload::{Upload, longest_utterance};
 use crate::providers::metrics::Stage;
 use crate::providers::{CallContext, Labels, STT_COMMANDS, SpeechToText, SttCommand, metrics};
 
 const DEFAULT_MODEL: &str = "gpt-4o-mini-transcribe";
-/// The one model that does not stream its text.
-const WHISPER: &str = "whisper-1";
+/// Models of this family do not stream their text, wherever they run.
+const WHISPER: &str = "whisper";
 
 /// A transcription model.
 #[derive(Clone)]
@@ -30,30 +36,54 @@ pub struct OpenAiStt {
     language: Option<String>,
 }
 
+/// The utterance that audio arrives for. There is one at a time: the next `Begin` takes its place.
+struct Open {
+    utterance: UtteranceId,
+    began: Instant,
+    upload: Upload,
+}
+
+/// An utterance on its way to the provider.
+struct Spoken {
+    utterance: UtteranceId,
+    began: Instant,
+    ended: Instant,
+}
+
 impl OpenAiStt {
     /// The configured model (`stt_model`) and language (`stt_language`).
-    pub fn new(api: OpenAi, config: &Config) -> Self {
+    ///
+    /// # Errors
+    /// Turns may get longer than one upload may be.
+    pub fn new(api: OpenAi, config: &Config) -> Result<Self, Fatal> {
+        let longest = longest_utterance().as_secs_f64();
+        if config.turn.max_duration_secs > longest {
+            let what = format!(
+                "turn_max_duration_secs is {}, but stt_provider openai takes at most {longest} s at once",
+                config.turn.max_duration_secs
+            );
+            return Err(Fatal::new(exit::CONFIG, what, "set turn_max_duration_secs lower"));
+        }
         let model = config
             .agent
             .stt_model
             .clone()
             .unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-        // The API wants ISO 639-1: the first part of a BCP 47 tag.
-        let language = config
-            .agent
-            .stt_language
-            .as_deref()
-            .and_then(|tag| tag.split('-').next())
-            .map(str::to_owned);
-        Self {
+        Ok(Self {
             api,
             labels: Labels {
                 provider: "openai",
                 model,
             },
-            language,
-        }
+            language: config.agent.stt_language.as_deref().and_then(language),
+        })
     }
+}
+
+/// The API wants ISO 639-1: the first part of a BCP 47 tag.
+fn language(tag: &str) -> Option<String> {
+    let first = tag.split(['-', '_']).next()?.trim();
+    (!first.is_empty()).then(|| first.to_ascii_lowercase())
 }
 
 impl SpeechToText for OpenAiStt {
@@ -78,36 +108,61 @@ impl SpeechToText for OpenAiStt {
 
 impl OpenAiStt {
     async fn listen(self, call: CallContext, mut commands: mpsc::Receiver<SttCommand>) {
-        let mut audio: HashMap<UtteranceId, Vec<i16>> = HashMap::new();
+        let mut open: Option<Open> = None;
         let mut requests: HashMap<UtteranceId, AbortOnDrop> = HashMap::new();
         while let Some(command) = commands.recv().await {
             match command {
                 SttCommand::Begin(utterance) => {
-                    audio.insert(utterance, Vec::new());
+                    open = Some(Open {
+                        utterance,
+                        began: Instant::now(),
+                        upload: Upload::default(),
+                    });
                     // Finished requests are let go with the next utterance; there are one or two at most.
                     requests.retain(|_, request| !request.is_finished());
                 }
-                SttCommand::Audio(utterance, samples) => audio.entry(utterance).or_default().extend(samples),
+                SttCommand::Audio(utterance, samples) => {
+                    if let Some(open) = open.as_mut().filter(|open| open.utterance == utterance) {
+                        open.upload.push(&samples);
+                    }
+                }
                 SttCommand::End(utterance) => {
-                    let samples = audio.remove(&utterance).unwrap_or_default();
+                    let Some(ended) = open.take_if(|open| open.utterance == utterance) else {
+                        let unknown = SttEvent::Failed("the beginning of the utterance is missing".to_owned());
+                        // A call that is gone wants no event.
+                        let _ = call.events.send(Input::Stt(utterance, unknown)).await;
+                        continue;
+                    };
                     let (provider, call) = (self.clone(), call.clone());
                     let tasks = call.tasks.clone();
                     let request = tasks.spawn_owned("openai transcription", async move {
-                        provider.transcribe(&call, utterance, samples).await;
+                        provider.transcribe(&call, ended).await;
                     });
                     requests.insert(utterance, request);
                 }
                 SttCommand::Cancel(utterance) => {
-                    audio.remove(&utterance);
+                    open.take_if(|open| open.utterance == utterance);
                     requests.remove(&utterance);
                 }
             }
         }
     }
 
-    async fn transcribe(&self, call: &CallContext, utterance: UtteranceId, samples: Vec<i16>) {
-        let event = match self.request(call, utterance, &samples).await {
-            Ok(text) => SttEvent::Final(text),
+    async fn transcribe(&self, call: &CallContext, open: Open) {
+        let utterance = open.utterance;
+        let spoken = Spoken {
+            utterance,
+            began: open.began,
+            ended: Instant::now(),
+        };
+        // The conversation waits for the end of the transcript, not for its next piece.
+        let limit = patience(Stage::Stt);
+        let text = tokio::time::timeout(limit, self.request(call, &spoken, open.upload)).await;
+        let event = match text.unwrap_or(Err(OpenAiError::TimedOut(limit))) {
+            Ok(text) => {
+                metrics::stt_transcribed(&self.labels, spoken.ended.elapsed());
+                SttEvent::Final(text.trim().to_owned())
+            }
             Err(error) => {
                 metrics::failed(Stage::Stt, &self.labels, error.kind());
                 SttEvent::Failed(error.to_string())
@@ -117,79 +172,77 @@ impl OpenAiStt {
         let _ = call.events.send(Input::Stt(utterance, event)).await;
     }
 
-    async fn request(
-        &self,
-        call: &CallContext,
-        utterance: UtteranceId,
-        samples: &[i16],
-    ) -> Result<String, OpenAiError> {
-        let asked = Instant::now();
-        let streams = self.labels.model != WHISPER;
-        let wav = wav(samples);
+    async fn request(&self, call: &CallContext, spoken: &Spoken, upload: Upload) -> Result<String, OpenAiError> {
+        if upload.is_too_short() {
+            return Ok(String::new());
+        }
+        let file = upload.into_wav()?;
         let form = || {
-            let file = Part::bytes(wav.clone()).file_name("utterance.wav");
-            let mut form = Form::new().part("file", file).text("model", self.labels.model.clone());
+            // Attempts share the bytes.
+            let length = file.len() as u64;
+            let wav = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("audio/wav"))]);
+            let part = Part::stream_with_length(Body::from(file.clone()), length);
+            let mut form = Form::new()
+                .part("file", part.file_name("utterance.wav").headers(wav))
+                .text("model", self.labels.model.clone())
+                .text("response_format", "json");
             if let Some(language) = &self.language {
                 form = form.text("language", language.clone());
             }
-            if streams {
+            if !self.labels.model.to_ascii_lowercase().contains(WHISPER) {
                 form = form.text("stream", "true");
             }
-            form.text("response_format", "json")
+            form
         };
-        let fill = |http: reqwest::RequestBuilder| http.multipart(form());
-        let response = self
+        let fill = |http: RequestBuilder| http.multipart(form());
+        let answer = self
             .api
             .post("/audio/transcriptions", Stage::Stt, &self.labels, fill)
             .await?;
-        let content_type = response
-            .headers()
-            .get("content-type")
-            .and_then(|value| value.to_str().ok());
         // Compatible servers may ignore `stream` and answer one document.
-        let text = if content_type.is_some_and(|kind| kind.starts_with("text/event-stream")) {
-            self.streamed(call, utterance, response, asked).await?
-        } else {
-            let whole: Whole = response
-                .json()
-                .await
-                .map_err(|error| OpenAiError::Malformed(format!("no transcript: {error}")))?;
-            metrics::stt_first_token(&self.labels, asked.elapsed());
-            whole.text
-        };
-        metrics::stt_transcribed(&self.labels, asked.elapsed());
-        Ok(text.trim().to_owned())
+        if answer.content_type() == "text/event-stream" {
+            return self.streamed(call, spoken, answer).await;
+        }
+        let whole: Whole = serde_json::from_slice(&answer.whole().await?)
+            .map_err(|error| OpenAiError::Malformed(format!("no transcript: {error}")))?;
+        if !whole.text.trim().is_empty() {
+            metrics::stt_first_token(&self.labels, spoken.began.elapsed());
+        }
+        Ok(whole.text)
     }
 
-    async fn streamed(
-        &self,
-        call: &CallContext,
-        utterance: UtteranceId,
-        response: reqwest::Response,
-        asked: Instant,
-    ) -> Result<String, OpenAiError> {
-        let mut events = response.bytes_stream().eventsource();
+    async fn streamed(&self, call: &CallContext, spoken: &Spoken, answer: Answer) -> Result<String, OpenAiError> {
+        let mut events = answer.events();
         let mut text = String::new();
-        while let Some(event) = next_piece(&mut events).await {
-            let data = event?.data;
-            if data == "[DONE]" {
+        while let Some(event) = events.next().await {
+            let data = event?;
+            if data.trim() == "[DONE]" {
                 break;
             }
             let event: Streamed =
                 serde_json::from_str(&data).map_err(|error| OpenAiError::Malformed(format!("no event: {error}")))?;
-            match event {
-                Streamed::Delta { delta } => {
+            if let Some(error) = event.error {
+                return Err(OpenAiError::Reported(Problem::described(&error).message));
+            }
+            match (event.kind.as_deref(), event.delta, event.text) {
+                (Some("transcript.text.delta"), Some(delta), _) => {
                     if text.is_empty() {
-                        metrics::stt_first_token(&self.labels, asked.elapsed());
+                        metrics::stt_first_token(&self.labels, spoken.began.elapsed());
                     }
                     text.push_str(&delta);
                     let interim = SttEvent::Interim(text.trim().to_owned());
-                    if call.events.send(Input::Stt(utterance, interim)).await.is_err() {
-                        break;
+                    if call.events.send(Input::Stt(spoken.utterance, interim)).await.is_err() {
+                        return Ok(text);
                     }
                 }
-                Streamed::Done { text: whole } => return Ok(whole),
-                Streamed::Other => {}
+                (Some("transcript.text.done"), _, Some(whole)) => {
+                    if text.is_empty() && !whole.trim().is_empty() {
+                        metrics::stt_first_token(&self.labels, spoken.began.elapsed());
+                    }
+                    return Ok(whole);
+                }
+                // Events of later versions of the API.
+                (_, _, _) => {}
             }
         }
         Err(OpenAiError::Malformed("a transcript without an end".to_owned()))
@@ -202,33 +255,23 @@ struct Whole {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type")]
-enum Streamed {
-    #[serde(rename = "transcript.text.delta")]
-    Delta { delta: String },
-    #[serde(rename = "transcript.text.done")]
-    Done { text: String },
-    #[serde(other)]
-    Other,
+struct Streamed {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    delta: Option<String>,
+    text: Option<String>,
+    error: Option<Value>,
 }
 
-/// A mono 16-bit WAV file in memory (RIFF, PCM).
-fn wav(samples: &[i16]) -> Vec<u8> {
-    let data = pcm::to_s16le(samples);
-    let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-    let mut file = Vec::with_capacity(44 + data.len());
-    file.extend(b"RIFF");
-    file.extend((36 + length).to_le_bytes());
-    file.extend(b"WAVEfmt ");
-    file.extend(16_u32.to_le_bytes());
-    file.extend(1_u16.to_le_bytes());
-    file.extend(1_u16.to_le_bytes());
-    file.extend(RECOGNITION_RATE_HZ.to_le_bytes());
-    file.extend((RECOGNITION_RATE_HZ * 2).to_le_bytes());
-    file.extend(2_u16.to_le_bytes());
-    file.extend(16_u16.to_le_bytes());
-    file.extend(b"data");
-    file.extend(length.to_le_bytes());
-    file.extend(data);
-    file
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_language_tag_is_told_by_its_first_part() {
+        for tag in ["en", "en-US", "EN_gb", " en-Latn-US"] {
+            assert_eq!(language(tag).as_deref(), Some("en"), "{tag}");
+        }
+        assert_eq!(language(""), None);
+    }
 }

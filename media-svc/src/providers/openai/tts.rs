@@ -11,7 +11,8 @@ use serde_json::json;
 use service_kit::config::Config;
 use service_kit::tasks::AbortOnDrop;
 
-use super::client::{OpenAi, OpenAiError, next_piece};
+use super::client::OpenAi;
+use super::error::OpenAiError;
 use crate::providers::metrics::Stage;
 use crate::providers::{CallContext, Labels, SpeechRequest, TextToSpeech, metrics};
 
@@ -86,16 +87,20 @@ impl OpenAiTts {
             "input": request.text,
             "response_format": "pcm",
         });
-        let response = self
+        let mut answer = self
             .api
             .post("/audio/speech", Stage::Tts, &self.labels, |http| http.json(&body))
             .await?;
-        let mut pieces = response.bytes_stream();
+        let content_type = answer.content_type();
+        if !may_be_pcm(&content_type) {
+            let what = format!("{content_type} where raw PCM was asked for: it does not support response_format pcm");
+            return Err(OpenAiError::Malformed(what));
+        }
         // A sample may be cut in two between pieces.
         let mut bytes = Vec::new();
         let mut first = true;
-        while let Some(piece) = next_piece(&mut pieces).await {
-            bytes.extend_from_slice(&piece?);
+        while let Some(piece) = answer.piece().await? {
+            bytes.extend_from_slice(&piece);
             let odd = bytes.len() % 2;
             let rest = bytes.split_off(bytes.len() - odd);
             let whole = std::mem::replace(&mut bytes, rest);
@@ -111,6 +116,9 @@ impl OpenAiTts {
                 return Ok(());
             }
         }
+        if first {
+            return Err(OpenAiError::Malformed("no audio".to_owned()));
+        }
         let tail = resampler.flush();
         if !tail.is_empty()
             && call
@@ -123,5 +131,29 @@ impl OpenAiTts {
         }
         metrics::tts_synthesised(&self.labels, asked.elapsed());
         Ok(())
+    }
+}
+
+/// Servers label raw samples in several ways; text and packaged audio, played as samples, would be noise.
+fn may_be_pcm(content_type: &str) -> bool {
+    match content_type.split_once('/') {
+        None => true,
+        Some(("audio", format)) => matches!(format, "pcm" | "l16" | "x-pcm" | "raw" | "x-raw"),
+        Some((_, kind)) => kind == "octet-stream" || kind == "binary",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_be_samples_is_played() {
+        for kind in ["", "audio/pcm", "audio/l16", "application/octet-stream"] {
+            assert!(may_be_pcm(kind), "{kind}");
+        }
+        for kind in ["audio/mpeg", "audio/wav", "application/json", "text/html"] {
+            assert!(!may_be_pcm(kind), "{kind}");
+        }
     }
 }

@@ -1,0 +1,142 @@
+//! Stores that fail, archivers and nodes that die: nothing is lost.
+
+use std::time::Duration;
+
+use crate::common::{self, Call, Node, Place, assert_rows};
+use archiver_svc::Options;
+
+#[tokio::test]
+async fn a_call_cut_by_the_death_of_the_archiver_is_whole_after_the_node_sent_it_again() {
+    let place = Place::new();
+    let first = place.start().await;
+    let mut node = Node::connect(first.address, "n1").await;
+    let call = Call::recorded("call-1", 20, 800);
+    node.send_all(&call.events[..15]).await;
+    node.until_received("call-1", 15).await;
+    first.kill().await;
+
+    let second = place.start().await;
+    let mut node = Node::connect(second.address, "n1").await;
+    node.send_all(&call.events).await;
+    node.until_durable("call-1", call.last()).await;
+
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &second.rows("call-1").await);
+}
+
+#[tokio::test]
+async fn another_archiver_goes_on_behind_turns_that_are_durable() {
+    let place = Place::new();
+    let first = place.start().await;
+    let mut node = Node::connect(first.address, "n1").await;
+    let call = Call::unrecorded("call-1", 5);
+    node.send_all(&call.events[..4]).await;
+    node.until_durable("call-1", 4).await;
+    first.kill().await;
+
+    let second = place.start().await;
+    let mut node = Node::connect(second.address, "n1").await;
+    node.send_all(&call.events[4..]).await;
+    node.until_durable("call-1", call.last()).await;
+
+    assert_rows(&call, &second.rows("call-1").await);
+}
+
+#[tokio::test]
+async fn a_turn_whose_predecessors_are_nowhere_is_not_acknowledged() {
+    let place = Place::new();
+    let archiver = place.start().await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let (call, other) = (Call::unrecorded("call-1", 5), Call::unrecorded("other", 1));
+
+    node.send_all(&call.events[3..]).await;
+    node.send_all(&other.events).await;
+    node.until_durable("other", other.last()).await;
+    assert_eq!(node.received.get("call-1"), None);
+
+    node.send_all(&call.events[..3]).await;
+    node.until_durable("call-1", call.last()).await;
+    assert_rows(&call, &archiver.rows("call-1").await);
+}
+
+#[tokio::test]
+async fn a_node_that_reconnects_goes_on_where_it_was() {
+    let place = Place::new();
+    let archiver = place.start().await;
+    let call = Call::recorded("call-1", 8, 160);
+    let mut old = Node::connect(archiver.address, "n1").await;
+    old.send_all(&call.events[..6]).await;
+    old.until_received("call-1", 6).await;
+
+    let mut new = Node::connect(archiver.address, "n1").await;
+    assert_eq!(old.until_closed().await.code(), tonic::Code::Aborted);
+    new.send_all(&call.events[3..]).await;
+    new.until_durable("call-1", call.last()).await;
+
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &archiver.rows("call-1").await);
+}
+
+#[tokio::test]
+async fn what_a_dead_node_sent_is_stored_and_replaced_when_it_comes_back_with_all_of_it() {
+    let place = Place::new();
+    let options = Options {
+        node_dead_after: Duration::ZERO,
+        ..Options::default()
+    };
+    let archiver = place.try_start(options).await.unwrap_or_else(|fatal| panic!("{fatal}"));
+    let call = Call::recorded("call-1", 10, 160);
+    let mut node = Node::connect(archiver.address, "n1").await;
+    node.send_all(&call.events[..5]).await;
+    node.until_received("call-1", 5).await;
+
+    drop(node);
+    common::until(|| place.recording("call-1").exists()).await;
+    let part = std::fs::read(place.recording("call-1")).unwrap();
+    assert!(part.len() > 44 && part.len() < call.wav().len());
+    assert_eq!(part[44..], call.wav()[44..part.len()]);
+
+    let mut node = Node::connect(archiver.address, "n1").await;
+    node.send_all(&call.events).await;
+    node.until_durable("call-1", call.last()).await;
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+}
+
+#[tokio::test]
+async fn a_full_upload_queue_holds_streams_back_and_drops_nothing() {
+    let mut place = Place::new();
+    (place.config.recording.worker_count, place.config.recording.queue_cap) = (1, 1);
+    let archiver = place.start().await;
+    let in_the_way = place.config.recording.folder.join("recordings");
+    std::fs::write(&in_the_way, "not a folder").unwrap();
+    let calls: Vec<_> = (0..12).map(|i| Call::recorded(&format!("call-{i}"), 2, 160)).collect();
+    let mut node = Node::connect(archiver.address, "n1").await;
+
+    for call in &calls {
+        node.send_all(&call.events).await;
+    }
+    node.until_received("call-0", calls[0].last()).await;
+    assert!(node.durable.is_empty());
+    std::fs::remove_file(&in_the_way).unwrap();
+
+    for call in &calls {
+        node.until_durable(&call.id, call.last()).await;
+        assert_eq!(std::fs::read(place.recording(&call.id)).unwrap(), call.wav());
+    }
+}
+
+#[tokio::test]
+async fn a_draining_archiver_sends_its_nodes_away_and_ends() {
+    let place = Place::new();
+    let archiver = place.start().await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let call = Call::recorded("call-1", 4, 160);
+    node.send_all(&call.events).await;
+    node.until_received("call-1", call.last()).await;
+
+    archiver.shutdown.request();
+
+    assert_eq!(node.until_closed().await.code(), tonic::Code::Unavailable);
+    archiver.archiver.stopped().await;
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+}

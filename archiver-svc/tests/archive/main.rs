@@ -1,0 +1,10 @@
+//! What the archiver promises, a file per behaviour. One program: each links everything.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod damaged_recording;
+mod delivery;
+mod failures;
+mod lost_events;
+mod refusals;
+mod unknown_events;

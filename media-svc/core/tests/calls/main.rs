@@ -1,0 +1,13 @@
+//! What a conversation promises, a file per behaviour, in virtual time. One program: each links everything.
+
+mod barge_in;
+mod ending;
+mod failures;
+mod harness;
+mod heard;
+mod joined_turns;
+mod playout;
+mod promises;
+mod recorder;
+mod tools;
+mod turns;

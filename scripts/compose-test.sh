@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Builds the image, starts compose.yaml, places one call through nginx, and looks for it in PostgreSQL and S3.
+#
+#   scripts/compose-test.sh                 with this machine's container engine
+#   scripts/compose-test.sh --own-engine    with a dockerd of its own and images made here: nothing is pulled
+#
+# --own-engine needs root and Debian's docker.io and debootstrap, some 10 GB below $VOXRAY_ENGINE_DIR (a temporary
+# folder by default), and leaves nothing behind. Behind a proxy with its own certificate authority set EXTRA_CA=ca.pem.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=${VOXRAY_TOOLS:-$PWD/.cache/tools}
+own_engine=
+[ "${1:-}" = --own-engine ] && own_engine=1
+
+# Debian's client: newer ones cannot build without buildx.
+if [ -n "$own_engine" ] && [ -x /usr/bin/docker ]; then DOCKER=/usr/bin/docker; fi
+export DOCKER=${DOCKER:-docker}
+export COMPOSE_PROJECT_NAME=voxray-test
+export VOXRAY_VERSION=compose-test
+# Only this machine reaches it.
+export VOXRAY_PUBLIC_PORT=${VOXRAY_PUBLIC_PORT:-127.0.0.1:8080}
+url=http://localhost:${VOXRAY_PUBLIC_PORT##*:}
+export VOXRAY_MEDIA_PUBLIC_URL=ws://localhost:${VOXRAY_PUBLIC_PORT##*:}
+engine_dir= engine_pid= started= made_secrets=
+
+say() { printf 'compose-test: %s (%ss)\n' "$*" "$SECONDS" >&2; }
+compose() { "$tools/bin/docker-compose" "$@"; }
+
+clean_up() {
+    local status=$?
+    if [ -n "$started" ]; then
+        if [ "$status" != 0 ]; then compose ps -a >&2 || true; compose logs --tail 20 >&2 || true; fi
+        compose down --volumes --timeout 30 >/dev/null 2>&1 || true
+    fi
+    if [ -n "$made_secrets" ]; then rm -rf .secrets; fi
+    if [ -n "$engine_pid" ]; then
+        kill "$engine_pid" 2>/dev/null || true
+        wait "$engine_pid" 2>/dev/null || true
+    fi
+    if [ -n "$engine_dir" ]; then rm -rf "$engine_dir"; fi
+    exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+if [ -n "$own_engine" ]; then
+    engine_dir=$(mktemp -d "${VOXRAY_ENGINE_DIR:-${TMPDIR:-/tmp}}/voxray-engine-XXXXXX")
+    export DOCKER_HOST=unix://$engine_dir/sock TMPDIR=$engine_dir
+    setsid dockerd --data-root "$engine_dir/data" --exec-root "$engine_dir/exec" -p "$engine_dir/pid" -H "$DOCKER_HOST" \
+        >"$engine_dir/log" 2>&1 &
+    engine_pid=$!
+    until "$DOCKER" info >/dev/null 2>&1; do
+        kill -0 "$engine_pid" 2>/dev/null || { tail "$engine_dir/log" >&2; exit 1; }
+        sleep 0.2
+    done
+    scripts/compose-images.sh
+fi
+
+say "building the image"
+secret=()
+if [ -n "${EXTRA_CA:-}" ]; then secret=(--secret "id=extra_ca,src=$EXTRA_CA"); fi
+DOCKER_BUILDKIT=1 "$DOCKER" build "${secret[@]}" --tag "voxray:$VOXRAY_VERSION" . >&2
+
+say "starting compose.yaml"
+if [ ! -d .secrets ]; then made_secrets=1; scripts/compose-secrets.sh; fi
+started=1
+compose up --no-build --detach --wait --wait-timeout 180 >&2
+
+say "placing a call at $url"
+"$DOCKER" run --rm --network host --read-only --tmpfs /tmp --volume "$PWD/testdata/speech:/speech:ro" \
+    "voxray:$VOXRAY_VERSION" call --url "$url" --out /tmp/call.wav /speech/austen-0880.wav >&2
+
+metric() { compose exec -T nginx curl -fsS http://archiver:8080/metrics | sed -n "s/^$1 //p"; }
+for _ in $(seq 60); do
+    stored=$(metric recording_jobs_success_total)
+    if [ "$stored" = 1 ]; then break; fi
+    sleep 1
+done
+rows=$(compose exec -T postgres psql -U voxray -d voxray -Atc 'SELECT count(*) FROM call_transcripts')
+objects=$(echo 'fs.tree /buckets/recordings' | compose exec -T s3 weed shell -master=s3:9333 2>/dev/null | grep -c '\.wav' || true)
+say "$rows transcript rows, $objects recordings in S3"
+if [ "$rows" -lt 2 ] || [ "$objects" != 1 ]; then
+    say "the call is not in the archive"
+    exit 1
+fi
+say "passed"

@@ -1,0 +1,345 @@
+//! Configuration: what happens to wrong values.
+
+use crate::common::given::Given;
+use service_kit::exit::{self, Fatal};
+
+#[test]
+fn a_secret_file_that_is_missing_is_a_problem() {
+    let given = Given::new().env(&[("VOXRAY_REDIS_URL_FILE", "/nowhere/redis")]);
+    let problem = given.problem();
+    assert!(
+        problem.starts_with("redis_url: VOXRAY_REDIS_URL_FILE names /nowhere/redis, which cannot be read"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn a_secret_given_twice_and_a_file_for_what_is_no_secret_are_problems() {
+    let given = Given::new().env(&[("OPENAI_API_KEY", "a"), ("OPENAI_API_KEY_FILE", "/b")]);
+    assert_eq!(
+        given.problem(),
+        "api_keys.openai: OPENAI_API_KEY and OPENAI_API_KEY_FILE are both set; keep one"
+    );
+    let given = Given::new().env(&[("VOXRAY_PORT_FILE", "/b")]);
+    assert_eq!(
+        given.problem(),
+        "VOXRAY_PORT_FILE: only secrets are read from files; set VOXRAY_PORT to the value itself"
+    );
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_one() {
+    let given = Given::new().file(r#"{"recording": {"enabled": true}}"#);
+    assert_eq!(
+        given.problem(),
+        "recording.enabled: unknown key; did you mean recording.enable?"
+    );
+    let given = Given::new().env(&[("VOXRAY_LOGLEVEL", "info")]);
+    assert_eq!(
+        given.problem(),
+        "VOXRAY_LOGLEVEL: unknown variable; did you mean VOXRAY_LOG_LEVEL?"
+    );
+    let given = Given::new().flags(&[("prot", "1")]);
+    assert_eq!(given.problem(), "prot: unknown key; did you mean port?");
+    let given = Given::new().file(r#"{"api_keys.opanai": "sk"}"#);
+    assert_eq!(
+        given.problem(),
+        "api_keys.opanai: unknown key; did you mean api_keys.openai?"
+    );
+    let given = Given::new().file(r#"{"zzzzzzzzzzzz": 1}"#);
+    assert_eq!(given.problem(), "zzzzzzzzzzzz: unknown key");
+}
+
+#[test]
+fn variables_that_are_not_keys_but_ours_are_known() {
+    let given = Given::new().env(&[("VOXRAY_MODELS", "/cache"), ("PATH", "/bin"), ("VOXRAYISH", "1")]);
+    assert!(given.load().is_ok());
+}
+
+#[test]
+fn kubernetes_service_links_are_ignored_with_a_warning() {
+    let given = Given::new().env(&[
+        ("VOXRAY_PORT", "tcp://10.0.0.1:80"),
+        ("VOXRAY_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("VOXRAY_SERVICE_HOST", "10.0.0.1"),
+    ]);
+    let loaded = given.load().unwrap();
+    assert_eq!(loaded.config.http.port, 8080);
+    assert_eq!(loaded.warnings.len(), 3);
+}
+
+#[test]
+fn a_wrong_type_is_refused_with_what_is_allowed() {
+    let rows = [
+        (
+            r#"{"port": "8080"}"#,
+            "port: \"8080\" is not allowed; allowed: a whole number from 0 to 65535",
+        ),
+        (
+            r#"{"port": 70000}"#,
+            "port: 70000 is not allowed; allowed: a whole number from 0 to 65535",
+        ),
+        (
+            r#"{"port": 1.5}"#,
+            "port: 1.5 is not allowed; allowed: a whole number from 0 to 65535",
+        ),
+        (
+            r#"{"json_logs": "yes"}"#,
+            "json_logs: \"yes\" is not allowed; allowed: true or false",
+        ),
+        (
+            r#"{"log_level": "loud"}"#,
+            "log_level: \"loud\" is not allowed; allowed: debug, info, warn, error",
+        ),
+        (
+            r#"{"vad_threshold": 2}"#,
+            "vad_confidence: 2 is not allowed; allowed: a number from 0 to 1 (set by vad_threshold)",
+        ),
+        (r#"{"model": 5}"#, "model: 5 is not allowed; allowed: text"),
+        (
+            r#"{"cors_allowed_origins": [1]}"#,
+            "cors_allowed_origins: [1] is not allowed; allowed: a list of text",
+        ),
+        (r#"{"recording": true}"#, "recording: unknown key"),
+        (
+            r#"{"host": "example.com"}"#,
+            "host: \"example.com\" is not an IP address; allowed: an IP address or localhost",
+        ),
+        (
+            r#"{"s3.endpoint": "localhost:9000"}"#,
+            "s3.endpoint: \"localhost:9000\" is not allowed; allowed: a URL starting with http://, https://",
+        ),
+    ];
+    for (text, expected) in rows {
+        let problem = Given::new().file(text).problem();
+        assert!(problem.starts_with(expected), "{text}\n{problem}");
+    }
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let given = Given::new()
+        .file(r#"{"port": "x", "unknown_thing": 1, "turn_stop_secs": -1}"#)
+        .env(&[("VOXRAY_LOG_LEVEL", "loud"), ("VOXRAY_SESSION_STORE", "redis")])
+        .flags(&[("media.max_sessions", "many")]);
+    let error = given.load().unwrap_err();
+    let keys: Vec<_> = error.problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "port",
+            "turn_stop_secs",
+            "unknown_thing",
+            "log_level",
+            "media.max_sessions",
+            "redis_url"
+        ]
+    );
+    let text = error.to_string();
+    assert!(text.starts_with("the configuration has 6 problems:\n"), "{text}");
+    let fatal = Fatal::from(error);
+    assert_eq!(fatal.status, exit::CONFIG);
+}
+
+#[test]
+fn a_secret_is_never_shown_even_when_wrong() {
+    let given = Given::new()
+        .file(r#"{"transcripts.dsn": "hunter2", "server_api_key": {"a": "hunter2"}}"#)
+        .env(&[("VOXRAY_REDIS_URL", "http://:hunter2@host")]);
+    let text = given.load().unwrap_err().to_string();
+    assert!(!text.contains("hunter2"), "{text}");
+    assert_eq!(text.matches("***").count(), 3, "{text}");
+
+    let given = Given::new().file(
+        r#"{"server_api_key": ["hunter2"], "redis_url": "redis://:hunter2@h", "api_keys.openai": "hunter2",
+            "webrtc_ice_servers": [{"urls": "turn:t.example", "username": "u", "credential": "hunter2"}]}"#,
+    );
+    let loaded = given.load().unwrap();
+    let text = format!("{:?} {:?}", loaded.effective, loaded.config.secrets);
+    assert!(!text.contains("hunter2"), "{text}");
+    assert_eq!(
+        loaded.config.webrtc.ice_servers[0].credential.as_deref(),
+        Some("hunter2")
+    );
+}
+
+#[test]
+fn a_named_file_must_be_there() {
+    let mut given = Given::new();
+    given.sources.file = Some("/nowhere/voxray.json".into());
+    let error = given.load().unwrap_err();
+    assert_eq!(error.problems[0].key, "/nowhere/voxray.json");
+    assert_eq!(Fatal::from(error).status, exit::NO_INPUT);
+
+    let given = Given::new().env(&[("VOXRAY_CONFIG", "/nowhere/else.json")]);
+    assert_eq!(given.problems()[0].key, "/nowhere/else.json");
+}
+
+#[test]
+fn invalid_json_is_located() {
+    let problem = Given::new().file("{\n  \"port\": 1,\n}").problem();
+    assert!(
+        problem.contains("not valid JSON") && problem.contains("line 3 column 1"),
+        "{problem}"
+    );
+    let problem = Given::new().file("[]").problem();
+    assert!(problem.contains("one JSON object"), "{problem}");
+}
+
+#[test]
+fn a_key_given_twice_in_one_file_is_refused() {
+    let problem = Given::new()
+        .file(r#"{"recording": {"enable": true}, "recording.enable": false}"#)
+        .problem();
+    assert_eq!(
+        problem,
+        "recording.enable: given twice in this file, nested and dotted; keep one"
+    );
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_and_says_what_is() {
+    let rows = [
+        (
+            "recording.format",
+            "ogg",
+            "\"ogg\" is not supported by this release; allowed: wav",
+        ),
+        (
+            "transcripts.driver",
+            "mysql",
+            "\"mysql\" is not supported by this release; allowed: postgres, sqlite",
+        ),
+        (
+            "transcripts.dsn",
+            "mysql://u@h/d",
+            "mysql:// is not supported by this release",
+        ),
+        (
+            "turn_detection",
+            "smart",
+            "\"smart\" is not supported by this release; allowed: silence",
+        ),
+        (
+            "turn_detection",
+            "none",
+            "\"none\" is not supported by this release; allowed: silence",
+        ),
+        (
+            "fallback.llm",
+            "openai",
+            "this key is not supported by this release; remove it",
+        ),
+        (
+            "mcp.url",
+            "http://localhost",
+            "this key is not supported by this release; remove it",
+        ),
+        (
+            "redis_url",
+            "redis+sentinel://h",
+            "redis+sentinel:// is not supported by this release; allowed: redis://, rediss://",
+        ),
+        (
+            "redis_url",
+            "redis+cluster://h",
+            "redis+cluster:// is not supported by this release",
+        ),
+        (
+            "media.transports",
+            "telephony,webrtc",
+            "\"webrtc\" is not supported by this release; allowed: telephony, websocket",
+        ),
+        (
+            "transport",
+            "both",
+            "\"both\" is not supported by this release; allowed: websocket",
+        ),
+        (
+            "transport",
+            "smallwebrtc",
+            "\"smallwebrtc\" is not supported by this release; allowed: websocket",
+        ),
+        (
+            "runner_transport",
+            "telnyx",
+            "\"telnyx\" is not supported by this release; allowed: \"\", twilio",
+        ),
+        (
+            "interruption_strategy",
+            "keyword",
+            "\"keyword\" is not supported by this release; allowed: none, min_words",
+        ),
+        (
+            "stt_provider",
+            "deepgram",
+            "\"deepgram\" is not supported by this release; allowed: local, openai",
+        ),
+        (
+            "vad_type",
+            "silero",
+            "\"silero\" is not supported by this release; allowed: earshot",
+        ),
+        (
+            "media.udp_port",
+            "50000",
+            "this key is not supported by this release; remove it",
+        ),
+        (
+            "media.nat_ips",
+            "1.2.3.4",
+            "this key is not supported by this release; remove it",
+        ),
+    ];
+    for (key, value, expected) in rows {
+        let problem = Given::new().flags(&[(key, value)]).problem();
+        assert!(problem.starts_with(&format!("{key}: {expected}")), "{problem}");
+    }
+    assert!(
+        Given::new()
+            .flags(&[("fallback.stt", ""), ("runner_transport", "")])
+            .load()
+            .is_ok()
+    );
+}
+
+#[test]
+fn what_has_to_go_together_is_checked() {
+    let rows = [
+        (
+            &[("tls_enable", "true"), ("tls_cert_file", "/nowhere.pem")][..],
+            &["tls_cert_file", "tls_key_file"][..],
+        ),
+        (&[("session_store", "redis")], &["redis_url"]),
+        (&[("transcripts.driver", "postgres")], &["transcripts.driver"]),
+        (
+            &[("transcripts.table_name", "a; drop table b")],
+            &["transcripts.table_name"],
+        ),
+        (&[("cors_allowed_origins", "*")], &["cors_allowed_origins"]),
+        (
+            &[("cors_allowed_origins", "https://a.example/path")],
+            &["cors_allowed_origins"],
+        ),
+        (&[("recording.base_path", "a/../../b")], &["recording.base_path"]),
+        (&[("turn_stop_secs", "31")], &["turn_stop_secs"]),
+    ];
+    for (flags, expected) in rows {
+        let problems = Given::new().flags(flags).problems();
+        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, expected, "{flags:?}");
+    }
+}
+
+#[test]
+fn switching_signature_checks_off_is_warned_about() {
+    let loaded = Given::new()
+        .flags(&[("telephony.verify_signatures", "false")])
+        .load()
+        .unwrap();
+    assert!(
+        loaded.warnings[0].contains("verify_signatures"),
+        "{:?}",
+        loaded.warnings
+    );
+}

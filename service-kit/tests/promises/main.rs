@@ -1,0 +1,11 @@
+//! What service-kit promises, a file per behaviour. One program: each links everything.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+mod config_docs;
+mod config_problems;
+mod config_sources;
+mod http_envelopes;
+mod http_guards;
+mod http_listener;
+mod http_metrics;
