@@ -7,10 +7,7 @@ use crate::recording::{EXACT, assert_faithful};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_sides_are_in_the_recording_in_place_and_at_full_level() {
     let server = Server::start().await;
-    let mut steps = vec![answer()];
-    for file in ["cards-005.wav", "austen-0890.wav"] {
-        steps.extend([clips::named(file).say(), answer()]);
-    }
+    let steps = vec![answer(), clips::named("cards-005.wav").say(), answer()];
 
     let call = server.call(steps).await;
 

@@ -1,5 +1,7 @@
 //! What people say on the telephone is in the transcript.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use media_svc::speech::models;
 use voxray::caller::Step;
@@ -62,7 +64,9 @@ async fn nothing_is_lost_of_a_caller_who_talks_on() {
         samples: wav::read_file(&sample).unwrap(),
     };
 
-    let call = server.call(vec![answer(), reading, answer()]).await;
+    let call = server
+        .call(vec![answer(), reading, Step::Silence(Duration::from_secs(2))])
+        .await;
 
     println!("{:#?}", call.rows);
     let understood = call.said_by("user").join(" ");

@@ -13,7 +13,7 @@ use crate::rows::{Errors, texts};
 async fn nothing_is_lost_when_the_archiver_is_killed_in_mid_call() {
     let mut stack = stack(Stack::builder().signaling(1).media(1)).await;
     let url = stack.signaling[0].url();
-    let said = ["austen-0880.wav", "austen-0930.wav", "cards-005.wav"].map(clips::named);
+    let said = ["austen-0880.wav", "cards-005.wav"].map(clips::named);
     let mut long = vec![answer()];
     for clip in &said {
         long.extend([clip.say(), answer()]);
