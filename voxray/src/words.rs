@@ -5,7 +5,8 @@
 /// otherwise.
 ///
 /// Before comparing, both sides are lower-cased, punctuation is dropped (hyphens separate words), numerals below a
-/// million, ordinals and a few titles become words, and contractions lose their apostrophe.
+/// million, ordinals and a few titles become words, telephone numbers become digits, and contractions lose their
+/// apostrophe.
 pub fn word_error_rate(reference: &str, hypothesis: &str) -> f64 {
     let (errors, words) = word_errors(reference, hypothesis);
     errors as f64 / words.max(1) as f64
@@ -34,7 +35,8 @@ pub fn word_errors(reference: &str, hypothesis: &str) -> (usize, usize) {
 pub fn normalise(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     // A comma or point between digits belongs to the number; any other sign parts words.
-    let chars: Vec<char> = text.to_lowercase().replace(['\'', '\u{2019}'], "").chars().collect();
+    let text = spelled_out(&text.to_lowercase().replace(['\'', '\u{2019}'], ""));
+    let chars: Vec<char> = text.chars().collect();
     let mut token = String::new();
     for (index, &c) in chars.iter().enumerate() {
         let digit = |at: Option<usize>| at.and_then(|at| chars.get(at)).is_some_and(char::is_ascii_digit);
@@ -53,6 +55,28 @@ pub fn normalise(text: &str) -> Vec<String> {
     }
     add(&token, &mut words);
     words
+}
+
+/// Seven digits and more, hyphens between them or not, are a telephone number: they are said one by one.
+fn spelled_out(text: &str) -> String {
+    const TELEPHONE_DIGITS: usize = 7;
+    text.split(' ')
+        .map(|word| {
+            let number = word.trim_end_matches(|c: char| !c.is_ascii_digit());
+            let digits = number.chars().filter(char::is_ascii_digit).count();
+            let telephone = digits >= TELEPHONE_DIGITS && number.chars().all(|c| c.is_ascii_digit() || c == '-');
+            if telephone {
+                number
+                    .chars()
+                    .filter(char::is_ascii_digit)
+                    .flat_map(|digit| [digit, ' '])
+                    .collect()
+            } else {
+                word.to_owned()
+            }
+        })
+        .collect::<Vec<String>>()
+        .join(" ")
 }
 
 fn add(token: &str, words: &mut Vec<String>) {
@@ -159,6 +183,14 @@ fn ordinal(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_telephone_number_is_its_digits() {
+        let said = "two three four, seven six one eight";
+        assert_eq!(word_errors(said, "234-7618."), (0, 7));
+        assert_eq!(word_errors(said, "2347618"), (0, 7));
+        assert_eq!(word_errors("nineteen ninety nine", "1999").1, 3);
+    }
 
     #[test]
     fn the_same_words_written_differently_are_no_error() {

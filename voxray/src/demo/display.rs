@@ -31,8 +31,8 @@ impl Display {
         println!("voxray demo: one phone call over Twilio Media Streams to {base_url}");
         println!("everything stays in {}", out.display());
         println!();
-        println!("  caller: a British synthetic voice, and a recording of a real person for the message");
-        println!("  agent:  the `local` providers (Moonshine hears, a receptionist answers, Pico speaks)");
+        println!("  caller: an American synthetic voice, and a recording of a real person for the message");
+        println!("  agent:  the `local` providers (Moonshine hears, a receptionist answers, Pico speaks British)");
         println!();
         Self {
             terminal: std::io::stdout().is_terminal(),

@@ -27,14 +27,14 @@ const MESSAGE_WAV: &[u8] = include_bytes!("../../../testdata/speech/austen-0870.
 const MESSAGE_TEXT: &str = "and mister john dashwood had then leisure to consider how much there might be prudently in \
     his power to do for them";
 
-/// The caller's other words, spoken by a British voice; the agent's is American.
-const BEFORE: [&str; 3] = [
-    "Hello. I would like to leave a message, please.",
-    "My name is John Dashwood.",
-    "My number is five five five, one two three four.",
+/// The caller's other words, spoken by an American voice; the agent's is British.
+const BEFORE: [&str; 2] = [
+    "Hello, this is Robert Wilson. I would like to leave a message, please.",
+    "You can reach me on two three four, seven six one eight.",
 ];
 const AFTER: [&str; 2] = ["Yes, that is correct.", "No, thank you. Goodbye."];
-const CALLER_VOICE: Voice = Voice::EnGb;
+const CALLER_VOICE: Voice = Voice::EnUs;
+const AGENT_VOICE: &str = "en-GB";
 
 /// Runs the demo; true when the caller was understood and answered.
 ///
@@ -97,6 +97,7 @@ fn settings(arguments: &ConfigArgs, out: &Path) -> Result<settings::Settings, Fa
         ("recording.enable", "true"),
         ("transcripts.enable", "true"),
         ("transcripts.driver", "sqlite"),
+        ("tts_voice", AGENT_VOICE),
     ];
     let mut set: Vec<_> = defaults.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     set.push(("data_dir".to_owned(), out.display().to_string()));

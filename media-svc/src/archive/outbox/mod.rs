@@ -9,7 +9,7 @@
 //! - Sessions that a crash cut off are ended with reason `node_restarted`.
 //! - At `outbox.max_bytes` new sessions are refused; running ones may use a small head-room more.
 //!
-//! Crates that were looked at (crates.io, late 2026) and why none is used: `okaywal` 0.3 calls its format unstable and frees
+//! Crates that were looked at (late 2026) and why none is used: `okaywal` 0.3 calls its format unstable and frees
 //! space by checkpoints of a whole prefix; `commitlog` 0.2 truncates by offset only and knows no damage but at the end;
 //! `yaque` 0.6 is one queue acknowledged in order; `walcraft` 0.3 deletes the oldest data when it is full; `wal-db` 1.0 truncates
 //! a prefix or a suffix; `sled` is a whole tree database in beta. The need here, freeing by session in any order, is

@@ -15,7 +15,7 @@ async fn the_agent_stops_when_it_is_interrupted_and_the_call_goes_on() {
         two. On Sunday we are closed.";
     let steps = vec![
         answer(),
-        server.say("What are your opening hours?").await,
+        server.say("When is your office open during the week?").await,
         Step::WaitForSpeech {
             heard: Duration::from_secs(2),
             timeout: Duration::from_secs(60),

@@ -98,7 +98,7 @@ impl Server {
 
     /// Something said by a synthetic caller.
     async fn say(&self, text: &str) -> Step {
-        let mut stream = self.speech().synthesise(text.to_owned(), Voice::EnGb).unwrap();
+        let mut stream = self.speech().synthesise(text.to_owned(), Voice::EnUs).unwrap();
         let mut samples = Vec::new();
         while let Some(chunk) = stream.next().await {
             samples.extend(chunk.unwrap());
