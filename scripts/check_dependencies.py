@@ -57,8 +57,8 @@ def main():
         source = package["source"]
         if source is None:
             continue
-        if not source.startswith("registry+https://github.com/rust-lang/crates.io-index"):
-            problems.append(f"{name} comes from {source}, not from crates.io")
+        if not source.startswith("registry+"):
+            problems.append(f"{name} comes from {source}, not from the package registry")
         licence = package["license"]
         if not licence or not licence_is_allowed(licence, set(rules["licenses"]["allow"])):
             problems.append(f"{name} is under {licence or 'no stated licence'}, which deny.toml does not allow")
