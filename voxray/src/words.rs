@@ -35,7 +35,11 @@ pub fn word_errors(reference: &str, hypothesis: &str) -> (usize, usize) {
 pub fn normalise(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     // A comma or point between digits belongs to the number; any other sign parts words.
-    let text = spelled_out(&text.to_lowercase().replace(['\'', '\u{2019}'], ""));
+    let text = text
+        .to_lowercase()
+        .replace(['\'', '\u{2019}'], "")
+        .replace("good-bye", "goodbye");
+    let text = spelled_out(&text);
     let chars: Vec<char> = text.chars().collect();
     let mut token = String::new();
     for (index, &c) in chars.iter().enumerate() {

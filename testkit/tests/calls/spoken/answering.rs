@@ -14,10 +14,12 @@ const SILENT_RMS: f64 = 50.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_transcript_says_what_the_caller_heard_the_agent_say() {
-    let server = Server::start().await;
+    // The made-up name in the usual greeting is a word that no recogniser knows.
+    let greeting = "Good morning, you have reached the front desk. How can I help you today?";
+    let server = Server::start_with(&[("greeting", greeting)]).await;
     let questions = [
-        "What are your opening hours?",
-        "How can I pay?",
+        "When is your office open during the week?",
+        "Thank you, and where can I park my car when I visit you?",
         "No, thank you. Goodbye.",
     ];
     let mut steps = vec![answer()];

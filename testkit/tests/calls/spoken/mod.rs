@@ -37,13 +37,22 @@ struct Archived {
 
 impl Server {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With settings other than the default ones.
+    async fn start_with(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let flags = [
             ("host", "127.0.0.1"),
             ("port", "0"),
             ("data_dir", folder.path().to_str().unwrap()),
         ];
-        let flags: BTreeMap<String, String> = flags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let flags: BTreeMap<String, String> = flags
+            .iter()
+            .chain(settings)
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         let sources = Sources {
             flags,
             working_dir: folder.path().to_owned(),
