@@ -6,7 +6,9 @@
 
 mod backoff;
 mod ingest;
+mod ledger;
 mod metrics;
+mod query;
 mod recordings;
 mod transcripts;
 
@@ -24,15 +26,20 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use voxray_proto::archive::archive_query_server::ArchiveQueryServer;
 use voxray_proto::archive::archive_service_server::ArchiveServiceServer;
 
 use crate::ingest::{Archive, FinishedSessions, IngestService, Nodes};
+use crate::ledger::Ledger;
+use crate::query::QueryService;
 use crate::recordings::{ObjectStore, SpoolDir, UploadQueue};
-pub use crate::transcripts::{Row, StoreError, TranscriptStore};
+pub use crate::transcripts::{Batch, End, Erasure, Page, Row, SessionRow, Start, StoreError, TranscriptStore};
 
 /// Without a stream for this long a node counts as dead, and its open recordings are closed with what was received.
 /// Long enough for a node to restart and to come back with its outbox.
 pub const NODE_DEAD_AFTER: Duration = Duration::from_secs(45);
+/// How often what is too old is erased.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 /// Largest message: one second of 48 kHz stereo is 192 000 bytes.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Bytes a node may have on the way before it waits for us to read.
@@ -46,6 +53,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// See [`NODE_DEAD_AFTER`].
     pub node_dead_after: Duration,
+    /// See [`RETENTION_INTERVAL`].
+    pub retention_interval: Duration,
     /// Signs S3 requests; `None` = the AWS standard chain (environment, profile, role).
     pub s3_credentials: Option<aws_sdk_s3::config::Credentials>,
 }
@@ -54,6 +63,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             node_dead_after: NODE_DEAD_AFTER,
+            retention_interval: RETENTION_INTERVAL,
             s3_credentials: None,
         }
     }
@@ -105,6 +115,10 @@ impl Archiver {
             None => None,
         };
         let (address, incoming) = incoming(listener)?;
+        let ledger = Ledger {
+            transcripts: transcripts.clone(),
+            recordings: store,
+        };
         let archive = Arc::new(Archive {
             transcripts: transcripts.clone(),
             spools,
@@ -119,7 +133,8 @@ impl Archiver {
         let run = Run {
             config,
             archive,
-            store,
+            ledger,
+            retention_interval: options.retention_interval,
             nodes: Arc::new(Nodes::new(options.node_dead_after)),
             scope: scope.clone(),
             shutdown,
@@ -159,7 +174,8 @@ impl Archiver {
 struct Run {
     config: Arc<Config>,
     archive: Arc<Archive>,
-    store: Option<Arc<ObjectStore>>,
+    ledger: Ledger,
+    retention_interval: Duration,
     nodes: Arc<Nodes>,
     scope: TaskScope,
     shutdown: Shutdown,
@@ -174,7 +190,7 @@ impl Run {
         let streams = self.scope.child("streams");
         let uploads = self.scope.child("uploads");
         let _uploaders = self.start_uploaders(&uploads);
-        let housekeeping = self.start_housekeeping();
+        let housekeeping = (self.start_housekeeping(), self.start_retention());
         let stop_now = async {
             tokio::select! {
                 () = self.shutdown.hurried() => {}
@@ -210,13 +226,17 @@ impl Run {
             self.shutdown.clone(),
         );
         let service = ArchiveServiceServer::new(ingest).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let service = InterceptedService::new(service, RequireToken::new(&self.config.links.service_token));
+        let token = RequireToken::new(&self.config.links.service_token);
+        let service = InterceptedService::new(service, token.clone());
+        let query = QueryService::new(self.ledger.clone(), self.scope.child("readers"), self.shutdown.clone());
+        let query = InterceptedService::new(ArchiveQueryServer::new(query), token);
         let served = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_service(service)
+            .add_service(query)
             .serve_with_incoming_shutdown(incoming, self.shutdown.draining())
             .await;
         if let Err(error) = served {
@@ -225,11 +245,14 @@ impl Run {
     }
 
     fn start_uploaders(&self, scope: &TaskScope) -> Vec<AbortOnDrop> {
-        let Some(store) = &self.store else { return Vec::new() };
+        if self.ledger.recordings.is_none() {
+            return Vec::new();
+        }
+        let ledger = Arc::new(self.ledger.clone());
         (0..self.config.recording.worker_count.max(1))
             .map(|_| {
                 let uploader = recordings::run_uploader(
-                    Arc::clone(store),
+                    Arc::clone(&ledger),
                     Arc::clone(&self.archive.queue),
                     self.config.recording.max_retries,
                     self.shutdown.clone(),
@@ -238,6 +261,16 @@ impl Run {
                 scope.child("uploader").spawn_owned("recording upload", uploader)
             })
             .collect()
+    }
+
+    fn start_retention(&self) -> AbortOnDrop {
+        let keep = query::keep_retention(
+            self.ledger.clone(),
+            self.config.archiver.retention_days,
+            self.retention_interval,
+            self.shutdown.clone(),
+        );
+        self.scope.child("retention").spawn_owned("archive retention", keep)
     }
 
     fn start_housekeeping(&self) -> AbortOnDrop {

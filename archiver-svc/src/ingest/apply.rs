@@ -1,20 +1,21 @@
 //! Applying a batch of events: samples to spool files, turns to SQL in one transaction, ended recordings to uploaders.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use service_kit::shutdown::Shutdown;
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{Event, SessionEnded};
 
+use super::batch;
 use super::nodes::{Delivery, FinishedSessions, Node};
 use super::session::{self, Open, Samples, Session, SharedSpool, Stage, Work};
 use crate::backoff::Backoff;
-use crate::metrics::{self, DB_ERRORS, DB_WRITE, DUPLICATES, EVENTS_RECEIVED, Kind, SET_ASIDE, Waiting};
+use crate::metrics::{self, DUPLICATES, EVENTS_RECEIVED, Kind, SET_ASIDE, Waiting};
 use crate::recordings::{self, Finished, Job, Recording, SpoolDir, UploadQueue, chain};
-use crate::transcripts::{Row, TranscriptStore};
+use crate::transcripts::{Batch, TranscriptStore};
 
 /// Everything events are applied with.
 pub struct Archive {
@@ -61,7 +62,8 @@ impl Archive {
             }
         }
         self.spool(work.audio).await?;
-        self.write(work.rows).await?;
+        self.write(batch::of(&self.base_path, work.starts, work.rows, &work.ends))
+            .await?;
         for id in &touched {
             if let Some(session) = sessions.get_mut(id) {
                 acknowledge(node, &self.finished, id, session);
@@ -218,10 +220,11 @@ impl Archive {
             return;
         }
         let Ok(seq) = i32::try_from(earlier_turns) else { return };
-        match store.turns_before(id, seq).await {
+        match metrics::query(store.turns_before(id, seq)).await {
             Ok(turns) if turns == u64::from(earlier_turns) => session.adopt(first - 1),
             Ok(_) => session.looked_up = first,
-            Err(error) => count_db_error(&error),
+            // It is looked for again with the next event.
+            Err(_) => {}
         }
     }
 
@@ -246,25 +249,16 @@ impl Archive {
         }
     }
 
-    async fn write(&self, mut rows: Vec<Row>) -> Result<(), Stopped> {
-        let Some(store) = self.transcripts.as_ref().filter(|_| !rows.is_empty()) else {
+    async fn write(&self, batch: Batch) -> Result<(), Stopped> {
+        let Some(store) = self.transcripts.as_ref().filter(|_| !batch.is_empty()) else {
             return Ok(());
         };
-        // One statement does not see its own rows: a turn number used twice would break the unique key for ever.
-        let mut seen = HashSet::new();
-        rows.retain(|row| seen.insert((row.session_id.clone(), row.seq)));
         let _waiting = Waiting::begin();
         let mut backoff = Backoff::default();
         loop {
-            let started = Instant::now();
-            let outcome = store.write(&rows).await;
-            DB_WRITE
-                .with_label_values(&[] as &[&str])
-                .observe(started.elapsed().as_secs_f64());
-            match outcome {
+            match metrics::transaction(store.write(&batch)).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    count_db_error(&error);
                     self.pause(&mut backoff, "cannot write transcript rows", &error).await?;
                 }
             }
@@ -436,10 +430,6 @@ fn append_all(audio: &[Samples], skip: usize) -> (usize, io::Result<()>) {
         written += 1;
     }
     (written, Ok(()))
-}
-
-fn count_db_error(error: &crate::transcripts::StoreError) {
-    DB_ERRORS.with_label_values(&[error.kind()]).inc();
 }
 
 /// Runs blocking work; a panic in it is passed on.

@@ -2,6 +2,7 @@
 
 mod acks;
 mod apply;
+mod batch;
 mod nodes;
 mod session;
 mod stream;

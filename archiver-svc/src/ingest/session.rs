@@ -81,6 +81,8 @@ pub struct Open {
 pub struct Work {
     /// Samples and where they go.
     pub audio: Vec<Samples>,
+    /// Sessions that begin.
+    pub starts: Vec<(String, SessionStarted)>,
     /// Transcript rows.
     pub rows: Vec<Row>,
     /// Sessions that have ended.
@@ -245,6 +247,7 @@ impl Session {
                     return Err(Refusal::OutOfPlace);
                 };
                 self.stage = Stage::Open(start(id, &started, spools)?);
+                work.starts.push((id.to_owned(), started));
                 return Ok(());
             }
             Stage::Open(open) => open,
@@ -312,12 +315,14 @@ fn row(id: &str, turn: Turn) -> Result<Row, Refusal> {
             text
         }
     };
+    let interrupted = (turn.role == "assistant").then_some(turn.interrupted);
     Ok(Row {
         session_id: id.to_owned(),
         role: clean(turn.role),
         text: clean(turn.text),
         seq: i32::try_from(turn.seq).map_err(|_| Refusal::TurnNumber)?,
         created_at: date(turn.created_at_unix_ms),
+        interrupted,
     })
 }
 

@@ -8,7 +8,7 @@ use service_kit::exit::{self, Fatal};
 use sha2::{Digest, Sha256};
 
 use super::wav::HEADER_BYTES;
-use super::{Recording, Stored};
+use super::{Readable, Recording, Stored};
 
 /// Buffer for hashing a file, bytes.
 const READ_BUFFER: usize = 64 * 1024;
@@ -49,17 +49,58 @@ impl FolderStore {
         let recording = recording.clone();
         blocking(move || store(&recording, &target)).await
     }
+
+    /// Opens a recording; `None` when there is none.
+    pub async fn read(&self, key: &str) -> io::Result<Option<Readable>> {
+        let path = self.root.join(key);
+        blocking(move || {
+            let file = match File::open(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let facts = file.metadata()?;
+            Ok(Some(Readable::File {
+                bytes: facts.len(),
+                modified: facts.modified()?,
+                file: file.into(),
+            }))
+        })
+        .await
+    }
+
+    /// Deletes a recording and what is left of an attempt to write it.
+    pub async fn delete(&self, key: &str) -> io::Result<()> {
+        let target = self.root.join(key);
+        blocking(move || {
+            for file in [part_of(&target)?, target] {
+                match std::fs::remove_file(file) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The name under which a file is written before it gets its own.
+fn part_of(target: &Path) -> io::Result<PathBuf> {
+    let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    };
+    Ok(folder.join(format!(".{}.part", name.to_string_lossy())))
 }
 
 fn store(recording: &Recording, target: &Path) -> io::Result<Stored> {
     if is_there(recording, target)? {
         return Ok(Stored::AlreadyThere);
     }
-    let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else {
-        return Err(io::ErrorKind::InvalidFilename.into());
-    };
+    let part = part_of(target)?;
+    let folder = target.parent().ok_or(io::ErrorKind::InvalidFilename)?;
     std::fs::create_dir_all(folder)?;
-    let part = folder.join(format!(".{}.part", name.to_string_lossy()));
     let written = (|| {
         let mut from = File::open(&recording.file)?;
         let mut to = File::create(&part)?;

@@ -2,6 +2,7 @@
 
 mod folder;
 mod queue;
+mod read;
 mod s3;
 mod spool;
 mod upload;
@@ -16,6 +17,7 @@ use time::OffsetDateTime;
 
 pub use folder::FolderStore;
 pub use queue::UploadQueue;
+pub use read::Readable;
 pub use s3::S3Store;
 pub use spool::{Finished, Spool, SpoolDir};
 pub use upload::{Job, run_uploader};
@@ -82,14 +84,14 @@ impl ObjectStore {
     }
 }
 
-/// Why a recording was not stored.
+/// Why a recording was not stored, read or deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// S3 said no, or did not answer.
-    #[error("cannot store the recording in S3")]
+    #[error("S3 did not take part")]
     S3(#[source] s3::S3Error),
-    /// The local folder could not be written.
-    #[error("cannot store the recording in the local folder")]
+    /// The local folder could not be used.
+    #[error("the folder of recordings cannot be used")]
     Folder(#[source] std::io::Error),
 }
 

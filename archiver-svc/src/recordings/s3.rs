@@ -1,5 +1,7 @@
 //! Recordings in a bucket: one PUT when small, a multipart upload when not, always streamed from the spool file.
 
+mod read;
+
 use std::time::{Duration, Instant};
 
 use aws_config::retry::RetryConfig;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use service_kit::shutdown::Shutdown;
 use tokio::time::Instant;
 
-use super::{Finished, ObjectStore, Recording, Stored, UploadQueue, chain};
+use super::{Finished, Recording, Stored, UploadQueue, chain};
 use crate::backoff::Backoff;
 use crate::ingest::Delivery;
+use crate::ledger::Ledger;
 use crate::metrics::{self, Waiting};
 
 /// One recording to be stored.
@@ -27,13 +28,13 @@ pub struct Job {
 
 /// Takes jobs until the queue is closed and empty. A job that fails `max_retries` times in a row goes to the back of
 /// the queue, so that one bad recording does not hold up the others; it is tried until it works.
-pub async fn run_uploader(store: Arc<ObjectStore>, queue: Arc<UploadQueue>, max_retries: u32, shutdown: Shutdown) {
+pub async fn run_uploader(store: Arc<Ledger>, queue: Arc<UploadQueue>, max_retries: u32, shutdown: Shutdown) {
     while let Some(job) = queue.pop().await {
         upload(&store, &queue, job, max_retries, &shutdown).await;
     }
 }
 
-async fn upload(store: &ObjectStore, queue: &UploadQueue, mut job: Job, max_retries: u32, shutdown: &Shutdown) {
+async fn upload(store: &Ledger, queue: &UploadQueue, mut job: Job, max_retries: u32, shutdown: &Shutdown) {
     let mut quick_retries = 0;
     loop {
         let error = match store.store(&job.recording).await {

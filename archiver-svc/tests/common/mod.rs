@@ -436,6 +436,7 @@ pub fn config(dir: &Path) -> Config {
             driver: config::TranscriptDriver::Sqlite,
             dsn: Secret::new(format!("sqlite://{}", dir.join("db/transcripts.db").display())),
             table_name: "call_transcripts".to_owned(),
+            extended: false,
         },
         outbox: config::Outbox {
             dir: dir.join("outbox"),
@@ -444,6 +445,7 @@ pub fn config(dir: &Path) -> Config {
         archiver: config::Archiver {
             port: 0,
             spool_dir: dir.join("spool"),
+            retention_days: 0,
         },
         links: config::Links {
             archiver_url: None,

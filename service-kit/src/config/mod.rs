@@ -332,8 +332,10 @@ pub struct Transcripts {
     pub driver: TranscriptDriver,
     /// Connection string of the driver.
     pub dsn: Secret,
-    /// Table name, a plain SQL identifier.
+    /// Table name, a plain SQL identifier; one schema may stand before it.
     pub table_name: String,
+    /// Whether rows say which turns of the agent the caller cut off.
+    pub extended: bool,
 }
 
 /// Databases that take transcripts.
@@ -341,6 +343,8 @@ pub struct Transcripts {
 pub enum TranscriptDriver {
     /// PostgreSQL
     Postgres,
+    /// MySQL and MariaDB
+    Mysql,
     /// SQLite
     Sqlite,
 }
@@ -361,12 +365,14 @@ pub struct Archiver {
     pub port: u16,
     /// Folder for recordings in the making.
     pub spool_dir: PathBuf,
+    /// Days after which transcript and recording of a call are deleted; 0 = never.
+    pub retention_days: u32,
 }
 
 /// Addresses and trust between services.
 #[derive(Debug, Clone)]
 pub struct Links {
-    /// Where media nodes send archive events (`http://archiver:9091`).
+    /// Where media nodes send archive events, and where they are read back from (`http://archiver:9091`).
     pub archiver_url: Option<String>,
     /// Where this media node can be reached for control (`http://10.0.0.7:9090`); default: its bound address.
     pub media_control_url: Option<String>,
