@@ -15,7 +15,8 @@ async fn a_call_sent_to_two_archivers_is_one_row_a_turn_in_every_database() {
     let servers = Databases::start().await;
     for database in servers.all() {
         let call = Call::recorded("call-1", 12, 400);
-        let archivers = [database.start().await, database.again().start().await];
+        let other = database.again();
+        let archivers = [database.start().await, other.start().await];
         let [first, second] = &archivers;
 
         // At once: neither knows of the other.
@@ -39,14 +40,14 @@ async fn a_call_sent_to_two_archivers_is_one_row_a_turn_in_every_database() {
 async fn a_table_of_someone_else_without_a_unique_key_gets_no_row_twice_in_any_database() {
     let servers = Databases::start().await;
     for mut database in servers.all() {
-        database.place.config.transcripts.table_name = "lines".to_owned();
+        database.place.config.transcripts.table_name = "call_lines".to_owned();
         let id = match database.name {
             "mariadb" => "id BIGINT PRIMARY KEY AUTO_INCREMENT",
             "sqlite" => "id INTEGER PRIMARY KEY",
             _ => "id BIGSERIAL PRIMARY KEY",
         };
         let create = format!(
-            "CREATE TABLE lines ({id}, session_id VARCHAR(64), role VARCHAR(16), text VARCHAR(4000), seq BIGINT, \
+            "CREATE TABLE call_lines ({id}, session_id VARCHAR(64), role VARCHAR(16), text VARCHAR(4000), seq BIGINT, \
              created_at TIMESTAMP{})",
             if database.name == "mariadb" { "(3)" } else { "" }
         );
