@@ -38,6 +38,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub struct S3Store {
     client: Client,
+    /// Signs URLs for clients, who may reach the store by another name.
+    signer: Client,
     bucket: String,
 }
 
@@ -91,8 +93,13 @@ impl S3Store {
                 .force_path_style(config.force_path_style)
                 .build(),
         );
+        let signer = match &config.public_endpoint {
+            Some(endpoint) => Client::from_conf(client.config().to_builder().endpoint_url(endpoint).build()),
+            None => client.clone(),
+        };
         let store = Self {
             client,
+            signer,
             bucket: bucket.to_owned(),
         };
         store.check(config).await?;

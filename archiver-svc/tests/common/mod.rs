@@ -428,6 +428,7 @@ pub fn config(dir: &Path) -> Config {
         },
         s3: config::S3 {
             endpoint: None,
+            public_endpoint: None,
             region: "us-east-1".to_owned(),
             force_path_style: true,
         },

@@ -83,6 +83,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
         },
         s3: S3 {
             endpoint: v.text("s3.endpoint"),
+            public_endpoint: v.text("s3.public_endpoint"),
             region: v.word("s3.region"),
             force_path_style: v.flag("s3.force_path_style"),
         },

@@ -145,6 +145,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("recording.queue_cap", AT_LEAST_ONE, "Upload jobs waiting; a full queue holds senders back, it never drops.").or("32"),
     Key::new("recording.max_retries", Int { min: 0, max: 100 }, "Quick retries before a job goes back to the durable queue.").or("3"),
     Key::new("s3.endpoint", Url(HTTP_SCHEMES), "Endpoint of an S3-compatible store; unset = AWS. Credentials come from the AWS standard chain.").env(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+    Key::new("s3.public_endpoint", Url(HTTP_SCHEMES), "The same store as clients reach it, for the URLs of recordings that are given to them; unset = `s3.endpoint`."),
     Key::new("s3.region", Text, "Region.").or("us-east-1").env(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
     Key::new("s3.force_path_style", Bool, "`http://host/bucket/key` instead of `http://bucket.host/key`; most S3-compatible stores need it.").or("false"),
     // Transcripts

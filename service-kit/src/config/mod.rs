@@ -317,6 +317,8 @@ pub struct Recording {
 pub struct S3 {
     /// Endpoint of an S3-compatible store; `None` = AWS.
     pub endpoint: Option<String>,
+    /// The same as clients reach it; `None` = as [`endpoint`](Self::endpoint).
+    pub public_endpoint: Option<String>,
     /// Region.
     pub region: String,
     /// `http://host/bucket/key` instead of `http://bucket.host/key`.

@@ -117,6 +117,9 @@ async fn a_recording_in_s3_is_a_redirect_to_a_url_that_needs_no_key() {
     let config = &mut database.place.config;
     config.recording.bucket = Some("calls".to_owned());
     config.s3.endpoint = Some(s3.endpoint());
+    // Another name of the same server.
+    let public = s3.endpoint().replace("127.0.0.1", "localhost");
+    config.s3.public_endpoint = Some(public.clone());
     config.s3.region = s3.region().to_owned();
     let options = Options {
         s3_credentials: Some(Credentials::new(s3.access_key(), s3.secret_key(), None, None, "test")),
@@ -130,6 +133,7 @@ async fn a_recording_in_s3_is_a_redirect_to_a_url_that_needs_no_key() {
     let answer = plane.get(&format!("/sessions/{ID}/recording")).await;
     assert_eq!(answer.status(), StatusCode::FOUND);
     let url = answer.headers()["location"].to_str().unwrap().to_owned();
+    assert!(url.starts_with(&public), "{url}");
     assert!(
         url.contains("X-Amz-Expires=300") && !url.contains(s3.secret_key()),
         "{url}"

@@ -14,7 +14,7 @@ impl S3Store {
             source,
         };
         let config = PresigningConfig::expires_in(ttl).map_err(|error| failed(error.into()))?;
-        let request = self.client.get_object().bucket(&self.bucket).key(key);
+        let request = self.signer.get_object().bucket(&self.bucket).key(key);
         let presigned = request.presigned(config).await.map_err(|error| failed(error.into()))?;
         Ok(presigned.uri().to_owned())
     }
