@@ -275,12 +275,11 @@ fn transcripts(merged: &mut Merged, profile: Profile) -> Transcripts {
                  before it a schema and a dot"
             ),
         );
-    }
-    let driver = by_name.or(by_dsn).unwrap_or(TranscriptDriver::Sqlite);
-    if enable && writes && driver == TranscriptDriver::Sqlite && table_name.contains('.') {
+    } else if enable && writes && by_name.or(by_dsn).is_none_or(is_sqlite) && table_name.contains('.') {
         let message = format!("{table_name:?} names a schema, which SQLite does not have; give the table alone");
         merged.problem("transcripts.table_name", message);
     }
+    let driver = by_name.or(by_dsn).unwrap_or(TranscriptDriver::Sqlite);
     if by_name.is_none() && by_dsn.is_some() {
         let name = match driver {
             TranscriptDriver::Postgres => "postgres",
@@ -301,6 +300,10 @@ fn transcripts(merged: &mut Merged, profile: Profile) -> Transcripts {
         table_name,
         extended: merged.values.flag("transcripts.extended"),
     }
+}
+
+fn is_sqlite(driver: TranscriptDriver) -> bool {
+    driver == TranscriptDriver::Sqlite
 }
 
 /// One or two plain SQL identifiers: a table, and before it a schema.
