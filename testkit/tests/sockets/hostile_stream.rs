@@ -74,9 +74,9 @@ async fn what_comes_before_start_ends_the_stream_with_its_code() {
             "before `start`",
         ),
         ("a key", far_end("CA1").dtmf('1').into(), 1008, "before `start`"),
-        ("junk", "hello".into(), 1007, "not a Media Streams message"),
-        ("JSON of another kind", "[]".into(), 1007, "not a Media Streams message"),
-        ("binary", Message::binary(vec![0; 160]), 1007, "text"),
+        ("junk", "hello".into(), 1007, "not a media stream message"),
+        ("JSON of another kind", "[]".into(), 1007, "not a media stream message"),
+        ("binary", Message::binary(vec![0; 160]), 1008, "before `start`"),
         (
             "start of another call",
             far_end("CA2").start().into(),

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{SinkExt, StreamExt};
-use media_core::wire::twilio::StreamStart;
+use media_core::wire::telephony::{Channels, Codec, MediaFormat, Provider, Start};
 use media_core::wire::twilio::far_end::{self, FarEnd};
 use media_svc::transport::Timeouts;
 use reqwest::{Method, Response};
@@ -31,6 +31,7 @@ pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub const SHORT: Timeouts = Timeouts {
     start: Duration::from_millis(300),
     ready: Duration::from_millis(300),
+    hold: Duration::from_millis(600),
     stuck: Duration::from_millis(500),
     ping_every: Duration::from_millis(100),
     silence: Duration::from_secs(60),
@@ -212,12 +213,25 @@ pub fn forged(claims: &Claims) -> String {
 }
 
 pub fn far_end(call_sid: &str) -> FarEnd {
-    FarEnd::new(StreamStart {
-        stream_sid: "MZ1".to_owned(),
-        call_sid: call_sid.to_owned(),
-        account_sid: None,
-        custom_parameters: [].into(),
-    })
+    FarEnd::new(stream_start(Provider::Twilio, call_sid))
+}
+
+/// How a stream of this provider begins.
+pub fn stream_start(provider: Provider, call_id: &str) -> Start {
+    let (codec, rate_hz) = match provider {
+        Provider::Twilio | Provider::Telnyx | Provider::Plivo | Provider::Genesys => (Codec::Ulaw, 8_000),
+        Provider::Exotel => (Codec::L16, 8_000),
+        Provider::Vonage => (Codec::L16, 16_000),
+    };
+    Start {
+        provider,
+        stream_id: "MZ1".to_owned(),
+        call_id: call_id.to_owned(),
+        account_id: None,
+        parameters: [].into(),
+        format: MediaFormat { codec, rate_hz },
+        channels: Channels::Caller,
+    }
 }
 
 pub async fn open(url: &str) -> Socket {
