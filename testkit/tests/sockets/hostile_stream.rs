@@ -185,7 +185,7 @@ async fn a_stream_that_falls_silent_for_ever_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_far_end_that_vanishes_leaves_nothing_behind() {
-    let server = Server::start(Script::new()).await;
+    let server = Server::start_with(Script::new(), SHORT, |_| {}).await;
     let (running, _) = server.begin_stream("CA1").await;
     let waiting = server.open_stream("CA2").await;
 
