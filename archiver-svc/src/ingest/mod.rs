@@ -1,9 +1,12 @@
 //! Ingest: one gRPC stream a node, applied in sequence order, answered twice.
 
 mod acks;
+mod adopt;
 mod apply;
-mod batch;
+mod entry;
+mod ledger;
 mod nodes;
+mod rows;
 mod session;
 mod stream;
 

@@ -18,33 +18,33 @@ use voxray_proto::archive::{
 
 use self::convert::{cursor, page, session, turn};
 pub use self::retention::keep_retention;
-use crate::ledger::{Ledger, LedgerError};
 use crate::metrics;
 use crate::recordings::chain;
+use crate::register::{Register, RegisterError};
 use crate::transcripts::{StoreError, TranscriptStore};
 
 /// The gRPC service.
 pub struct QueryService {
-    ledger: Ledger,
+    register: Register,
     scope: TaskScope,
     shutdown: Shutdown,
 }
 
 impl QueryService {
     /// Files are read in `scope`, until `shutdown` drains.
-    pub fn new(ledger: Ledger, scope: TaskScope, shutdown: Shutdown) -> Self {
+    pub fn new(register: Register, scope: TaskScope, shutdown: Shutdown) -> Self {
         Self {
-            ledger,
+            register,
             scope,
             shutdown,
         }
     }
 
     fn transcripts(&self) -> Result<&Arc<dyn TranscriptStore>, Status> {
-        self.ledger
+        self.register
             .transcripts
             .as_ref()
-            .ok_or_else(|| status(&LedgerError::Off("transcripts.enable")))
+            .ok_or_else(|| status(&RegisterError::Off("transcripts.enable")))
     }
 }
 
@@ -79,10 +79,10 @@ impl ArchiveQuery for QueryService {
         let request = request.into_inner();
         let store = self.transcripts()?;
         let recordings = self
-            .ledger
+            .register
             .recordings
             .as_ref()
-            .ok_or_else(|| status(&LedgerError::Off("recording.enable")))?;
+            .ok_or_else(|| status(&RegisterError::Off("recording.enable")))?;
         let known = metrics::query(store.session(&request.session_id))
             .await
             .map_err(sql_status)?;
@@ -128,7 +128,7 @@ impl ArchiveQuery for QueryService {
         if session_id.is_empty() || session_id.len() > MAX_SESSION_ID_BYTES {
             return Err(Status::invalid_argument("session_id is empty or too long"));
         }
-        let erased = self.ledger.erase(&session_id).await.map_err(|error| {
+        let erased = self.register.erase(&session_id).await.map_err(|error| {
             tracing::warn!(
                 session_id,
                 requested_by,
@@ -161,10 +161,10 @@ fn sql_status(error: StoreError) -> Status {
     status(&error.into())
 }
 
-fn status(error: &LedgerError) -> Status {
+fn status(error: &RegisterError) -> Status {
     match error {
-        LedgerError::Off(_) => Status::failed_precondition(error.to_string()),
-        LedgerError::Sql(_) | LedgerError::Recordings(_) => {
+        RegisterError::Off(_) => Status::failed_precondition(error.to_string()),
+        RegisterError::Sql(_) | RegisterError::Recordings(_) => {
             tracing::warn!(error = chain(error), "the archive cannot be read now");
             Status::unavailable(error.to_string())
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use service_kit::shutdown::Shutdown;
 use time::OffsetDateTime;
 
-use crate::ledger::{Ledger, LedgerError};
 use crate::metrics;
 use crate::recordings::chain;
+use crate::register::{Register, RegisterError};
 
 /// Sessions looked up at once.
 const BATCH: u32 = 200;
@@ -15,7 +15,7 @@ const BATCH: u32 = 200;
 /// Erases what is too old (`days` = 0: nothing is) and completes erasures that could not be completed, at once and then
 /// every `interval`, until draining. Any number of archivers may do this at the same time: erasing twice changes
 /// nothing.
-pub async fn keep_retention(ledger: Ledger, days: u32, interval: Duration, shutdown: Shutdown) {
+pub async fn keep_retention(register: Register, days: u32, interval: Duration, shutdown: Shutdown) {
     let mut tick = tokio::time::interval(interval);
     loop {
         tokio::select! {
@@ -23,7 +23,7 @@ pub async fn keep_retention(ledger: Ledger, days: u32, interval: Duration, shutd
             () = shutdown.draining() => return,
         }
         let run = async {
-            if let Err(error) = run(&ledger, days).await {
+            if let Err(error) = run(&register, days).await {
                 tracing::warn!(
                     error = chain(&error),
                     "retention is not complete; it goes on at its next turn"
@@ -37,8 +37,8 @@ pub async fn keep_retention(ledger: Ledger, days: u32, interval: Duration, shutd
     }
 }
 
-async fn run(ledger: &Ledger, days: u32) -> Result<(), LedgerError> {
-    let Some(transcripts) = &ledger.transcripts else {
+async fn run(register: &Register, days: u32) -> Result<(), RegisterError> {
+    let Some(transcripts) = &register.transcripts else {
         return Ok(());
     };
     let before = (days > 0).then(|| OffsetDateTime::now_utc() - Duration::from_secs(u64::from(days) * 24 * 3600));
@@ -47,7 +47,7 @@ async fn run(ledger: &Ledger, days: u32) -> Result<(), LedgerError> {
         let found = metrics::query(transcripts.to_erase(before, BATCH)).await?;
         let mut progress = false;
         for session_id in &found {
-            match ledger.erase(session_id).await {
+            match register.erase(session_id).await {
                 Ok(erased) => {
                     progress = true;
                     tracing::info!(

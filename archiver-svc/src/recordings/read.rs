@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{ObjectError, ObjectStore};
+use super::objects::Upload;
+use super::{ObjectError, RecordingStore};
 
 /// Life of a URL to a recording: long enough to begin a download, too short to be passed on.
 pub const URL_TTL: Duration = Duration::from_secs(300);
@@ -23,30 +24,33 @@ pub enum Readable {
     },
 }
 
-impl ObjectStore {
+impl RecordingStore {
     /// Opens a recording; `None` when a folder does not have it. Whether S3 has it shows when the URL is used.
     ///
     /// # Errors
     /// Whatever the store said.
     pub async fn read(&self, key: &str) -> Result<Option<Readable>, ObjectError> {
-        match self {
-            Self::S3(store) => {
-                let url = store.presign(key, URL_TTL).await.map_err(ObjectError::S3)?;
-                Ok(Some(Readable::Url(url)))
-            }
-            Self::Folder(store) => store.read(key).await.map_err(ObjectError::Folder),
-        }
+        self.objects.read(key).await
     }
 
-    /// Deletes a recording, in S3 with its older versions and with what was uploaded of it in parts. One that is not
-    /// there is no error.
+    /// Deletes a recording, in S3 with its older versions, and what there is of it before it is complete. One that is
+    /// not there is no error.
     ///
     /// # Errors
     /// Whatever the store said; then ask again.
-    pub async fn delete(&self, key: &str) -> Result<(), ObjectError> {
-        match self {
-            Self::S3(store) => store.delete(key).await.map_err(ObjectError::S3),
-            Self::Folder(store) => store.delete(key).await.map_err(ObjectError::Folder),
+    pub async fn erase(&self, session_id: &str, key: &str) -> Result<(), ObjectError> {
+        let uploads = self.objects.list_uploads(key).await?;
+        for upload in uploads.iter().filter(|upload| upload.key == key) {
+            let upload = Upload {
+                key: &upload.key,
+                id: &upload.id,
+            };
+            self.objects.abort(upload).await?;
         }
+        let (manifest, head) = (self.manifest_key(session_id), self.head_key(session_id));
+        for key in [key, &manifest, &head] {
+            self.objects.erase(key).await?;
+        }
+        Ok(())
     }
 }

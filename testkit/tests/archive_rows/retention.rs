@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn soon() -> Options {
     Options {
-        retention_interval: Duration::from_millis(100),
+        retention_interval: Some(Duration::from_millis(100)),
         ..Options::default()
     }
 }

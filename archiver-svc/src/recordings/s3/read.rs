@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_s3::presigning::PresigningConfig;
 
-use super::{S3Error, S3Store, outcome};
+use super::request::outcome;
+use super::{ObjectError, S3Store};
 
 impl S3Store {
     /// A URL to an object that needs no further credentials for this long.
-    pub async fn presign(&self, key: &str, ttl: Duration) -> Result<String, S3Error> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| S3Error::Request {
+    pub(super) async fn presign(&self, key: &str, ttl: Duration) -> Result<String, ObjectError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| ObjectError::S3 {
             operation: "presign",
             source,
         };
@@ -19,9 +20,8 @@ impl S3Store {
         Ok(presigned.uri().to_owned())
     }
 
-    /// Deletes an object with all its versions, and the parts of uploads that are not complete.
-    pub async fn delete(&self, key: &str) -> Result<(), S3Error> {
-        self.abort_uploads(key).await?;
+    /// Deletes an object with all its versions.
+    pub(super) async fn delete_versions(&self, key: &str) -> Result<(), ObjectError> {
         let versions = self.versions(key).await;
         // Without versions there is nothing that a plain delete would leave. On a versioned bucket it would only hide
         // the object; so there each version goes by its name.
@@ -34,7 +34,7 @@ impl S3Store {
         Ok(())
     }
 
-    async fn delete_version(&self, key: &str, version: Option<String>) -> Result<(), S3Error> {
+    async fn delete_version(&self, key: &str, version: Option<String>) -> Result<(), ObjectError> {
         let started = Instant::now();
         let answer = self
             .client
@@ -78,31 +78,5 @@ impl S3Store {
             .filter(|version| !version.is_empty() && *version != "null")
             .map(str::to_owned)
             .collect()
-    }
-
-    async fn abort_uploads(&self, key: &str) -> Result<(), S3Error> {
-        let started = Instant::now();
-        let answer = self
-            .client
-            .list_multipart_uploads()
-            .bucket(&self.bucket)
-            .prefix(key)
-            .send()
-            .await;
-        let list = outcome("list_multipart_uploads", started, answer)?;
-        let uploads = list.uploads().iter().filter(|upload| upload.key() == Some(key));
-        for upload in uploads {
-            let started = Instant::now();
-            let answer = self
-                .client
-                .abort_multipart_upload()
-                .bucket(&self.bucket)
-                .key(key)
-                .set_upload_id(upload.upload_id().map(str::to_owned))
-                .send()
-                .await;
-            outcome("abort_multipart_upload", started, answer)?;
-        }
-        Ok(())
     }
 }
