@@ -163,10 +163,7 @@ impl Conversation {
             Input::Dtmf(key) => self.on_key(key),
             Input::Text(text) => self.on_text(text),
             Input::EndRequested { reason, last_words } => self.on_end_requested(reason, last_words),
-            Input::LineCut => {
-                self.line_is_cut = true;
-                self.pacer.ran_dry();
-            }
+            Input::LineCut => self.on_line_cut(),
             Input::LineBack => self.line_is_cut = false,
             Input::CallerGone(reason) => self.close(reason),
             Input::Tick => {}
