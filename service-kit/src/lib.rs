@@ -1,5 +1,5 @@
 //! What every Voxray service is made of: configuration, telemetry, metrics, health, HTTP conventions,
-//! internal gRPC trust, shutdown, supervised tasks, ids and tokens.
+//! internal gRPC trust, shutdown, supervised tasks, ids, tokens and signatures.
 
 pub mod config;
 pub mod exit;
@@ -9,6 +9,7 @@ pub mod http;
 pub mod ids;
 pub mod metrics;
 pub mod shutdown;
+pub mod signatures;
 pub mod tasks;
 pub mod telemetry;
 pub mod token;
