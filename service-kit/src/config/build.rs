@@ -10,7 +10,7 @@ use super::schema::{SCHEMA, find};
 use super::sources::{Merged, Values};
 use super::value::Value;
 use super::{
-    Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Links, Log, Media, MediaTransport, Outbox,
+    Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport, Outbox,
     Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls, TranscriptDriver, Transcripts,
     TurnDetection, TurnTaking, WebRtc,
 };
@@ -26,6 +26,8 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     check_origins(merged);
     check_recording(merged);
     check_turns(merged);
+    check_outbound_from(merged);
+    let telnyx_public_key = telnyx_public_key(merged);
     warn(merged, profile);
 
     let v = &merged.values;
@@ -68,7 +70,17 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             media_public_url: v.text("media_public_url"),
             verify_signatures: v.flag("telephony.verify_signatures"),
             trusted_proxies: v.list("telephony.trusted_proxies"),
+            busy_message: v.word("telephony.busy_message"),
+            busy_redirect_url: v.text("telephony.busy_redirect_url"),
+            outbound_from: v.list("telephony.outbound_from"),
+            telnyx_public_key,
+            exotel_webhook_secret: v.text("exotel.webhook_secret").map(Secret::new),
             twilio_account_sid: v.text("twilio.account_sid"),
+        },
+        limits: Limits {
+            sessions_per_key: v.number("limits.sessions_per_key"),
+            starts_per_minute: v.number("limits.starts_per_minute"),
+            starts_per_minute_per_address: v.number("limits.starts_per_minute_per_address"),
         },
         media: media(v),
         recording: Recording {
@@ -347,6 +359,29 @@ fn check_turns(merged: &mut Merged) {
             "turn_stop_secs",
             format!("{stop} is not less than turn_max_duration_secs ({max})"),
         );
+    }
+}
+
+fn telnyx_public_key(merged: &mut Merged) -> Option<Vec<u8>> {
+    let text = merged.values.text("telnyx.public_key")?;
+    let key = crate::signatures::telnyx::public_key(&text).ok();
+    if key.is_none() {
+        merged.problem(
+            "telnyx.public_key",
+            "is not a public key; allowed: the 44 characters (32 bytes of base64) of the portal's Keys & Credentials page",
+        );
+    }
+    key
+}
+
+fn check_outbound_from(merged: &mut Merged) {
+    for number in merged.values.list("telephony.outbound_from") {
+        if !crate::phone::is_e164(&number) {
+            merged.problem(
+                "telephony.outbound_from",
+                format!("{number:?} is not a phone number; allowed: + and 7 to 15 digits (E.164), such as +15550001111"),
+            );
+        }
     }
 }
 

@@ -5,6 +5,8 @@ use super::schema::Kind::{self, Bool, Choice, ChoiceList, Float, IceServers, Int
 
 const PORT: Kind = Int { min: 0, max: 65_535 };
 const COUNT: Kind = Int { min: 0, max: 1_000_000 };
+/// A minute has this many milliseconds, the unit in which rates are kept.
+const RATE: Kind = Int { min: 0, max: 60_000 };
 const AT_LEAST_ONE: Kind = Int { min: 1, max: 1_000_000 };
 const BYTES: Kind = Int { min: 0, max: i64::MAX };
 /// Seconds, up to a day.
@@ -57,7 +59,7 @@ pub(super) const PROVIDERS: &[Provider] = &[
     provider("twilio", &["TWILIO_AUTH_TOKEN"], "Twilio auth token: checks webhook signatures, ends calls."),
     provider("telnyx", &["TELNYX_API_KEY"], "Telnyx API key."),
     provider("plivo", &["PLIVO_AUTH_TOKEN"], "Plivo auth token."),
-    provider("vonage", &["VONAGE_API_SECRET"], "Vonage signature secret."),
+    provider("vonage", &["VONAGE_SIGNATURE_SECRET"], "Vonage signature secret: checks webhook signatures."),
     provider("genesys", &["GENESYS_API_KEY"], "Genesys AudioHook API key."),
 ];
 
@@ -123,7 +125,16 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("media_public_url", Url(SOCKET_SCHEMES), "Base URL that phone providers and clients are told to connect to for media; may hold `{node}`; unset = from `proxy_host`."),
     Key::new("telephony.verify_signatures", Bool, "Check webhook signatures when the provider's secret is set.").or("true"),
     Key::new("telephony.trusted_proxies", List, "Addresses or networks (CIDR) whose `X-Forwarded-*` headers are believed.").or(""),
+    Key::new("telephony.busy_message", Text, "What phone callers hear, in the provider's own voice, when no media node takes their call.").or("We are sorry, we cannot take your call right now. Please call again in a few minutes."),
+    Key::new("telephony.busy_redirect_url", Url(HTTP_SCHEMES), "Where the provider asks for another document (a queue, a call centre) when no media node takes a call, instead of `telephony.busy_message`."),
+    Key::new("telephony.outbound_from", List, "Numbers (E.164) that `POST /calls` may call from; empty = any the provider lets this account use.").or(""),
+    Key::new("telnyx.public_key", Text, "Telnyx public key (base64): checks webhook signatures.").env(&["TELNYX_PUBLIC_KEY"]),
+    Key::new("exotel.webhook_secret", Text, "Secret that the URLs Exotel calls carry as `?secret=`: Exotel signs nothing.").hidden().env(&["EXOTEL_WEBHOOK_SECRET"]),
     Key::new("twilio.account_sid", Text, "Twilio account SID, to end calls there.").env(&["TWILIO_ACCOUNT_SID"]),
+    // Limits
+    Key::new("limits.sessions_per_key", COUNT, "Most live sessions started with one API key (without `server_api_key`: by all clients together); 0 = no limit.").or("0"),
+    Key::new("limits.starts_per_minute", RATE, "Most sessions that one API key may start in a minute, calls it places included; 0 = no limit.").or("0"),
+    Key::new("limits.starts_per_minute_per_address", RATE, "Most sessions that may be started from one address in a minute; 0 = no limit.").or("0"),
     // Media nodes
     Key::new("media.max_sessions", COUNT, "Most sessions on this node; 0 = by cores.").or("0"),
     Key::new("media.drain_timeout_secs", WHOLE_SECONDS, "Longest wait in seconds for running calls on shutdown.").or("3600"),

@@ -44,6 +44,8 @@ pub struct Config {
     pub turn: TurnTaking,
     /// Phone providers.
     pub telephony: Telephony,
+    /// What one client may start.
+    pub limits: Limits,
     /// The media node.
     pub media: Media,
     /// Recording of calls.
@@ -257,8 +259,29 @@ pub struct Telephony {
     pub verify_signatures: bool,
     /// Peers whose `X-Forwarded-*` headers are believed (addresses or CIDR).
     pub trusted_proxies: Vec<String>,
+    /// What callers hear when nobody takes their call.
+    pub busy_message: String,
+    /// Where the provider asks for another document instead.
+    pub busy_redirect_url: Option<String>,
+    /// Numbers that outbound calls may come from; empty = any.
+    pub outbound_from: Vec<String>,
+    /// Telnyx public key, 32 bytes; checked at start.
+    pub telnyx_public_key: Option<Vec<u8>>,
+    /// Secret in the URLs that Exotel calls.
+    pub exotel_webhook_secret: Option<Secret>,
     /// Twilio account SID.
     pub twilio_account_sid: Option<String>,
+}
+
+/// What one client may start; 0 = no limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Live sessions of one API key.
+    pub sessions_per_key: u32,
+    /// Starts of one API key in a minute.
+    pub starts_per_minute: u32,
+    /// Starts from one address in a minute.
+    pub starts_per_minute_per_address: u32,
 }
 
 /// A media node.

@@ -18,7 +18,7 @@ use service_kit::health::Readiness;
 use service_kit::http::{apply_conventions, operational_routes};
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
-use session_store::{Claim, MemoryStore, NodeRecord, SessionRecord, Store, StoreError};
+use session_store::{Claim, MemoryStore, NodeRecord, Rate, SessionRecord, Store, StoreError};
 use signaling_svc::{OPEN_ROUTES, Signaling};
 use tokio::net::TcpListener;
 use tonic::{Response, Status};
@@ -381,6 +381,24 @@ impl Store for Switch {
     }
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         self.up()?.nodes().await
+    }
+    async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
+        self.up()?.take(allowance, rate).await
+    }
+    async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
+        self.up()?.hold_session(tenant, session_id, most).await
+    }
+    async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {
+        self.up()?.drop_session(tenant, session_id).await
+    }
+    async fn advance(&self, what: &str, rank: u32, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.up()?.advance(what, rank, value, ttl).await
+    }
+    async fn progress(&self, what: &str) -> Result<Option<String>, StoreError> {
+        self.up()?.progress(what).await
+    }
+    async fn forget_progress(&self, what: &str) -> Result<(), StoreError> {
+        self.up()?.forget_progress(what).await
     }
     async fn ping(&self) -> Result<(), StoreError> {
         self.up()?.ping().await
