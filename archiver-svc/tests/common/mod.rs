@@ -406,6 +406,9 @@ pub fn config(dir: &Path) -> Config {
             verify_signatures: true,
             trusted_proxies: Vec::new(),
             twilio_account_sid: None,
+            accounts: config::PhoneAccounts::default(),
+            request_timeout_secs: 5.0,
+            transfer_to: Vec::new(),
         },
         media: config::Media {
             node_id: None,
