@@ -411,6 +411,9 @@ pub fn config(dir: &Path) -> Config {
             telnyx_public_key: None,
             exotel_webhook_secret: None,
             twilio_account_sid: None,
+            accounts: config::PhoneAccounts::default(),
+            request_timeout_secs: 5.0,
+            transfer_to: Vec::new(),
         },
         limits: config::Limits::default(),
         media: config::Media {

@@ -10,9 +10,9 @@ use super::schema::{SCHEMA, find};
 use super::sources::{Merged, Values};
 use super::value::Value;
 use super::{
-    Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport, Outbox,
-    Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls, TranscriptDriver, Transcripts,
-    TurnDetection, TurnTaking, WebRtc,
+    Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport,
+    Outbox, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls,
+    TranscriptDriver, Transcripts, TurnDetection, TurnTaking, WebRtc,
 };
 
 /// Makes the configuration; problems go to `merged`, and the result is used only when there are none.
@@ -76,6 +76,9 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             telnyx_public_key,
             exotel_webhook_secret: v.text("exotel.webhook_secret").map(Secret::new),
             twilio_account_sid: v.text("twilio.account_sid"),
+            accounts: phone_accounts(v),
+            request_timeout_secs: v.float("telephony.request_timeout_secs"),
+            transfer_to: v.list("telephony.transfer_to"),
         },
         limits: Limits {
             sessions_per_key: v.number("limits.sessions_per_key"),
@@ -442,6 +445,19 @@ fn turn(v: &Values) -> TurnTaking {
             _ => InterruptionStrategy::None,
         },
         min_words: v.number("min_words"),
+    }
+}
+
+fn phone_accounts(v: &Values) -> PhoneAccounts {
+    PhoneAccounts {
+        telnyx_connection_id: v.text("telnyx.connection_id"),
+        plivo_auth_id: v.text("plivo.auth_id"),
+        exotel_account_sid: v.text("exotel.account_sid"),
+        exotel_api_key: v.text("exotel.api_key"),
+        exotel_subdomain: v.word("exotel.subdomain"),
+        exotel_app_id: v.text("exotel.app_id"),
+        vonage_application_id: v.text("vonage.application_id"),
+        vonage_private_key: v.text("vonage.private_key").map(Secret::new),
     }
 }
 

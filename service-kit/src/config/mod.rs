@@ -271,6 +271,33 @@ pub struct Telephony {
     pub exotel_webhook_secret: Option<Secret>,
     /// Twilio account SID.
     pub twilio_account_sid: Option<String>,
+    /// Accounts at the providers' APIs.
+    pub accounts: PhoneAccounts,
+    /// Longest wait for an answer of a provider's API, seconds, each attempt.
+    pub request_timeout_secs: f64,
+    /// Where the agent may transfer calls to; the first is the default.
+    pub transfer_to: Vec<String>,
+}
+
+/// Accounts at the phone providers' APIs; tokens are among the secrets.
+#[derive(Debug, Clone, Default)]
+pub struct PhoneAccounts {
+    /// Telnyx Voice API application (connection) that places calls.
+    pub telnyx_connection_id: Option<String>,
+    /// Plivo auth id.
+    pub plivo_auth_id: Option<String>,
+    /// Exotel account SID.
+    pub exotel_account_sid: Option<String>,
+    /// Exotel API key.
+    pub exotel_api_key: Option<String>,
+    /// Exotel API host of the account's region.
+    pub exotel_subdomain: String,
+    /// Exotel flow that answers outbound calls.
+    pub exotel_app_id: Option<String>,
+    /// Vonage application id.
+    pub vonage_application_id: Option<String>,
+    /// PEM private key of the Vonage application.
+    pub vonage_private_key: Option<Secret>,
 }
 
 /// What one client may start; 0 = no limit.
