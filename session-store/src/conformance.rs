@@ -196,7 +196,10 @@ pub async fn nodes_report_and_leave<S: Store>(store: &S) {
 /// As many as the burst at once, then one for every interval; tenants do not take from each other.
 pub async fn an_allowance_is_used_up_and_refills<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
     // One comes back every ten minutes: none while this runs, however slow the machine.
-    let slow = Rate { burst: 3, window: LONG * 3 };
+    let slow = Rate {
+        burst: 3,
+        window: LONG * 3,
+    };
     for _ in 0..3 {
         assert_eq!(store.take("slow", slow).await.unwrap(), None);
     }
@@ -204,7 +207,10 @@ pub async fn an_allowance_is_used_up_and_refills<S: Store>(store: &S, pass: &imp
     assert!(wait <= LONG && wait > LONG / 2, "{wait:?}");
     assert_eq!(store.take("other", slow).await.unwrap(), None);
 
-    let quick = Rate { burst: 1, window: SHORT };
+    let quick = Rate {
+        burst: 1,
+        window: SHORT,
+    };
     assert_eq!(store.take("quick", quick).await.unwrap(), None);
     pass(PASSES).await;
     assert_eq!(store.take("quick", quick).await.unwrap(), None);

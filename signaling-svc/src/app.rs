@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use carriers::Carriers;
 use prometheus::IntCounterVec;
 use service_kit::config::Config;
 use service_kit::token::{Claims, TokenSigner};
@@ -52,6 +53,8 @@ pub struct App {
     pub nodes: Arc<MediaNodes>,
     /// Signs stream tokens.
     pub signer: TokenSigner,
+    /// The phone providers' APIs.
+    pub carriers: Carriers,
     /// Peers whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: TrustedProxies,
 }

@@ -71,7 +71,9 @@ pub fn client_address(proxies: &TrustedProxies, peer: Option<IpAddr>, headers: &
     }
     let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
     let hops = lines.iter().rev().filter_map(|line| line.to_str().ok());
-    let mut hops = hops.flat_map(|line| line.rsplit(',')).map(|hop| hop.trim().parse::<IpAddr>());
+    let mut hops = hops
+        .flat_map(|line| line.rsplit(','))
+        .map(|hop| hop.trim().parse::<IpAddr>());
     // Whatever stands before something unreadable is nobody's word.
     let client = hops.find(|hop| hop.as_ref().is_ok_and(|hop| !proxies.contains(*hop)) || hop.is_err());
     client.and_then(Result::ok).or(Some(peer))

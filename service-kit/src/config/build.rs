@@ -382,7 +382,9 @@ fn check_outbound_from(merged: &mut Merged) {
         if !crate::phone::is_e164(&number) {
             merged.problem(
                 "telephony.outbound_from",
-                format!("{number:?} is not a phone number; allowed: + and 7 to 15 digits (E.164), such as +15550001111"),
+                format!(
+                    "{number:?} is not a phone number; allowed: + and 7 to 15 digits (E.164), such as +15550001111"
+                ),
             );
         }
     }

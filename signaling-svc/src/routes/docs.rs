@@ -4,7 +4,7 @@ use axum::{Json, Router, routing::get};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{offer, root, sessions, start, telephony, webrtc};
+use super::{calls, offer, root, sessions, start, telephony, webrtc};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +25,9 @@ use super::{offer, root, sessions, start, telephony, webrtc};
         webrtc::offer,
         telephony::webhook,
         telephony::configured,
+        telephony::plivo_transfer,
+        calls::place,
+        calls::status,
         health,
         ready,
         metrics,

@@ -1,6 +1,8 @@
 //! The route table. A file per resource; every route exists unversioned and under `/api/v1`.
 
+mod calls;
 mod docs;
+mod idempotency;
 mod offer;
 mod root;
 mod sessions;
@@ -16,6 +18,8 @@ use axum::{Extension, Router};
 
 use crate::app::App;
 use shape::Shape;
+
+pub use telephony::Placed;
 
 /// All routes of the control plane.
 pub fn router(app: Arc<App>) -> Router {
@@ -42,5 +46,15 @@ fn shared() -> Router<Arc<App>> {
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}", get(sessions::one).delete(sessions::end))
         .route("/webrtc/offer", post(webrtc::offer))
-        .route("/telephony/{provider}", post(telephony::webhook))
+        .route("/calls", post(calls::place))
+        // Plivo, Exotel and Vonage can be told to ask by GET, and Exotel and Vonage do so by themselves.
+        .route(
+            "/telephony/{provider}",
+            get(telephony::webhook).post(telephony::webhook),
+        )
+        .route("/telephony/{provider}/status", get(calls::status).post(calls::status))
+        .route(
+            "/telephony/plivo/transfer/{sealed}",
+            get(telephony::plivo_transfer).post(telephony::plivo_transfer),
+        )
 }

@@ -45,7 +45,13 @@ mod tests {
 
     #[test]
     fn the_answer_names_the_socket_twice_with_three_parameters_at_most() {
-        let parameters = [("plan", "gold"), ("n", "ä &"), ("long", &"x".repeat(80)), ("c", "3"), ("d", "4")];
+        let parameters = [
+            ("plan", "gold"),
+            ("n", "ä &"),
+            ("long", &"x".repeat(80)),
+            ("c", "3"),
+            ("d", "4"),
+        ];
         let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let stream = Stream {
             url: "wss://h/telephony/ws/t",

@@ -14,43 +14,8 @@ pub mod xml;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 
+pub use carriers::Provider;
 pub use webhook::{Pairs, Webhook};
-
-/// A provider that asks by webhook what to do with a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Provider {
-    /// Twilio.
-    Twilio,
-    /// Telnyx.
-    Telnyx,
-    /// Plivo.
-    Plivo,
-    /// Exotel.
-    Exotel,
-    /// Vonage.
-    Vonage,
-}
-
-impl Provider {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Twilio, Self::Telnyx, Self::Plivo, Self::Exotel, Self::Vonage];
-
-    /// By the name used in URLs, configuration and sessions.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|provider| provider.name() == name)
-    }
-
-    /// Name used in URLs, configuration and sessions.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Twilio => "twilio",
-            Self::Telnyx => "telnyx",
-            Self::Plivo => "plivo",
-            Self::Exotel => "exotel",
-            Self::Vonage => "vonage",
-        }
-    }
-}
 
 /// Names in a webhook's query that are ours and no template variables: the sealed session of an outbound call, and the
 /// secret of providers that sign nothing.

@@ -129,7 +129,13 @@ fn twilio_answered_by(word: &str) -> Option<AnsweredBy> {
 
 /// Events of the Voice API are JSON; those of TeXML are Twilio's.
 fn telnyx(webhook: &Webhook) -> Report {
-    let text = |pointer| webhook.json.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer| {
+        webhook
+            .json
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     if webhook.json.is_null() {
         return Report {
             call_id: webhook.field("CallSid").to_owned(),

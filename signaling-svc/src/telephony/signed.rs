@@ -59,6 +59,17 @@ pub fn are_checked(app: &App, provider: Provider) -> bool {
     known && telephony.verify_signatures
 }
 
+/// What has to be set to have webhooks of this provider checked.
+pub fn setting(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Twilio => "api_keys.twilio (TWILIO_AUTH_TOKEN)",
+        Provider::Telnyx => "telnyx.public_key (TELNYX_PUBLIC_KEY)",
+        Provider::Plivo => "api_keys.plivo (PLIVO_AUTH_TOKEN)",
+        Provider::Exotel => "exotel.webhook_secret (EXOTEL_WEBHOOK_SECRET)",
+        Provider::Vonage => "api_keys.vonage (VONAGE_SIGNATURE_SECRET)",
+    }
+}
+
 /// Passes what the provider signed, once. Checked as soon as the provider's secret is known, unless that was switched
 /// off.
 pub async fn check(app: &App, provider: Provider, webhook: &Webhook) -> Result<(), Unproven> {
@@ -76,7 +87,10 @@ pub async fn check(app: &App, provider: Provider, webhook: &Webhook) -> Result<(
         let fresh = app.store.use_token(&mark, once.window).await;
         if !fresh.map_err(Unproven::StoreAway)? {
             count("replayed");
-            tracing::warn!(provider = provider.name(), "a webhook was refused: the same one came before");
+            tracing::warn!(
+                provider = provider.name(),
+                "a webhook was refused: the same one came before"
+            );
             let message = "this webhook was received before".to_owned();
             return Err(Unproven::Refused(ApiError::Forbidden(message)));
         }

@@ -24,7 +24,12 @@ pub(super) fn connect_with(stream: Stream<'_>, attributes: &str) -> String {
     let short = |name: &str, value: &str| name.chars().count() + value.chars().count() <= MAX_PARAMETER_CHARS;
     for (name, value) in that_fit(stream.parameters, usize::MAX, short) {
         // Writing to a String does not fail.
-        let _ = write!(verbs, r#"<Parameter name="{}" value="{}"/>"#, escape(name), escape(value));
+        let _ = write!(
+            verbs,
+            r#"<Parameter name="{}" value="{}"/>"#,
+            escape(name),
+            escape(value)
+        );
     }
     verbs.push_str("</Stream></Connect>");
     response(&verbs)

@@ -1,6 +1,6 @@
 //! A provider's request as it came, with everything that may be signed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -22,8 +22,6 @@ pub type Pairs = Vec<(String, String)>;
 pub struct Webhook {
     /// POST; else GET.
     pub is_post: bool,
-    /// Who sent it, where that is known.
-    pub peer: Option<IpAddr>,
     /// Headers.
     pub headers: HeaderMap,
     /// The URL as the provider called it.
@@ -64,7 +62,6 @@ impl FromRequest<Arc<App>> for Webhook {
         let (form, json) = read_body(&headers, &body)?;
         Ok(Self {
             is_post,
-            peer,
             url: urls::public_url(&app.config, &app.trusted_proxies, peer, &headers, &uri),
             query: pairs(uri.query().unwrap_or_default().as_bytes()),
             headers,
@@ -100,7 +97,10 @@ fn read_body(headers: &HeaderMap, body: &Bytes) -> Result<(Pairs, Value), ApiErr
     if body.is_empty() {
         return Ok((Pairs::new(), Value::Null));
     }
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         Ok((pairs(body), Value::Null))
