@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use carriers::Carriers;
 use prometheus::IntCounterVec;
 use service_kit::config::Config;
+use service_kit::tasks::TaskScope;
 use service_kit::token::{Claims, TokenSigner};
 use session_store::{NodeRecord, SessionRecord, SessionState, Store};
 use tokio::time::Instant;
@@ -53,6 +54,8 @@ pub struct App {
     pub nodes: Arc<MediaNodes>,
     /// Signs stream tokens.
     pub signer: TokenSigner,
+    /// Parent of what goes on when its request is gone.
+    pub tasks: TaskScope,
     /// The phone providers' APIs.
     pub carriers: Carriers,
     /// Peers whose `X-Forwarded-*` headers are believed.

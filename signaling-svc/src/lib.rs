@@ -65,6 +65,7 @@ impl Signaling {
         let app = Arc::new(App {
             trusted_proxies: TrustedProxies::parse(&config.telephony.trusted_proxies)?,
             signer: TokenSigner::new(config.links.service_token.clone()),
+            tasks: scope.child("signaling requests"),
             carriers: Carriers::from_config(&config)?,
             nodes: Arc::new(MediaNodes::new(&config.links.service_token)),
             store,

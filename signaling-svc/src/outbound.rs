@@ -111,7 +111,7 @@ pub async fn place(app: &App, wanted: &Wanted) -> Result<OutboundCall, ApiError>
             Ok(call)
         }
         Err(error) => {
-            if !matches!(error, CarrierError::TimedOut(_)) {
+            if !may_exist(&error) {
                 app.release(&node, &new.session_id).await;
                 if let Err(error) = app.store.remove_session(&new.session_id).await {
                     tracing::debug!(%error, "the session of a call that was not placed is left to expire");
@@ -123,9 +123,27 @@ pub async fn place(app: &App, wanted: &Wanted) -> Result<OutboundCall, ApiError>
     }
 }
 
+/// Whether the provider may have placed the call all the same: it was asked, and no answer came.
+fn may_exist(error: &CarrierError) -> bool {
+    match error {
+        CarrierError::TimedOut(_) => true,
+        CarrierError::Unavailable { source, .. } => source.as_ref().is_some_and(|source| !source.is_connect()),
+        CarrierError::NotConfigured { .. }
+        | CarrierError::NotSupported { .. }
+        | CarrierError::Invalid(_)
+        | CarrierError::Unauthorized { .. }
+        | CarrierError::NotFound
+        | CarrierError::RateLimited { .. }
+        | CarrierError::Refused { .. } => false,
+    }
+}
+
 /// The provider's refusal as the API shows it.
 fn refused(error: CarrierError) -> ApiError {
     let message = error.to_string();
+    if may_exist(&error) {
+        return ApiError::GatewayTimeout(format!("{message}: whether the call was placed is not known"));
+    }
     match error {
         CarrierError::NotConfigured { .. } | CarrierError::NotSupported { .. } => {
             ApiError::invalid_field("provider", message)
@@ -135,16 +153,14 @@ fn refused(error: CarrierError) -> ApiError {
             message,
             details: Vec::new(),
         },
-        CarrierError::Unauthorized { .. } | CarrierError::NotFound | CarrierError::Unavailable { .. } => {
-            ApiError::BadGateway(message)
-        }
+        CarrierError::Unauthorized { .. }
+        | CarrierError::NotFound
+        | CarrierError::Unavailable { .. }
+        | CarrierError::TimedOut(_) => ApiError::BadGateway(message),
         CarrierError::RateLimited { retry_after } => ApiError::Unavailable {
             message,
             retry_after: retry_after.unwrap_or(Duration::from_secs(1)),
         },
-        CarrierError::TimedOut(_) => {
-            ApiError::GatewayTimeout(format!("{message}: whether the call was placed is not known"))
-        }
     }
 }
 

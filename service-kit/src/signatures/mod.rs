@@ -3,7 +3,6 @@
 //! None of them looks at a clock or remembers anything: the time is an argument, and what must not be accepted a second
 //! time is answered as [`Once`], for the caller to keep in the session store.
 
-pub mod genesys;
 pub mod plivo;
 pub mod telnyx;
 pub mod twilio;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service_kit::http::{ApiError, ApiJson, Data, FieldError};
 use service_kit::{ids, phone};
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::idempotency;
@@ -107,11 +108,18 @@ pub async fn place(
         machine_detection: request.machine_detection,
         public_base: urls::public_base(&app.config, &app.trusted_proxies, client.peer, &headers, None),
     };
-    let outcome = limited(&app, &client, &wanted).await;
-    if let Some(key) = &key {
-        finish(&app, key, &outcome).await;
-    }
-    outcome.map(created)
+    // In a task of its own: a client that goes away must not leave a call behind that nobody has noted.
+    let (tell, outcome) = oneshot::channel();
+    let tasks = app.tasks.clone();
+    tasks.spawn("place a call", async move {
+        let outcome = limited(&app, &client, &wanted).await;
+        if let Some(key) = &key {
+            finish(&app, key, &outcome).await;
+        }
+        // A client that has gone needs no answer.
+        drop(tell.send(outcome));
+    });
+    outcome.await.map_err(ApiError::internal)?.map(created)
 }
 
 fn created(placed: PlacedCall) -> Response {
@@ -127,6 +135,8 @@ async fn limited(app: &App, client: &Client, wanted: &Wanted) -> Result<PlacedCa
             call_id: call.call_id,
             state: call.state,
         }),
+        // It may exist, and then it counts.
+        Err(error @ ApiError::GatewayTimeout(_)) => Err(error),
         Err(error) => {
             client.give_back(app, &wanted.session_id).await;
             Err(error)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
@@ -18,6 +18,7 @@ use service_kit::health::Readiness;
 use service_kit::http::{apply_conventions, operational_routes};
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
+use service_kit::token::{Claims, TokenSigner};
 use session_store::{Claim, MemoryStore, NodeRecord, Rate, SessionRecord, Store, StoreError};
 use signaling_svc::{OPEN_ROUTES, Signaling};
 use tokio::net::TcpListener;
@@ -145,6 +146,17 @@ pub fn form(path: &str, fields: &[(&str, &str)]) -> Request<Body> {
         .extension(ConnectInfo(SocketAddr::from(([10, 0, 0, 7], 4711))))
         .body(Body::from(pairs.join("&")))
         .unwrap()
+}
+
+/// A stream's URL without its token and parameters, and what the token says.
+pub fn claims_of(url: &str) -> (String, Claims) {
+    let (base, token) = url.split('?').next().unwrap().rsplit_once('/').unwrap();
+    let signer = TokenSigner::new(Secret::new(SERVICE_TOKEN));
+    (base.to_owned(), signer.verify(token, SystemTime::now()).unwrap())
+}
+
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 pub fn encoded(text: &str) -> String {
