@@ -25,7 +25,7 @@ use super::admission::Admitted;
 use super::reader::{self, Received};
 use super::writer::{self, Closing};
 use crate::call::{CallerEvent, PipelineInput, TransportTraits, link};
-use crate::metrics::PROTOCOL_ERRORS;
+use crate::metrics::{PROTOCOL_ERRORS, TOKENS_REFUSED};
 
 const TRANSPORT: &str = "telephony";
 
@@ -173,6 +173,7 @@ async fn wait_for_start(
             continue;
         };
         if !call_id.is_empty() && !start.call_sid.is_empty() && start.call_sid != call_id {
+            TOKENS_REFUSED.with_label_values(&["foreign"]).inc();
             return Err(Closing::new(Closing::POLICY, "this token is for another call"));
         }
         return Ok(start);

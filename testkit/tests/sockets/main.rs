@@ -11,4 +11,6 @@ mod client;
 mod hostile_client;
 mod hostile_stream;
 mod http;
+mod references;
+mod stream_tokens;
 mod support;
