@@ -409,6 +409,8 @@ pub fn config(dir: &Path) -> Config {
             accounts: config::PhoneAccounts::default(),
             request_timeout_secs: 5.0,
             transfer_to: Vec::new(),
+            machine_detection: false,
+            voicemail_message: None,
         },
         media: config::Media {
             node_id: None,

@@ -11,6 +11,7 @@ mod offer;
 mod readiness;
 mod sessions;
 mod start;
+mod steer;
 mod support;
 mod telephony;
 mod webrtc;

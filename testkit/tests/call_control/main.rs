@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod calls;
 mod failures;
 mod requests;
 mod support;
