@@ -65,6 +65,10 @@ impl Exotel {
         crate::id_of(&answer, "/Call/Sid")
     }
 
+    pub(crate) fn is_configured(&self) -> bool {
+        self.credentials().is_ok()
+    }
+
     fn credentials(&self) -> Result<(&str, &str, Secret), CarrierError> {
         let sid = configured(self.account.exotel_account_sid.as_deref(), "exotel.account_sid")?;
         let key = configured(self.account.exotel_api_key.as_deref(), "exotel.api_key")?;

@@ -166,6 +166,32 @@ impl Carriers {
         })
     }
 
+    /// Whether [`hang_up`](Self::hang_up) can be asked for: the provider knows it and its account is configured.
+    pub fn can_hang_up(&self, provider: &str) -> bool {
+        Provider::from_name(provider).is_some_and(|provider| provider.hangs_up() && self.is_configured(provider))
+    }
+
+    /// Whether [`transfer`](Self::transfer) can be asked for.
+    pub fn can_transfer(&self, provider: &str) -> bool {
+        Provider::from_name(provider).is_some_and(|provider| provider.transfers() && self.is_configured(provider))
+    }
+
+    /// Whether [`send_dtmf`](Self::send_dtmf) can be asked for.
+    pub fn can_send_dtmf(&self, provider: &str) -> bool {
+        Provider::from_name(provider).is_some_and(|provider| provider.sends_dtmf() && self.is_configured(provider))
+    }
+
+    fn is_configured(&self, provider: Provider) -> bool {
+        let p = &*self.providers;
+        match provider {
+            Provider::Twilio => p.twilio.is_configured(),
+            Provider::Telnyx => p.telnyx.is_configured(),
+            Provider::Plivo => p.plivo.is_configured(),
+            Provider::Exotel => p.exotel.is_configured(),
+            Provider::Vonage => p.vonage.is_configured(),
+        }
+    }
+
     /// Ends a call. A call that has ended already is a success.
     ///
     /// # Errors

@@ -134,6 +134,10 @@ impl Plivo {
         self.endpoint.send(method, &path, repeat, token.expose(), fill).await
     }
 
+    pub(crate) fn is_configured(&self) -> bool {
+        self.credentials().is_ok()
+    }
+
     fn credentials(&self) -> Result<(&str, Secret), CarrierError> {
         let missing = |key| CarrierError::NotConfigured { provider: NAME, key };
         let id = self.auth_id.as_deref().ok_or(missing("plivo.auth_id"))?;

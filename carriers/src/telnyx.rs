@@ -112,6 +112,10 @@ impl Telnyx {
         self.endpoint.send(Method::POST, path, repeat, key.expose(), fill).await
     }
 
+    pub(crate) fn is_configured(&self) -> bool {
+        self.key().is_ok()
+    }
+
     fn key(&self) -> Result<Secret, CarrierError> {
         let key = self.secrets.api_key(NAME).filter(|key| !key.is_empty());
         key.ok_or(CarrierError::NotConfigured {

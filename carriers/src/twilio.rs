@@ -105,6 +105,10 @@ impl Twilio {
             .map_err(|error| crate::gone_if(error, NOT_IN_PROGRESS))
     }
 
+    pub(crate) fn is_configured(&self) -> bool {
+        self.credentials().is_ok()
+    }
+
     fn credentials(&self) -> Result<(&str, Secret), CarrierError> {
         let missing = |key| CarrierError::NotConfigured { provider: NAME, key };
         let sid = self.account_sid.as_deref().ok_or(missing("twilio.account_sid"))?;

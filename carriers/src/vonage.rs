@@ -52,6 +52,10 @@ impl Vonage {
         })
     }
 
+    pub(crate) fn is_configured(&self) -> bool {
+        self.application_id.is_some() && self.signer.is_some()
+    }
+
     pub(crate) async fn hang_up(&self, call_id: &str) -> Result<(), CarrierError> {
         self.modify(&[call_id], Repeat::Safe, &json!({ "action": "hangup" }))
             .await

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use service_kit::http::ApiError;
 use service_kit::token::Claims;
 use session_store::{SessionRecord, SessionState};
-use voxray_proto::control::Transport;
+use tonic::Code;
+use voxray_proto::control::{AnsweredBy as WireAnsweredBy, ReportAnsweredByRequest, Transport};
 
 use crate::app::{App, NewSession, unix_now};
 use crate::error::store_error;
@@ -23,6 +24,10 @@ const RING_TTL: Duration = Duration::from_secs(180);
 const REPORT_TTL: Duration = Duration::from_secs(24 * 3600);
 /// How long it can be seen what became of a call.
 const CALL_TTL: Duration = Duration::from_secs(24 * 3600);
+/// How long a node is told who has answered: the stream comes within a second or two of the answer.
+const TELL_FOR: Duration = Duration::from_secs(15);
+/// How often it is tried meanwhile.
+const TELL_EVERY: Duration = Duration::from_millis(300);
 /// `transport` of that token: it opens no socket.
 const TOKEN_KIND: &str = "call";
 
@@ -235,10 +240,14 @@ pub async fn report(app: &Arc<App>, provider: Provider, token: &str, report: Rep
     let session_id = session_of(app, provider, token)?;
     if let Some(by) = report.answered_by {
         let (key, value) = (answered_by_key(&session_id), word(&by));
-        app.store
-            .advance(&key, by.rank(), &value, CALL_TTL)
-            .await
-            .map_err(store_error)?;
+        let advanced = app.store.advance(&key, by.rank(), &value, CALL_TTL).await;
+        if advanced.map_err(store_error)? {
+            // Not awaited: the stream may still be on its way, and the provider is waiting for its answer.
+            let (telling, session_id) = (Arc::clone(app), session_id.clone());
+            app.tasks.spawn("tell who answered", async move {
+                tell_node(&telling, &session_id, by).await;
+            });
+        }
     }
     let Some(state) = report.state else {
         return Ok(());
@@ -260,6 +269,41 @@ pub async fn report(app: &Arc<App>, provider: Provider, token: &str, report: Rep
         }
     }
     Ok(())
+}
+
+/// Tells the media node who has answered, as soon as the call is connected there.
+async fn tell_node(app: &App, session_id: &str, by: AnsweredBy) {
+    let request = ReportAnsweredByRequest {
+        session_id: session_id.to_owned(),
+        answered_by: match by {
+            AnsweredBy::Human => WireAnsweredBy::Human,
+            AnsweredBy::Machine => WireAnsweredBy::Machine,
+            AnsweredBy::MachineBeep => WireAnsweredBy::MachineReady,
+        }
+        .into(),
+    };
+    let telling = async {
+        // Until the session is over, and with it the wish to know.
+        while let Ok(Some(record)) = app.store.session(session_id).await {
+            if let Some(node_id) = &record.node_id
+                && let Ok(Some(node)) = app.node(node_id).await
+            {
+                match app.nodes.report_answered_by(&node.control_url, request.clone()).await {
+                    Err(status) if status.code() == Code::NotFound => {}
+                    Ok(()) => return,
+                    Err(status) => {
+                        tracing::debug!(session_id, code = ?status.code(), "a media node was not told who answered");
+                        return;
+                    }
+                }
+            }
+            tokio::time::sleep(TELL_EVERY).await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(TELL_FOR, telling) => {}
+        () = app.tasks.cancelled() => {}
+    }
 }
 
 /// Frees the slot of a call whose stream never began; a stream that runs ends by itself.

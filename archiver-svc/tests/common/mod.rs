@@ -414,6 +414,8 @@ pub fn config(dir: &Path) -> Config {
             accounts: config::PhoneAccounts::default(),
             request_timeout_secs: 5.0,
             transfer_to: Vec::new(),
+            machine_detection: false,
+            voicemail_message: None,
         },
         limits: config::Limits::default(),
         media: config::Media {

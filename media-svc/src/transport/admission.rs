@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use carriers::Carriers;
 use media_core::conversation::{EndReason, Input};
 use media_core::recorder::Channels;
 use serde_json::Value;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::Timeouts;
 use crate::archive::{ArchiveSession, ArchiveSink};
+use crate::call::phone::PhoneLine;
 use crate::call::registry::{Arrival, Calls, Refusal, Slot, transport_name};
 use crate::call::{self, CallSetup, CallerLink, TransportTraits, conversation_settings};
 use crate::metrics::TOKENS_REFUSED;
@@ -37,6 +39,8 @@ pub struct Gate {
     pub archive: Option<Arc<dyn ArchiveSink>>,
     /// Recognition, answers, voice.
     pub providers: Providers,
+    /// The phone providers' APIs.
+    pub carriers: Carriers,
     /// Parent of all calls.
     pub scope: TaskScope,
     /// How long a far end may take for what.
@@ -166,12 +170,21 @@ impl Gate {
     ) -> EndReason {
         let scope = self.scope.child("call");
         let body = merged(admitted.body, body);
+        let line = (transport.name == transport_name(MediaTransport::Telephony)).then(|| {
+            let (provider, call_id) = (admitted.provider.clone(), admitted.call_id.clone());
+            let transfer_to = self.config.telephony.transfer_to.clone();
+            Arc::new(PhoneLine::new(self.carriers.clone(), provider, call_id, transfer_to))
+        });
+        if let Some(line) = &line {
+            admitted.slot.attach(Arc::clone(line));
+        }
         let setup = CallSetup {
             session_id: admitted.session_id.clone(),
             node_id: self.node_id.clone(),
             provider: admitted.provider,
             transport,
-            settings: conversation_settings(&self.config, transport, &body),
+            settings: conversation_settings(&self.config, transport, &body, line.as_deref()),
+            line: line.clone(),
             providers: self.providers.clone(),
             archive: admitted.archive,
             recording_channels: self
@@ -189,6 +202,9 @@ impl Gate {
         };
         let _renewal = self.keep_session(&scope, admitted.session_id.clone());
         let reason = call::run(setup).await;
+        if let Some(line) = line {
+            line.hang_up_after(&reason, admitted.session_id.clone(), &self.scope);
+        }
         self.forget(&admitted.session_id).await;
         reason
     }

@@ -84,7 +84,7 @@ async fn accept(
     }))
 }
 
-async fn serve(gate: Arc<Gate>, admitted: Admitted, socket: WebSocket) {
+async fn serve(gate: Arc<Gate>, mut admitted: Admitted, socket: WebSocket) {
     let (sink, mut stream) = socket.split();
     let (refuse, closing) = watch::channel(None);
     let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
@@ -115,6 +115,10 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, socket: WebSocket) {
             return;
         }
     };
+    if admitted.call_id.is_empty() {
+        // The stream knows what the webhook did not: how the provider calls this call.
+        admitted.call_id.clone_from(&started.call_sid);
+    }
     let scope = gate.scope.child("phone socket");
     let silence = Duration::try_from_secs_f64(gate.config.media.socket_silence_secs).unwrap_or(Duration::MAX);
     let read_out = CancellationToken::new();

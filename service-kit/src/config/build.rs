@@ -79,6 +79,8 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             accounts: phone_accounts(v),
             request_timeout_secs: v.float("telephony.request_timeout_secs"),
             transfer_to: v.list("telephony.transfer_to"),
+            machine_detection: v.flag("outbound.machine_detection"),
+            voicemail_message: v.text("outbound.voicemail_message"),
         },
         limits: Limits {
             sessions_per_key: v.number("limits.sessions_per_key"),

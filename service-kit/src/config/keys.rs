@@ -142,6 +142,8 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("vonage.private_key", Text, "Private key of the Vonage application in PEM: signs the requests to Vonage.").hidden().env(&["VONAGE_PRIVATE_KEY"]),
     Key::new("telephony.request_timeout_secs", Float { min: 0.05, max: 60.0 }, "Longest wait in seconds for a phone provider's API, each attempt.").or("5"),
     Key::new("telephony.transfer_to", List, "Phone numbers (E.164) or SIP addresses that the agent may transfer a call to; the first is used when it names none. Empty = the agent cannot transfer."),
+    Key::new("outbound.machine_detection", Bool, "Whether outbound calls that are answered by a machine are told from those a person answers.").or("true"),
+    Key::new("outbound.voicemail_message", Text, "What is said to an answering machine after its beep; `{{name}}` is replaced from the session's body; unset = the call ends."),
     // Limits
     Key::new("limits.sessions_per_key", COUNT, "Most live sessions started with one API key (without `server_api_key`: by all clients together); 0 = no limit.").or("0"),
     Key::new("limits.starts_per_minute", RATE, "Most sessions that one API key may start in a minute, calls it places included; 0 = no limit.").or("0"),

@@ -277,6 +277,10 @@ pub struct Telephony {
     pub request_timeout_secs: f64,
     /// Where the agent may transfer calls to; the first is the default.
     pub transfer_to: Vec<String>,
+    /// Whether a machine that answers an outbound call is told from a person.
+    pub machine_detection: bool,
+    /// What is said to an answering machine; `None` = nothing, the call ends.
+    pub voicemail_message: Option<String>,
 }
 
 /// Accounts at the phone providers' APIs; tokens are among the secrets.

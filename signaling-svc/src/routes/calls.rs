@@ -44,9 +44,9 @@ pub struct CallRequest {
     /// Anything; the fields of an object reach the agent as template variables.
     #[serde(default)]
     body: Option<Value>,
-    /// Whether the provider listens for an answering machine.
+    /// Whether an answering machine is told from a person; default: `outbound.machine_detection`.
     #[serde(default, alias = "machine_detection")]
-    machine_detection: bool,
+    machine_detection: Option<bool>,
 }
 
 /// A call that the provider has accepted.
@@ -99,13 +99,16 @@ pub async fn place(
     {
         return Ok(created(placed));
     }
+    let machine_detection = request
+        .machine_detection
+        .unwrap_or(app.config.telephony.machine_detection);
     let wanted = Wanted {
         session_id: ids::session_id(),
         provider,
-        body_json: body_json(&request),
+        body_json: body_json(&request, machine_detection),
         to: request.to,
         from: request.from,
-        machine_detection: request.machine_detection,
+        machine_detection,
         public_base: urls::public_base(&app.config, &app.trusted_proxies, client.peer, &headers, None),
     };
     // In a task of its own: a client that goes away must not leave a call behind that nobody has noted.
@@ -179,16 +182,19 @@ fn check(app: &App, request: &CallRequest) -> Result<Provider, ApiError> {
     }
 }
 
-/// Template variables: the numbers, and the request's body over them.
-fn body_json(request: &CallRequest) -> String {
+/// Template variables: the numbers, the request's body over them, and what tells the media node that this is a call of
+/// ours.
+fn body_json(request: &CallRequest, machine_detection: bool) -> String {
     let mut variables = serde_json::Map::new();
     variables.insert("from".to_owned(), request.from.clone().into());
     variables.insert("to".to_owned(), request.to.clone().into());
     match &request.body {
         Some(Value::Object(body)) => variables.extend(body.clone()),
         Some(Value::Null) | None => {}
-        Some(other) => return other.to_string(),
+        Some(other) => drop(variables.insert("body".to_owned(), other.clone())),
     }
+    variables.insert("direction".to_owned(), "outbound".into());
+    variables.insert("machineDetection".to_owned(), machine_detection.into());
     Value::Object(variables).to_string()
 }
 

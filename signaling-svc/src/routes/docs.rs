@@ -4,7 +4,7 @@ use axum::{Json, Router, routing::get};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{calls, offer, root, sessions, start, telephony, webrtc};
+use super::{calls, offer, root, sessions, start, steer, telephony, webrtc};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,8 @@ use super::{calls, offer, root, sessions, start, telephony, webrtc};
         sessions::list,
         sessions::one,
         sessions::end,
+        steer::transfer,
+        steer::dtmf,
         offer::offer,
         offer::add_candidates,
         webrtc::offer,

@@ -8,6 +8,7 @@ mod root;
 mod sessions;
 mod shape;
 mod start;
+mod steer;
 mod telephony;
 mod webrtc;
 
@@ -45,6 +46,8 @@ fn shared() -> Router<Arc<App>> {
         .route("/start", post(start::start))
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}", get(sessions::one).delete(sessions::end))
+        .route("/sessions/{id}/transfer", post(steer::transfer))
+        .route("/sessions/{id}/dtmf", post(steer::dtmf))
         .route("/webrtc/offer", post(webrtc::offer))
         .route("/calls", post(calls::place))
         // Plivo, Exotel and Vonage can be told to ask by GET, and Exotel and Vonage do so by themselves.

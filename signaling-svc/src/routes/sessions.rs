@@ -148,7 +148,7 @@ pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     }))
 }
 
-async fn find(app: &App, id: &str) -> Result<SessionRecord, ApiError> {
+pub(super) async fn find(app: &App, id: &str) -> Result<SessionRecord, ApiError> {
     let record = app.store.session(id).await.map_err(store_error)?;
     record.ok_or_else(unknown)
 }

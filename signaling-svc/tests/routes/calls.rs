@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 use session_store::{SessionState, Store};
+use voxray_proto::control::AnsweredBy;
 
 use crate::provider::{Provider, Say};
 use crate::support::{Answer, Node, Plane, Switch, claims_of, form};
@@ -105,7 +106,8 @@ async fn a_call_is_placed_at_every_provider_with_a_slot_that_waits_for_it() {
             "{provider}"
         );
         let variables: Value = serde_json::from_str(&created[0].body_json).unwrap();
-        let expected = json!({"name": "Zoë", "to": "+15550001111", "from": "+15552223333"});
+        let expected = json!({"name": "Zoë", "to": "+15550001111", "from": "+15552223333",
+            "direction": "outbound", "machineDetection": true});
         assert_eq!(variables, expected, "{provider}");
         let shown = setup.shown(session_id).await;
         assert_eq!(shown["state"], "reserved");
@@ -324,6 +326,47 @@ async fn every_providers_words_for_a_state_are_understood() {
         assert_eq!(setup.plane.send(form(&status_url, fields)).await.status, 204);
         assert_eq!(setup.shown(&session_id).await["call"], shown, "{provider} {fields:?}");
     }
+}
+
+#[tokio::test]
+async fn the_node_that_has_the_call_is_told_once_who_answered() {
+    let setup = setup(&[]).await;
+    let session_id = setup.placed("twilio").await;
+    let status_url = setup.callback("/telephony/twilio/status?call=");
+    let mut told = setup.node.asked.answered_by.subscribe();
+    for word in ["machine_start", "machine_start", "human", "machine_end_beep"] {
+        let answer = setup.plane.send(form(&status_url, &[("AnsweredBy", word)])).await;
+        assert_eq!(answer.status, 204, "{word}");
+    }
+
+    let told = told.wait_for(|told| told.len() == 2).await.unwrap().clone();
+
+    assert!(told.iter().all(|report| report.session_id == session_id));
+    let mut kinds: Vec<_> = told.iter().map(|report| report.answered_by()).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, [AnsweredBy::Machine, AnsweredBy::MachineReady]);
+    assert_eq!(setup.shown(&session_id).await["call"]["answeredBy"], "machine-beep");
+}
+
+#[tokio::test]
+async fn whoever_places_a_call_may_do_without_machine_detection() {
+    let setup = setup(&[]).await;
+    let mut request = request("twilio");
+    request["machineDetection"] = json!(false);
+    request["body"] = json!("plain");
+
+    assert_eq!(setup.plane.post("/calls", request).await.status, 201);
+
+    assert!(
+        !setup.provider.asked()[0].contains("MachineDetection"),
+        "{:?}",
+        setup.provider.asked()
+    );
+    let variables: Value = serde_json::from_str(&setup.node.created()[0].body_json).unwrap();
+    assert_eq!(
+        (&variables["machineDetection"], &variables["body"]),
+        (&json!(false), &json!("plain"))
+    );
 }
 
 #[tokio::test]

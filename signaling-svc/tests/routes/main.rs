@@ -15,6 +15,7 @@ mod readiness;
 mod sessions;
 mod signatures;
 mod start;
+mod steer;
 mod support;
 mod telephony;
 mod webhooks;

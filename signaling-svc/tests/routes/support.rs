@@ -190,6 +190,9 @@ pub struct Asked {
     pub offers: Mutex<Vec<OfferRequest>>,
     pub candidates: Mutex<Vec<AddCandidatesRequest>>,
     pub ended: Mutex<Vec<String>>,
+    pub transfers: Mutex<Vec<TransferSessionRequest>>,
+    pub digits: Mutex<Vec<SendDtmfRequest>>,
+    pub answered_by: tokio::sync::watch::Sender<Vec<ReportAnsweredByRequest>>,
     /// Every call is answered with this instead.
     refusal: Mutex<Option<Status>>,
 }
@@ -269,6 +272,14 @@ impl Node {
         self.asked.candidates.lock().unwrap().clone()
     }
 
+    pub fn transfers(&self) -> Vec<TransferSessionRequest> {
+        self.asked.transfers.lock().unwrap().clone()
+    }
+
+    pub fn digits(&self) -> Vec<SendDtmfRequest> {
+        self.asked.digits.lock().unwrap().clone()
+    }
+
     pub fn ended(&self) -> Vec<String> {
         self.asked.ended.lock().unwrap().clone()
     }
@@ -313,6 +324,29 @@ impl MediaControl for Scripted {
     ) -> Result<Response<EndSessionResponse>, Status> {
         self.asked.ended.lock().unwrap().push(request.into_inner().session_id);
         self.asked.answer(EndSessionResponse {})
+    }
+
+    async fn transfer_session(
+        &self,
+        request: tonic::Request<TransferSessionRequest>,
+    ) -> Result<Response<TransferSessionResponse>, Status> {
+        self.asked.transfers.lock().unwrap().push(request.into_inner());
+        self.asked.answer(TransferSessionResponse {})
+    }
+
+    async fn send_dtmf(&self, request: tonic::Request<SendDtmfRequest>) -> Result<Response<SendDtmfResponse>, Status> {
+        self.asked.digits.lock().unwrap().push(request.into_inner());
+        self.asked.answer(SendDtmfResponse {})
+    }
+
+    async fn report_answered_by(
+        &self,
+        request: tonic::Request<ReportAnsweredByRequest>,
+    ) -> Result<Response<ReportAnsweredByResponse>, Status> {
+        self.asked
+            .answered_by
+            .send_modify(|told| told.push(request.into_inner()));
+        self.asked.answer(ReportAnsweredByResponse {})
     }
 
     async fn list_sessions(

@@ -32,10 +32,15 @@ pub(super) enum Phase {
 impl Conversation {
     pub(super) fn on_end_requested(&mut self, reason: EndReason, last_words: Option<String>) {
         let at_once = match &reason {
-            EndReason::Requested | EndReason::TimeLimit | EndReason::CallerHungUp | EndReason::TransportFailed(_) => {
-                last_words.is_none()
-            }
-            EndReason::AgentHungUp | EndReason::Drained | EndReason::ProviderFailed(_) => false,
+            EndReason::Requested
+            | EndReason::TimeLimit
+            | EndReason::Transferred
+            | EndReason::CallerHungUp
+            | EndReason::TransportFailed(_) => last_words.is_none(),
+            EndReason::AgentHungUp
+            | EndReason::AnsweringMachine
+            | EndReason::Drained
+            | EndReason::ProviderFailed(_) => false,
         };
         match &self.phase {
             Phase::Connecting => self.finish(reason),
