@@ -5,6 +5,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod call_reports;
 mod calls;
 mod docs;
 mod guards;

@@ -11,6 +11,8 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use service_kit::tasks::TaskScope;
 
+use crate::support::{Answer, Node, Plane, Switch};
+
 /// What one request is answered.
 #[derive(Debug, Clone, Copy)]
 pub enum Say {
@@ -97,4 +99,80 @@ fn named(id: &str) -> Value {
         "data": {"call_control_id": id},
         "Call": {"Sid": id},
     })
+}
+
+/// A deployment with one node, and a provider that answers every API of the five.
+pub struct Setup {
+    pub store: Arc<Switch>,
+    pub plane: Plane,
+    pub node: Node,
+    pub provider: Provider,
+}
+
+pub async fn setup(more: &[(&str, &str)]) -> Setup {
+    let (store, provider) = (Switch::new(), Provider::start().await);
+    let plane = plane(&store, &provider, more).await;
+    let node = Node::start(&store, "n1").await;
+    Setup {
+        store,
+        plane,
+        node,
+        provider,
+    }
+}
+
+pub async fn plane(store: &Arc<Switch>, provider: &Provider, more: &[(&str, &str)]) -> Plane {
+    let url = provider.url.as_str();
+    let key = include_str!("vonage_key.pem");
+    let settings = [
+        ("twilio.base_url", url),
+        ("twilio.account_sid", "AC1"),
+        ("telnyx.base_url", url),
+        ("telnyx.connection_id", "con-1"),
+        ("api_keys.telnyx", "t"),
+        ("plivo.base_url", url),
+        ("plivo.auth_id", "MA1"),
+        ("exotel.base_url", url),
+        ("exotel.account_sid", "ex1"),
+        ("exotel.api_key", "k"),
+        ("exotel.app_id", "77"),
+        ("api_keys.exotel", "e"),
+        ("vonage.base_url", url),
+        ("vonage.application_id", "app-1"),
+        ("vonage.private_key", key),
+        ("api_keys.twilio", "tw"),
+        ("api_keys.plivo", "pl"),
+        ("telephony.verify_signatures", "false"),
+        ("telephony.request_timeout_secs", "0.3"),
+    ];
+    Plane::start(store, &[&settings, more].concat()).await
+}
+
+pub fn request(provider: &str) -> Value {
+    json!({"provider": provider, "to": "+15550001111", "from": "+15552223333", "body": {"name": "Zoë"}})
+}
+
+impl Setup {
+    pub async fn place(&self, provider: &str) -> Answer {
+        self.plane.post("/calls", request(provider)).await
+    }
+
+    pub async fn placed(&self, provider: &str) -> String {
+        let answer = self.place(provider).await;
+        assert_eq!(answer.status, 201, "{provider}: {}", answer.text);
+        answer.json()["data"]["sessionId"].as_str().unwrap().to_owned()
+    }
+
+    /// The URL in what the provider was asked last, path and query only.
+    pub fn callback(&self, path: &str) -> String {
+        let asked = self.provider.asked().pop().unwrap();
+        let from = asked.find(path).unwrap_or_else(|| panic!("{path} in {asked}"));
+        let rest = &asked[from..];
+        let end = rest.find(['"', '\n', ',']).unwrap_or(rest.len());
+        rest[..end].to_owned()
+    }
+
+    pub async fn shown(&self, session_id: &str) -> Value {
+        self.plane.get(&format!("/sessions/{session_id}")).await.json()["data"].clone()
+    }
 }

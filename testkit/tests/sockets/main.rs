@@ -11,6 +11,7 @@ mod client;
 mod hostile_client;
 mod hostile_stream;
 mod http;
+mod outbound;
 mod references;
 mod stream_tokens;
 mod support;
