@@ -6,8 +6,9 @@ use carriers::Provider;
 use futures_util::{SinkExt, StreamExt};
 use media_core::audio::{dtmf, goertzel};
 use media_core::conversation::Notice;
-use media_core::wire::twilio::StreamStart;
-use media_core::wire::twilio::far_end::{self, FarEnd, FromServer};
+use media_core::wire::far_end::FromServer;
+use media_core::wire::telephony::{Channels, Codec, MediaFormat, Start};
+use media_core::wire::twilio::far_end::{self, FarEnd};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -73,11 +74,17 @@ impl Server {
             .await
             .unwrap();
         let (socket, _) = tokio_tungstenite::connect_async(&stream.url).await.unwrap();
-        let far_end = FarEnd::new(StreamStart {
-            stream_sid: "MZ1".to_owned(),
-            call_sid: CALL.to_owned(),
-            account_sid: None,
-            custom_parameters: [].into(),
+        let far_end = FarEnd::new(Start {
+            provider: media_core::wire::telephony::Provider::Twilio,
+            stream_id: "MZ1".to_owned(),
+            call_id: CALL.to_owned(),
+            account_id: None,
+            parameters: [].into(),
+            format: MediaFormat {
+                codec: Codec::Ulaw,
+                rate_hz: 8_000,
+            },
+            channels: Channels::Caller,
         });
         let mut phone = Phone { socket, far_end };
         phone.send(far_end::connected()).await;
@@ -146,13 +153,17 @@ impl Phone {
         let hearing = async {
             while let Some(Ok(message)) = self.socket.next().await {
                 let Message::Text(text) = message else { continue };
-                match far_end::read(&text, "MZ1").unwrap() {
+                match self.far_end.read(&text).unwrap() {
                     FromServer::Media(samples) => heard.extend(samples),
                     FromServer::Mark(name) => {
                         let echo = self.far_end.mark(&name);
                         let _ = self.socket.send(Message::text(echo)).await;
                     }
-                    FromServer::Clear | FromServer::Ignored => {}
+                    FromServer::Clear
+                    | FromServer::Opened
+                    | FromServer::Disconnect
+                    | FromServer::Closed
+                    | FromServer::Ignored => {}
                 }
                 if enough(&heard) {
                     break;
