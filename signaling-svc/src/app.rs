@@ -4,8 +4,10 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use carriers::Carriers;
 use prometheus::IntCounterVec;
 use service_kit::config::Config;
+use service_kit::tasks::TaskScope;
 use service_kit::token::{Claims, TokenSigner};
 use session_store::{NodeRecord, SessionRecord, SessionState, Store};
 use tokio::time::Instant;
@@ -55,6 +57,10 @@ pub struct App {
     pub archive: Archive,
     /// Signs stream tokens.
     pub signer: TokenSigner,
+    /// Parent of what goes on when its request is gone.
+    pub tasks: TaskScope,
+    /// The phone providers' APIs.
+    pub carriers: Carriers,
     /// Peers whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: TrustedProxies,
 }

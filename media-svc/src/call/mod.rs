@@ -3,9 +3,11 @@
 mod driver;
 mod ear;
 mod line;
+pub mod phone;
 mod record;
 pub mod registry;
 mod settings;
+mod tools;
 
 #[cfg(test)]
 mod barge_in_tests;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 pub use types::{Arrival, CallState, EndError, Listed, NodeLoad, Refusal, Reservation, transport_name};
 
+use super::phone::PhoneLine;
 use crate::metrics::{SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
 
 /// Sessions per core when `media.max_sessions` is 0. With local speech a second of caller speech costs some 0.03 core
@@ -57,8 +58,15 @@ struct Entry {
 }
 
 enum Phase {
-    Reserved { expires: Instant, reservation: Reservation },
-    Connected { input: mpsc::Sender<Input>, ending: bool },
+    Reserved {
+        expires: Instant,
+        reservation: Reservation,
+    },
+    Connected {
+        input: mpsc::Sender<Input>,
+        line: Option<Arc<PhoneLine>>,
+        ending: bool,
+    },
 }
 
 impl Calls {
@@ -146,6 +154,17 @@ impl Calls {
         }
     }
 
+    /// The way into a live call, and its phone line if it has one.
+    ///
+    /// # Errors
+    /// There is no such call here, or it has not connected yet.
+    pub fn steer(&self, session_id: &str) -> Result<(mpsc::Sender<Input>, Option<Arc<PhoneLine>>), EndError> {
+        match self.shared.current().get(session_id).map(|entry| &entry.phase) {
+            Some(Phase::Connected { input, line, .. }) => Ok((input.clone(), line.clone())),
+            Some(Phase::Reserved { .. }) | None => Err(EndError::NotFound),
+        }
+    }
+
     /// Asks every call to end, all at the same time; gives reservations up.
     pub async fn end_all(&self, reason: &EndReason, last_words: Option<&str>) {
         let sessions = self.list();
@@ -225,6 +244,18 @@ impl Slot {
     /// What was said about the session before it connected; `None` when it came unannounced.
     pub fn reservation(&self) -> Option<&Reservation> {
         self.reservation.as_ref()
+    }
+
+    /// Lets the node's control steer the phone call behind this session.
+    pub fn attach(&self, phone: Arc<PhoneLine>) {
+        if let Some(Phase::Connected { line, .. }) = self
+            .shared
+            .lock()
+            .get_mut(&self.session_id)
+            .map(|entry| &mut entry.phase)
+        {
+            *line = Some(phone);
+        }
     }
 
     /// Tells observers.
@@ -329,7 +360,11 @@ impl Shared {
             transport: arrival.transport,
             provider: arrival.provider.clone(),
             started_at_unix_ms: unix_ms(),
-            phase: Phase::Connected { input, ending: false },
+            phase: Phase::Connected {
+                input,
+                line: None,
+                ending: false,
+            },
         };
         entries.insert(Arc::clone(&arrival.session_id), entry);
         self.count(&entries);
@@ -341,7 +376,7 @@ impl Shared {
         let mut entries = self.current();
         match entries.get_mut(session_id).map(|entry| &mut entry.phase) {
             None => Err(EndError::NotFound),
-            Some(Phase::Connected { input, ending }) => {
+            Some(Phase::Connected { input, ending, .. }) => {
                 *ending = true;
                 Ok(Some(input.clone()))
             }

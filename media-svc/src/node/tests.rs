@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use media_core::conversation::Input;
 use service_kit::config::{MediaTransport, Secret};
-use session_store::{Claim, SessionRecord, StoreError};
+use session_store::{Claim, Rate, SessionRecord, StoreError};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -88,6 +88,30 @@ impl Store for FakeStore {
     }
 
     async fn claim_session(&self, _session_id: &str, _node_id: &str, _ttl: Duration) -> Result<Claim, StoreError> {
+        unreachable!()
+    }
+
+    async fn take(&self, _allowance: &str, _rate: Rate) -> Result<Option<Duration>, StoreError> {
+        unreachable!()
+    }
+
+    async fn hold_session(&self, _tenant: &str, _session_id: &str, _most: u32) -> Result<bool, StoreError> {
+        unreachable!()
+    }
+
+    async fn drop_session(&self, _tenant: &str, _session_id: &str) -> Result<(), StoreError> {
+        unreachable!()
+    }
+
+    async fn advance(&self, _what: &str, _rank: u32, _value: &str, _ttl: Duration) -> Result<bool, StoreError> {
+        unreachable!()
+    }
+
+    async fn progress(&self, _what: &str) -> Result<Option<String>, StoreError> {
+        unreachable!()
+    }
+
+    async fn forget_progress(&self, _what: &str) -> Result<(), StoreError> {
         unreachable!()
     }
 

@@ -11,9 +11,9 @@ use super::schema::{SCHEMA, find};
 use super::sources::{Merged, Values};
 use super::value::Value;
 use super::{
-    Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Links, Log, Media, MediaTransport, Outbox,
-    Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls, TranscriptDriver, Transcripts,
-    TurnDetection, TurnTaking, WebRtc,
+    Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport,
+    Outbox, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls,
+    TranscriptDriver, Transcripts, TurnDetection, TurnTaking, WebRtc,
 };
 
 /// Makes the configuration; problems go to `merged`, and the result is used only when there are none.
@@ -27,6 +27,8 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     check_origins(merged);
     let tags = recording::check(merged);
     check_turns(merged);
+    check_outbound_from(merged);
+    let telnyx_public_key = telnyx_public_key(merged);
     warn(merged, profile);
 
     let v = &merged.values;
@@ -69,8 +71,23 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             media_public_url: v.text("media_public_url"),
             verify_signatures: v.flag("telephony.verify_signatures"),
             trusted_proxies: v.list("telephony.trusted_proxies"),
+            busy_message: v.word("telephony.busy_message"),
+            busy_redirect_url: v.text("telephony.busy_redirect_url"),
+            outbound_from: v.list("telephony.outbound_from"),
+            telnyx_public_key,
+            exotel_webhook_secret: v.text("exotel.webhook_secret").map(Secret::new),
             twilio_account_sid: v.text("twilio.account_sid"),
             genesys_client_secret: v.text("genesys.client_secret").map(Secret::new),
+            accounts: phone_accounts(v),
+            request_timeout_secs: v.float("telephony.request_timeout_secs"),
+            transfer_to: v.list("telephony.transfer_to"),
+            machine_detection: v.flag("outbound.machine_detection"),
+            voicemail_message: v.text("outbound.voicemail_message"),
+        },
+        limits: Limits {
+            sessions_per_key: v.number("limits.sessions_per_key"),
+            starts_per_minute: v.number("limits.starts_per_minute"),
+            starts_per_minute_per_address: v.number("limits.starts_per_minute_per_address"),
         },
         media: media(v),
         recording: Recording {
@@ -376,6 +393,31 @@ fn check_turns(merged: &mut Merged) {
     }
 }
 
+fn telnyx_public_key(merged: &mut Merged) -> Option<Vec<u8>> {
+    let text = merged.values.text("telnyx.public_key")?;
+    let key = crate::signatures::telnyx::public_key(&text).ok();
+    if key.is_none() {
+        merged.problem(
+            "telnyx.public_key",
+            "is not a public key; allowed: the 44 characters (32 bytes of base64) of the portal's Keys & Credentials page",
+        );
+    }
+    key
+}
+
+fn check_outbound_from(merged: &mut Merged) {
+    for number in merged.values.list("telephony.outbound_from") {
+        if !crate::phone::is_e164(&number) {
+            merged.problem(
+                "telephony.outbound_from",
+                format!(
+                    "{number:?} is not a phone number; allowed: + and 7 to 15 digits (E.164), such as +15550001111"
+                ),
+            );
+        }
+    }
+}
+
 fn warn(merged: &mut Merged, profile: Profile) {
     if !merged.values.flag("telephony.verify_signatures") {
         let warning = "telephony.verify_signatures is false: anyone who knows the URL can start calls";
@@ -433,6 +475,19 @@ fn turn(v: &Values) -> TurnTaking {
             _ => InterruptionStrategy::None,
         },
         min_words: v.number("min_words"),
+    }
+}
+
+fn phone_accounts(v: &Values) -> PhoneAccounts {
+    PhoneAccounts {
+        telnyx_connection_id: v.text("telnyx.connection_id"),
+        plivo_auth_id: v.text("plivo.auth_id"),
+        exotel_account_sid: v.text("exotel.account_sid"),
+        exotel_api_key: v.text("exotel.api_key"),
+        exotel_subdomain: v.word("exotel.subdomain"),
+        exotel_app_id: v.text("exotel.app_id"),
+        vonage_application_id: v.text("vonage.application_id"),
+        vonage_private_key: v.text("vonage.private_key").map(Secret::new),
     }
 }
 

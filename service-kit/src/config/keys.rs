@@ -5,6 +5,8 @@ use super::schema::Kind::{self, Bool, Choice, ChoiceList, Float, IceServers, Int
 
 const PORT: Kind = Int { min: 0, max: 65_535 };
 const COUNT: Kind = Int { min: 0, max: 1_000_000 };
+/// A minute has this many milliseconds, the unit in which rates are kept.
+const RATE: Kind = Int { min: 0, max: 60_000 };
 const AT_LEAST_ONE: Kind = Int { min: 1, max: 1_000_000 };
 const BYTES: Kind = Int { min: 0, max: i64::MAX };
 /// Seconds, up to a day.
@@ -57,7 +59,8 @@ pub(super) const PROVIDERS: &[Provider] = &[
     provider("twilio", &["TWILIO_AUTH_TOKEN"], "Twilio auth token: checks webhook signatures, ends calls."),
     provider("telnyx", &["TELNYX_API_KEY"], "Telnyx API key."),
     provider("plivo", &["PLIVO_AUTH_TOKEN"], "Plivo auth token."),
-    provider("vonage", &["VONAGE_API_SECRET"], "Vonage signature secret."),
+    provider("exotel", &["EXOTEL_API_TOKEN"], "Exotel API token."),
+    provider("vonage", &["VONAGE_SIGNATURE_SECRET"], "Vonage signature secret: checks webhook signatures."),
     provider("genesys", &["GENESYS_API_KEY"], "Genesys AudioHook API key."),
 ];
 
@@ -123,8 +126,29 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("media_public_url", Url(SOCKET_SCHEMES), "Base URL that phone providers and clients are told to connect to for media; may hold `{node}`; unset = from `proxy_host`."),
     Key::new("telephony.verify_signatures", Bool, "Check webhook signatures when the provider's secret is set.").or("true"),
     Key::new("telephony.trusted_proxies", List, "Addresses or networks (CIDR) whose `X-Forwarded-*` headers are believed.").or(""),
+    Key::new("telephony.busy_message", Text, "What phone callers hear, in the provider's own voice, when no media node takes their call.").or("We are sorry, we cannot take your call right now. Please call again in a few minutes."),
+    Key::new("telephony.busy_redirect_url", Url(HTTP_SCHEMES), "Where the provider asks for another document (a queue, a call centre) when no media node takes a call, instead of `telephony.busy_message`."),
+    Key::new("telephony.outbound_from", List, "Numbers (E.164) that `POST /calls` may call from; empty = any the provider lets this account use.").or(""),
+    Key::new("telnyx.public_key", Text, "Telnyx public key (base64): checks webhook signatures.").env(&["TELNYX_PUBLIC_KEY"]),
+    Key::new("exotel.webhook_secret", Text, "Secret that the URLs Exotel calls carry as `?secret=`: Exotel signs nothing.").hidden().env(&["EXOTEL_WEBHOOK_SECRET"]),
     Key::new("twilio.account_sid", Text, "Twilio account SID, to end calls there.").env(&["TWILIO_ACCOUNT_SID"]),
     Key::new("genesys.client_secret", Text, "Client secret of the Genesys AudioHook integration, in base64: checks the signature of its connections.").hidden().env(&["GENESYS_CLIENT_SECRET"]),
+    Key::new("telnyx.connection_id", Text, "Id of the Telnyx Voice API application that outbound calls are placed by.").env(&["TELNYX_CONNECTION_ID"]),
+    Key::new("plivo.auth_id", Text, "Plivo auth id.").env(&["PLIVO_AUTH_ID"]),
+    Key::new("exotel.account_sid", Text, "Exotel account SID.").env(&["EXOTEL_ACCOUNT_SID"]),
+    Key::new("exotel.api_key", Text, "Exotel API key; its token is `api_keys.exotel`.").env(&["EXOTEL_API_KEY"]),
+    Key::new("exotel.subdomain", Text, "Exotel's API host: `api.exotel.com` (Singapore) or `api.in.exotel.com` (Mumbai).").or("api.exotel.com").env(&["EXOTEL_SUBDOMAIN"]),
+    Key::new("exotel.app_id", Text, "Id of the Exotel flow with the Voicebot applet that answers outbound calls.").env(&["EXOTEL_APP_ID"]),
+    Key::new("vonage.application_id", Text, "Vonage application id.").env(&["VONAGE_APPLICATION_ID"]),
+    Key::new("vonage.private_key", Text, "Private key of the Vonage application in PEM: signs the requests to Vonage.").hidden().env(&["VONAGE_PRIVATE_KEY"]),
+    Key::new("telephony.request_timeout_secs", Float { min: 0.05, max: 60.0 }, "Longest wait in seconds for a phone provider's API, each attempt.").or("5"),
+    Key::new("telephony.transfer_to", List, "Phone numbers (E.164) or SIP addresses that the agent may transfer a call to; the first is used when it names none. Empty = the agent cannot transfer."),
+    Key::new("outbound.machine_detection", Bool, "Whether outbound calls that are answered by a machine are told from those a person answers.").or("true"),
+    Key::new("outbound.voicemail_message", Text, "What is said to an answering machine after its beep; `{{name}}` is replaced from the session's body; unset = the call ends."),
+    // Limits
+    Key::new("limits.sessions_per_key", COUNT, "Most live sessions started with one API key (without `server_api_key`: by all clients together); 0 = no limit.").or("0"),
+    Key::new("limits.starts_per_minute", RATE, "Most sessions that one API key may start in a minute, calls it places included; 0 = no limit.").or("0"),
+    Key::new("limits.starts_per_minute_per_address", RATE, "Most sessions that may be started from one address in a minute; 0 = no limit.").or("0"),
     // Media nodes
     Key::new("media.max_sessions", COUNT, "Most sessions on this node; 0 = by cores.").or("0"),
     Key::new("media.drain_timeout_secs", WHOLE_SECONDS, "Longest wait in seconds for running calls on shutdown.").or("3600"),

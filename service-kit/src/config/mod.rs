@@ -46,6 +46,8 @@ pub struct Config {
     pub turn: TurnTaking,
     /// Phone providers.
     pub telephony: Telephony,
+    /// What one client may start.
+    pub limits: Limits,
     /// The media node.
     pub media: Media,
     /// Recording of calls.
@@ -259,10 +261,62 @@ pub struct Telephony {
     pub verify_signatures: bool,
     /// Peers whose `X-Forwarded-*` headers are believed (addresses or CIDR).
     pub trusted_proxies: Vec<String>,
+    /// What callers hear when nobody takes their call.
+    pub busy_message: String,
+    /// Where the provider asks for another document instead.
+    pub busy_redirect_url: Option<String>,
+    /// Numbers that outbound calls may come from; empty = any.
+    pub outbound_from: Vec<String>,
+    /// Telnyx public key, 32 bytes; checked at start.
+    pub telnyx_public_key: Option<Vec<u8>>,
+    /// Secret in the URLs that Exotel calls.
+    pub exotel_webhook_secret: Option<Secret>,
     /// Twilio account SID.
     pub twilio_account_sid: Option<String>,
     /// Client secret of the Genesys AudioHook integration, in base64 as Genesys shows it.
     pub genesys_client_secret: Option<Secret>,
+    /// Accounts at the providers' APIs.
+    pub accounts: PhoneAccounts,
+    /// Longest wait for an answer of a provider's API, seconds, each attempt.
+    pub request_timeout_secs: f64,
+    /// Where the agent may transfer calls to; the first is the default.
+    pub transfer_to: Vec<String>,
+    /// Whether a machine that answers an outbound call is told from a person.
+    pub machine_detection: bool,
+    /// What is said to an answering machine; `None` = nothing, the call ends.
+    pub voicemail_message: Option<String>,
+}
+
+/// Accounts at the phone providers' APIs; tokens are among the secrets.
+#[derive(Debug, Clone, Default)]
+pub struct PhoneAccounts {
+    /// Telnyx Voice API application (connection) that places calls.
+    pub telnyx_connection_id: Option<String>,
+    /// Plivo auth id.
+    pub plivo_auth_id: Option<String>,
+    /// Exotel account SID.
+    pub exotel_account_sid: Option<String>,
+    /// Exotel API key.
+    pub exotel_api_key: Option<String>,
+    /// Exotel API host of the account's region.
+    pub exotel_subdomain: String,
+    /// Exotel flow that answers outbound calls.
+    pub exotel_app_id: Option<String>,
+    /// Vonage application id.
+    pub vonage_application_id: Option<String>,
+    /// PEM private key of the Vonage application.
+    pub vonage_private_key: Option<Secret>,
+}
+
+/// What one client may start; 0 = no limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Live sessions of one API key.
+    pub sessions_per_key: u32,
+    /// Starts of one API key in a minute.
+    pub starts_per_minute: u32,
+    /// Starts from one address in a minute.
+    pub starts_per_minute_per_address: u32,
 }
 
 /// A media node.

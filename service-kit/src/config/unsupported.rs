@@ -33,7 +33,6 @@ static UNSUPPORTED: &[Row] = &[
     row("interruption_strategy", Refused::Values(&["keyword"])),
     row("transport", Refused::Values(&["smallwebrtc", "both"])),
     row("media.transports", Refused::Values(&["webrtc"])),
-    row("runner_transport", Refused::Values(&["telnyx", "plivo", "exotel", "vonage", "genesys"])),
     row("provider", Refused::AllBut(PROVIDERS)),
     row("stt_provider", Refused::AllBut(PROVIDERS)),
     row("llm_provider", Refused::AllBut(PROVIDERS)),

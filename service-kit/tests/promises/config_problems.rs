@@ -251,11 +251,6 @@ fn what_is_not_built_yet_is_refused_and_says_what_is() {
             "\"smallwebrtc\" is not supported by this release; allowed: websocket",
         ),
         (
-            "runner_transport",
-            "telnyx",
-            "\"telnyx\" is not supported by this release; allowed: \"\", twilio",
-        ),
-        (
             "interruption_strategy",
             "keyword",
             "\"keyword\" is not supported by this release; allowed: none, min_words",

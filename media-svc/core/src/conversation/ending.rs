@@ -36,9 +36,13 @@ impl Conversation {
             || match &reason {
                 EndReason::Requested
                 | EndReason::TimeLimit
+                | EndReason::Transferred
                 | EndReason::CallerHungUp
                 | EndReason::TransportFailed(_) => last_words.is_none(),
-                EndReason::AgentHungUp | EndReason::Drained | EndReason::ProviderFailed(_) => false,
+                EndReason::AgentHungUp
+                | EndReason::AnsweringMachine
+                | EndReason::Drained
+                | EndReason::ProviderFailed(_) => false,
             };
         match &self.phase {
             Phase::Connecting => self.finish(reason),
