@@ -1,4 +1,9 @@
 //! Long recordings are stored while the call runs, and another archiver goes on where one stopped.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "panics are how a test fails, in its helpers too"
+)]
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ const LATE_FROM: Duration = Duration::from_millis(10);
 /// How many arrivals decide that: 100 ms of 20 ms frames, well within [`HORIZON`].
 const LATE_ARRIVALS: usize = 5;
 /// Of how many arrivals it is remembered where their audio stands.
-const REMEMBERED_ARRIVALS: usize = 12;
+const REMEMBERED_ARRIVALS: usize = 14;
 /// Weight of one arrival in the mean deviation: about 5 s of 20 ms frames.
 const DEVIATION_WEIGHT: f64 = 1.0 / 256.0;
 const BYTES_PER_SAMPLE: usize = 2;
@@ -189,7 +189,7 @@ impl Recorder {
         }
         // The least late came with the least jitter: half of what sets jitter apart from loss is taken for jitter.
         let shift = (least + limit / 2.0) as u64;
-        let first = self.arrivals.len() - count;
+        let first = self.first_late(shift as f64 / 2.0);
         let Some((from, _)) = self.arrivals.get(first) else {
             return;
         };
@@ -199,6 +199,19 @@ impl Recorder {
             *late -= shift as f64;
         }
         self.deviation = 0.0;
+    }
+
+    /// The arrival from which on the lateness is best told from that before it, by a cumulative sum: jitter hides single
+    /// ones.
+    fn first_late(&self, between: f64) -> usize {
+        let (mut sum, mut most, mut first) = (0.0, f64::MIN, 0);
+        for (index, (_, late)) in self.arrivals.iter().enumerate().rev() {
+            sum += late - between;
+            if sum >= most {
+                (most, first) = (sum, index);
+            }
+        }
+        first
     }
 
     fn append_slewed(&mut self, samples: &[i16]) {
