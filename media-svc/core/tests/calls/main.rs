@@ -12,5 +12,6 @@ mod playout;
 mod promises;
 mod recorder;
 mod screening;
+mod recorder_hour;
 mod tools;
 mod turns;
