@@ -436,6 +436,8 @@ pub fn config(dir: &Path) -> Config {
             driver: config::TranscriptDriver::Sqlite,
             dsn: Secret::new(format!("sqlite://{}", dir.join("db/transcripts.db").display())),
             table_name: "call_transcripts".to_owned(),
+            redact: Vec::new(),
+            redact_patterns: Vec::new(),
         },
         outbox: config::Outbox {
             dir: dir.join("outbox"),

@@ -9,6 +9,7 @@ use media_core::audio::FRAME_MS;
 use media_core::audio::resample::{Resampler, UnsupportedRate};
 use media_core::conversation::{EndReason, TurnRecord};
 use media_core::recorder::{Channels, RecordedChunk, Recorder};
+use media_core::redact::Redactor;
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{AudioChunk, RecordingFormat, SessionEnded, SessionStarted, Turn};
 
@@ -20,6 +21,7 @@ pub struct CallRecord {
     session_id: Arc<str>,
     archive: Option<Arc<dyn ArchiveSession>>,
     sound: Option<Sound>,
+    redactor: Option<Arc<Redactor>>,
     started: SystemTime,
     turns: u32,
     failed: bool,
@@ -45,6 +47,8 @@ pub struct RecordedCall<'a> {
     pub provider: &'a str,
     /// Present when sound is recorded.
     pub channels: Option<Channels>,
+    /// Takes out of turns what must not be kept; the conversation itself goes on with what was said.
+    pub redactor: Option<Arc<Redactor>>,
 }
 
 impl CallRecord {
@@ -66,6 +70,7 @@ impl CallRecord {
             session_id: call.session_id,
             archive,
             sound,
+            redactor: call.redactor,
             started,
             turns: 0,
             failed: false,
@@ -114,10 +119,14 @@ impl CallRecord {
     /// A finished turn.
     pub fn turn(&mut self, turn: TurnRecord) {
         self.turns = turn.seq + 1;
+        let text = match &self.redactor {
+            Some(redactor) => redactor.redact(&turn.text).into_owned(),
+            None => turn.text,
+        };
         let body = Body::Turn(Turn {
             seq: turn.seq,
             role: turn.role.as_str().to_owned(),
-            text: turn.text,
+            text,
             created_at_unix_ms: unix_ms(self.started + turn.started_at),
             interrupted: turn.interrupted,
         });
@@ -142,6 +151,10 @@ impl CallRecord {
             pcm_sha256,
             turns: self.turns,
         };
+        if self.archive.is_some() {
+            let sha256 = hex::encode(&ended.pcm_sha256);
+            tracing::info!(session_id = %self.session_id, turns = ended.turns, frames = total_frames, sha256, "call recorded");
+        }
         self.append(Body::Ended(ended));
     }
 

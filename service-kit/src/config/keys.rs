@@ -152,6 +152,8 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("transcripts.driver", Choice(&["postgres", "mysql", "sqlite"]), "Kind of database; unset = as `transcripts.dsn` says."),
     Key::new("transcripts.dsn", Url(&["postgres", "postgresql", "mysql", "sqlite"]), "Database URL; `pool_max_conns` in it is honoured.").hidden().or_alone("sqlite://{data_dir}/transcripts.db"),
     Key::new("transcripts.table_name", Text, "Table, made at start when missing.").or("call_transcripts").alias(&["transcripts.table"]),
+    Key::new("transcripts.redact", ChoiceList(&["card", "phone", "email"]), "What is replaced by `[card]`, `[phone]`, `[email]` before a transcript leaves the media node; recordings are not muted."),
+    Key::new("transcripts.redact_patterns", List, "Regular expressions (Rust `regex` syntax) whose matches become `[redacted]`; write those with a comma into the file."),
     // Tools
     Key::new("mcp.command", Text, "Command of an MCP server whose tools the agent may call."),
     Key::new("mcp.args", List, "Arguments of that command."),

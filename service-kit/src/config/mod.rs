@@ -334,6 +334,21 @@ pub struct Transcripts {
     pub dsn: Secret,
     /// Table name, a plain SQL identifier.
     pub table_name: String,
+    /// What is taken out of turns before they leave the media node.
+    pub redact: Vec<Redact>,
+    /// Whose matches are taken out as well.
+    pub redact_patterns: Vec<regex::Regex>,
+}
+
+/// What can be taken out of turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redact {
+    /// Payment card numbers.
+    Card,
+    /// Phone numbers.
+    Phone,
+    /// E-mail addresses.
+    Email,
 }
 
 /// Databases that take transcripts.

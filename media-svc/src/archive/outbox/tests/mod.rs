@@ -2,6 +2,7 @@
 //! system was given.
 
 mod damage;
+mod full_disk;
 mod space;
 
 use std::path::Path;
