@@ -77,7 +77,7 @@ impl SmallDisk {
                     }
                 }
             }
-            Self::Limited { pid } => limit(*pid, "65536"),
+            Self::Limited { pid } => limit(*pid, "60000"),
         }
     }
 

@@ -153,12 +153,9 @@ static CLIPS: LazyLock<Vec<(String, Vec<i16>)>> = LazyLock::new(|| {
 /// Asserts that no call was disturbed, and says how many there were.
 pub fn assert_undisturbed(placed: &[Placed]) {
     let failed: Vec<&Placed> = placed.iter().filter(|placed| placed.outcome.is_err()).collect();
-    assert!(
-        failed.is_empty(),
-        "{} of {} calls: {failed:#?}",
-        failed.len(),
-        placed.len()
-    );
+    let whys = failed.iter().filter_map(|placed| placed.outcome.as_ref().err());
+    let whys: Vec<String> = whys.map(|error| format!("{error}: {error:.300?}")).collect();
+    assert!(whys.is_empty(), "{} of {} calls: {whys:#?}", whys.len(), placed.len());
     println!("{} calls, none disturbed", placed.len());
 }
 

@@ -300,13 +300,19 @@ impl Shared {
         };
         record::encode(&event, &mut state.record)
             .ok_or_else(|| invalid("the event is larger than 1 MiB: send audio in smaller chunks"))?;
-        let bytes = state.record.len() as u64;
-        let segment = self.write_record(state).map_err(ArchiveError::Io)?;
-        Self::disk_works(state);
+        let bytes = state.record.len();
+        let written = self.write_record(state);
+        Self::note_write(state, bytes, written.as_ref().err());
+        let segment = written.map_err(ArchiveError::Io)?;
         let now_ms = unix_ms(SystemTime::now());
-        state
-            .index
-            .add(segment, session_id, event.sequence, event.sequence, bytes, now_ms);
+        state.index.add(
+            segment,
+            session_id,
+            event.sequence,
+            event.sequence,
+            bytes as u64,
+            now_ms,
+        );
         if let Some(session) = state.index.session_mut(session_id) {
             session.tally.note(body);
             session.gap = matches!(body, Body::Audio(chunk) if chunk.pcm.is_empty())

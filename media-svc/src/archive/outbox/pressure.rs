@@ -28,8 +28,8 @@ const PROBE_NAME: &str = "probe";
 /// What there is to remember of a lack of room.
 #[derive(Default)]
 pub(super) struct Pressure {
-    /// What the disk said to the last write, when that failed.
-    failing: Option<String>,
+    /// What the disk said to a write that failed, and of how many bytes that was.
+    failing: Option<(String, usize)>,
     /// Turns, ends and marks of lost audio that the disk did not take, in order.
     owed: VecDeque<(Arc<str>, Body)>,
     owed_bytes: usize,
@@ -106,7 +106,6 @@ impl Shared {
             },
             Err(error) => error,
         };
-        state.pressure.failing = Some(error.to_string());
         if matches!(body, Body::Audio(_)) {
             self.lose_audio(state, session_id);
             return Err(ArchiveError::Io(error));
@@ -148,7 +147,6 @@ impl Shared {
                 Ok(_) => state.pressure.owed_bytes = state.pressure.owed_bytes.saturating_sub(size(&body)),
                 Err(ArchiveError::Io(error)) => {
                     state.pressure.owed.push_front((session_id, body));
-                    state.pressure.failing = Some(error.to_string());
                     return Err(error);
                 }
                 Err(error @ (ArchiveError::Full { .. } | ArchiveError::Disk { .. } | ArchiveError::NoEvent(_))) => {
@@ -160,9 +158,15 @@ impl Shared {
         Ok(())
     }
 
-    /// The disk has taken something.
-    pub(super) fn disk_works(state: &mut State) {
-        state.pressure.failing = None;
+    /// Notes whether the disk has taken this many bytes. That it takes a few says nothing about more.
+    pub(super) fn note_write(state: &mut State, bytes: usize, error: Option<&io::Error>) {
+        let failing = &mut state.pressure.failing;
+        let most = failing.as_ref().map_or(0, |(_, most)| *most);
+        match error {
+            Some(error) => *failing = Some((error.to_string(), most.max(bytes))),
+            None if bytes >= most => *failing = None,
+            None => {}
+        }
     }
 
     /// Why no session can be opened now, and tells operators when that changes.
@@ -175,7 +179,7 @@ impl Shared {
     }
 
     fn refusal(&self, state: &State, free: Option<(u64, u64)>) -> Option<ArchiveError> {
-        if let Some(why) = &state.pressure.failing {
+        if let Some((why, _)) = &state.pressure.failing {
             return Some(ArchiveError::Disk { why: why.clone() });
         }
         let (used, limit) = (state.index.bytes(), self.limit);
@@ -222,8 +226,9 @@ impl Shared {
         if owed {
             // What the disk says is kept in the state.
             let _ = self.pay(&mut self.lock());
-        } else if failing && probe(&self.dir).is_ok() {
-            Self::disk_works(&mut self.lock());
+        }
+        if failing && probe(&self.dir).is_ok() {
+            Self::note_write(&mut self.lock(), usize::MAX, None);
         }
         // Told, and no news for this caller.
         let _ = self.check_room();

@@ -10,7 +10,7 @@ use super::*;
 /// Set in the process with the small disk: the folder it writes to.
 const INSIDE: &str = "VOXRAY_TEST_SMALL_DISK";
 /// Bytes that a file may have there.
-const FILE_LIMIT: u64 = 100_000;
+const FILE_LIMIT: u64 = 60_000;
 
 fn run_with_small_disk(test: &str) {
     let dir = tempfile::tempdir().unwrap();
