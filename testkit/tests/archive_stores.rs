@@ -10,11 +10,12 @@ use archiver_svc::Options;
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use common::{Call, Node, Place, Running, assert_rows};
-use service_kit::config::{Secret, TranscriptDriver};
+use service_kit::config::{RecordingTag, S3Encryption, Secret, TranscriptDriver};
 use service_kit::exit;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 use voxray_testkit::servers::{Postgres, S3};
+use voxray_testkit::wait;
 
 const BUCKET: &str = "calls";
 
@@ -76,7 +77,7 @@ async fn a_call_sent_twice_to_two_archivers_is_one_object_and_one_row_a_turn() {
     node.until_durable("call-1", call.last()).await;
 
     assert_eq!(s3.object(BUCKET, &key("call-1")).await.unwrap(), call.wav());
-    assert_eq!(s3.keys(BUCKET, "").await.unwrap(), [key("call-1")]);
+    assert_eq!(s3.keys(BUCKET, "recordings/2").await.unwrap(), [key("call-1")]);
     let again = head(&s3, "call-1").await;
     assert_eq!(
         (again.e_tag(), again.last_modified()),
@@ -88,38 +89,158 @@ async fn a_call_sent_twice_to_two_archivers_is_one_object_and_one_row_a_turn() {
     assert_rows(&call, &second.rows("call-1").await);
 }
 
+/// Length of a part in S3, bytes.
+const PART: usize = 5 * 1024 * 1024;
+
+/// 20 MiB in chunks of 128 KiB: four whole parts and a short one.
+fn long_call(id: &str) -> Call {
+    Call::recorded(id, 160, 32 * 1024)
+}
+
+async fn open_uploads(s3: &S3) -> usize {
+    let asked = s3.client().list_multipart_uploads().bucket(BUCKET).send();
+    asked.await.unwrap().uploads().len()
+}
+
 #[tokio::test]
-async fn a_long_recording_goes_up_in_parts_and_is_the_same_bytes() {
+async fn a_long_recording_goes_up_in_parts_while_the_call_runs_and_is_the_same_bytes() {
     let s3 = s3_with_bucket().await;
     let mut place = Place::new();
     use_s3(&mut place, &s3);
+    place.config.recording.tags = vec![
+        RecordingTag::Session,
+        RecordingTag::Duration,
+        RecordingTag::Complete,
+        RecordingTag::Fixed("team".to_owned(), "support & sales".to_owned()),
+    ];
+    place.config.s3.encryption = S3Encryption::Aes256;
     let archiver = start(&place, options(&s3)).await;
     let mut node = Node::connect(archiver.address, "n1").await;
-    // 20 MiB: two whole parts and a short one.
-    let call = Call::recorded("long", 160, 32 * 1024);
+    let call = long_call("long");
 
-    node.send_all(&call.events).await;
+    node.send_all(&call.events[..130]).await;
+    node.until_durable("long", 2 * PART as u64 / (128 * 1024)).await;
+    assert_eq!(open_uploads(&s3).await, 1);
+    node.send_all(&call.events[130..]).await;
     node.until_durable("long", call.last()).await;
 
     assert!(s3.object(BUCKET, &key("long")).await.unwrap() == call.wav());
     let stored = head(&s3, "long").await;
-    assert!(
-        stored.e_tag().unwrap_or_default().contains("-3"),
-        "{:?}",
-        stored.e_tag()
-    );
-    assert_eq!(
-        stored.metadata().unwrap()["voxray-pcm-sha256"],
-        hex::encode(Sha256::digest(&call.pcm))
-    );
-    let open = s3
-        .client()
-        .list_multipart_uploads()
-        .bucket(BUCKET)
-        .send()
+    let etag = stored.e_tag().unwrap_or_default();
+    assert!(etag.contains("-5"), "{etag}");
+    assert_eq!(stored.content_type(), Some("audio/wav"));
+    assert_eq!(stored.metadata().unwrap()["voxray-session"], "long");
+    assert_eq!(stored.metadata().unwrap()["voxray-transport"], "telephony");
+    assert_eq!(stored.server_side_encryption().map(|sse| sse.as_str()), Some("AES256"));
+    let asked = s3.client().get_object_tagging().bucket(BUCKET).key(key("long")).send();
+    let mut tags: Vec<_> = asked
         .await
-        .unwrap();
-    assert!(open.uploads().is_empty());
+        .unwrap()
+        .tag_set
+        .into_iter()
+        .map(|tag| (tag.key, tag.value))
+        .collect();
+    tags.sort();
+    let seconds = (call.pcm.len() / 32_000 + 1).to_string();
+    let expected = [
+        ("complete", "true"),
+        ("duration_secs", &seconds),
+        ("session", "long"),
+        ("team", "support & sales"),
+    ];
+    assert_eq!(tags, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(open_uploads(&s3).await, 0);
+    // What is left is one note, for a node that missed the last acknowledgement.
+    assert_eq!(
+        s3.keys(BUCKET, "recordings/.open/").await.unwrap(),
+        ["recordings/.open/long.json"]
+    );
+}
+
+#[tokio::test]
+async fn an_archiver_killed_in_mid_upload_is_followed_by_one_that_goes_on_with_the_same_object() {
+    let s3 = s3_with_bucket().await;
+    let mut place = Place::new();
+    use_s3(&mut place, &s3);
+    let first = start(&place, options(&s3)).await;
+    let mut node = Node::connect(first.address, "n1").await;
+    let call = long_call("long");
+    node.send_all(&call.events[..150]).await;
+    node.until_durable("long", 50).await;
+    let durable = node.durable["long"];
+    first.kill().await;
+
+    let second = start(&place, options(&s3)).await;
+    let mut node = Node::connect(second.address, "n1").await;
+    node.send_all(&call.behind(durable)).await;
+    node.until_durable("long", call.last()).await;
+
+    assert!(s3.object(BUCKET, &key("long")).await.unwrap() == call.wav());
+    assert_eq!(s3.keys(BUCKET, "recordings/2").await.unwrap(), [key("long")]);
+    assert_eq!(open_uploads(&s3).await, 0);
+    assert_rows(&call, &second.rows("long").await);
+}
+
+#[tokio::test]
+async fn a_long_recording_of_a_dead_node_is_closed_in_s3_and_goes_on_there_when_the_node_comes_back() {
+    let s3 = s3_with_bucket().await;
+    let mut place = Place::new();
+    use_s3(&mut place, &s3);
+    let dies_at_once = Options {
+        node_dead_after: Some(Duration::ZERO),
+        ..options(&s3)
+    };
+    let archiver = start(&place, dies_at_once).await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let call = long_call("long");
+    node.send_all(&call.events[..150]).await;
+    node.until_durable("long", 90).await;
+    node.until_received("long", 150).await;
+    let durable = node.durable["long"];
+
+    drop(node);
+    let closed = wait::eventually("the recording is closed", Duration::from_secs(60), || async {
+        Ok(s3.object(BUCKET, &key("long")).await.ok())
+    });
+    let closed = closed.await.unwrap();
+    assert!(closed.len() > 2 * PART && closed[44..] == call.wav()[44..closed.len()]);
+    assert_eq!(
+        hound::WavReader::new(&closed[..]).unwrap().len() as usize * 2 + 44,
+        closed.len()
+    );
+
+    let mut node = Node::connect(archiver.address, "n1").await;
+    node.send_all(&call.behind(durable)).await;
+    node.until_durable("long", call.last()).await;
+    assert!(s3.object(BUCKET, &key("long")).await.unwrap() == call.wav());
+    assert_eq!(s3.keys(BUCKET, "recordings/2").await.unwrap(), [key("long")]);
+    assert_eq!(open_uploads(&s3).await, 0);
+}
+
+#[tokio::test]
+async fn audio_is_stored_while_postgres_is_away_and_the_turns_follow() {
+    let mut postgres = Postgres::start().await.unwrap();
+    let mut place = Place::new();
+    use_postgres(&mut place, &postgres.dsn("postgres"));
+    let archiver = place.start().await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let calls = [Call::recorded("call-1", 8, 800), Call::recorded("call-2", 8, 800)];
+
+    postgres.stop();
+    for call in &calls {
+        node.send_all(&call.events).await;
+        node.until_received(&call.id, call.last()).await;
+    }
+    for call in &calls {
+        common::until(|| place.recording(&call.id).exists()).await;
+        assert!(node.durable.get(&call.id).is_none_or(|durable| *durable < 4));
+    }
+    postgres.restart_on_same_port().await.unwrap();
+
+    for call in &calls {
+        node.until_durable(&call.id, call.last()).await;
+        assert_rows(call, &archiver.rows(&call.id).await);
+    }
 }
 
 #[tokio::test]

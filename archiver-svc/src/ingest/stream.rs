@@ -105,8 +105,13 @@ async fn serve(
     tracing::info!(node_id, "archive stream opened");
     if attachment.is_new {
         let (archive, node) = (Arc::clone(archive), Arc::clone(&attachment.node));
-        let writer = async move { archive.write_rows(node).await };
-        writers.child("rows").spawn("transcript rows", writer);
+        let cancelled = writers.token().cancelled_owned();
+        writers.child("rows").spawn("transcript rows", async move {
+            tokio::select! {
+                () = cancelled => {}
+                () = archive.write_rows(node) => {}
+            }
+        });
     }
     let _claim = {
         let (archive, node_id) = (Arc::clone(archive), node_id.clone());

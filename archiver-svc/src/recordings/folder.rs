@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use service_kit::exit::{self, Fatal};
@@ -149,10 +149,7 @@ impl Objects for FolderStore {
     async fn create_upload(&self, object: &NewObject) -> Result<String, ObjectError> {
         let key = object.key.clone();
         self.run(move |place| {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_nanos());
-            let id = format!("{}.{now}", key.replace('/', "%"));
+            let id = upload_id(&key);
             File::create_new(place.upload(&id))?;
             Ok(id)
         })
@@ -286,20 +283,15 @@ impl Place {
         }))
     }
 
-    /// Writes beside the final name, flushes, renames.
+    /// Writes among the uploads, where it is cleared up after a crash, flushes, renames.
     fn put(
         &self,
         key: &str,
         condition: &Condition,
         write: impl FnOnce(&mut File) -> Result<(), ObjectError>,
     ) -> Result<String, ObjectError> {
-        let target = self.root.join(key);
-        let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else {
-            return Err(ObjectError::File(io::ErrorKind::InvalidFilename.into()));
-        };
-        std::fs::create_dir_all(folder)?;
-        let part = folder.join(format!(".{}.part", name.to_string_lossy()));
-        let mut file = File::create(&part)?;
+        let part = self.upload(&upload_id(key));
+        let mut file = File::create_new(&part)?;
         let written = write(&mut file)
             .and_then(|()| Ok(file.sync_all()?))
             .and_then(|()| self.rename(&part, key, condition));
@@ -389,6 +381,11 @@ fn entries(folder: &Path) -> io::Result<Vec<(String, SystemTime)>> {
         }
     }
     Ok(entries)
+}
+
+/// A name that no other archiver uses, and that says what it is of.
+fn upload_id(key: &str) -> String {
+    format!("{}.{}", key.replace('/', "%"), uuid::Uuid::new_v4().simple())
 }
 
 /// Changes when a file is replaced: it is never written in place under its final name.

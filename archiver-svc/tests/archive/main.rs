@@ -5,6 +5,8 @@ mod common;
 mod damaged_recording;
 mod delivery;
 mod failures;
+mod formats;
 mod lost_events;
+mod parts;
 mod refusals;
 mod unknown_events;

@@ -208,6 +208,16 @@ impl Call {
         call
     }
 
+    /// A recorded call with these samples, 200 ms a chunk.
+    pub fn of_pcm(id: &str, pcm: &[u8]) -> Self {
+        let mut call = Self::begin(id, true);
+        for chunk in pcm.chunks(6400) {
+            call.audio(chunk);
+        }
+        call.end();
+        call
+    }
+
     pub fn unrecorded(id: &str, turns: usize) -> Self {
         let mut call = Self::begin(id, false);
         for _ in 0..turns {

@@ -201,11 +201,6 @@ fn a_key_given_twice_in_one_file_is_refused() {
 fn what_is_not_built_yet_is_refused_and_says_what_is() {
     let rows = [
         (
-            "recording.format",
-            "ogg",
-            "\"ogg\" is not supported by this release; allowed: wav",
-        ),
-        (
             "transcripts.driver",
             "mysql",
             "\"mysql\" is not supported by this release; allowed: postgres, sqlite",
@@ -342,4 +337,26 @@ fn switching_signature_checks_off_is_warned_about() {
         "{:?}",
         loaded.warnings
     );
+}
+
+#[test]
+fn tags_of_recordings_are_known_names_or_name_and_value() {
+    for good in [
+        "session,transport,provider,duration,complete",
+        "team=support,cost centre=12/3",
+    ] {
+        assert!(Given::new().flags(&[("recording.tags", good)]).load().is_ok(), "{good}");
+    }
+    for bad in ["caller", "=x", "a=b?c", "a=1,b=2,c=3,d=4,e=5,f=6,g=7,h=8,i=9,j=10,k=11"] {
+        let problem = Given::new().flags(&[("recording.tags", bad)]).problem();
+        assert!(problem.starts_with("recording.tags: "), "{problem}");
+    }
+}
+
+#[test]
+fn a_kms_key_without_kms_is_a_mistake() {
+    let problem = Given::new().flags(&[("s3.kms_key_id", "abc")]).problem();
+    assert!(problem.contains("s3.sse"), "{problem}");
+    let given = Given::new().flags(&[("s3.kms_key_id", "abc"), ("s3.sse", "aws:kms")]);
+    assert!(given.load().is_ok());
 }

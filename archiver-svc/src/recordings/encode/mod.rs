@@ -94,6 +94,3 @@ impl Samples {
             .collect())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,5 +9,6 @@ mod joined_turns;
 mod playout;
 mod promises;
 mod recorder;
+mod recorder_hour;
 mod tools;
 mod turns;

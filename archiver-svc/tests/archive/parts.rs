@@ -1,0 +1,251 @@
+//! Long recordings are stored while the call runs, and another archiver goes on where one stopped.
+
+use std::time::Duration;
+
+use archiver_svc::Options;
+
+use crate::common::{self, Call, Node, Place, Running, assert_rows};
+
+/// Length of a part in these tests, bytes.
+const PART: u64 = 64 * 1024;
+/// Frames of a chunk: 200 ms, 6400 bytes.
+const CHUNK: usize = 1600;
+
+fn options() -> Options {
+    Options {
+        folder_part_bytes: Some(PART),
+        ..Options::default()
+    }
+}
+
+async fn start(place: &Place, options: Options) -> Running {
+    place.try_start(options).await.unwrap_or_else(|fatal| panic!("{fatal}"))
+}
+
+/// Sends the first events and returns up to where they become durable: at least this many parts.
+async fn send_until_parts(node: &mut Node, call: &Call, events: usize, parts: u64) -> u64 {
+    node.send_all(&call.events[..events]).await;
+    let chunks = parts * PART / 6400 - 1;
+    node.until_durable(&call.id, chunks).await;
+    node.durable[&call.id]
+}
+
+fn unfinished(place: &Place, what: &str) -> usize {
+    let folder = place.config.recording.folder.join(what);
+    std::fs::read_dir(folder).map_or(0, |entries| entries.count())
+}
+
+#[tokio::test]
+async fn whole_parts_of_a_running_call_are_durable_and_the_end_is_one_file() {
+    let place = Place::new();
+    let archiver = start(&place, options()).await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let call = Call::recorded("call-1", 60, CHUNK);
+
+    let durable = send_until_parts(&mut node, &call, 50, 3).await;
+    assert!(durable < 50);
+    assert!(!place.recording("call-1").exists());
+
+    node.send_all(&call.events[50..]).await;
+    node.until_durable("call-1", call.last()).await;
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &archiver.rows("call-1").await);
+    assert_eq!(
+        (unfinished(&place, ".uploads"), unfinished(&place, "recordings/.open")),
+        (0, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_second_archiver_goes_on_behind_what_the_first_made_durable() {
+    let place = Place::new();
+    let first = start(&place, options()).await;
+    let mut node = Node::connect(first.address, "n1").await;
+    let call = Call::recorded("call-1", 100, CHUNK);
+    let durable = send_until_parts(&mut node, &call, 80, 3).await;
+    first.kill().await;
+
+    let second = start(&place, options()).await;
+    let mut node = Node::connect(second.address, "n1").await;
+    node.send_all(&call.behind(durable)).await;
+    node.until_durable("call-1", call.last()).await;
+
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &second.rows("call-1").await);
+    assert_eq!(unfinished(&place, ".uploads"), 0);
+}
+
+#[tokio::test]
+async fn a_node_that_missed_the_acknowledgements_sends_all_of_it_and_nothing_is_stored_twice() {
+    let place = Place::new();
+    let first = start(&place, options()).await;
+    let mut node = Node::connect(first.address, "n1").await;
+    let call = Call::recorded("call-1", 60, CHUNK);
+    send_until_parts(&mut node, &call, 50, 2).await;
+    first.kill().await;
+
+    let second = start(&place, options()).await;
+    let mut node = Node::connect(second.address, "n1").await;
+    node.send_all(&call.events).await;
+    node.until_durable("call-1", call.last()).await;
+
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &second.rows("call-1").await);
+    assert_eq!(unfinished(&place, ".uploads"), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_ended_is_acknowledged_by_an_archiver_that_knows_only_what_is_stored() {
+    let place = Place::new();
+    let first = start(&place, options()).await;
+    let mut node = Node::connect(first.address, "n1").await;
+    let call = Call::recorded("call-1", 60, CHUNK);
+    node.send_all(&call.events).await;
+    node.until_durable("call-1", call.last()).await;
+    let written = std::fs::metadata(place.recording("call-1"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    first.kill().await;
+
+    let second = start(&place, options()).await;
+    let mut node = Node::connect(second.address, "n1").await;
+    node.send_all(&call.behind(40)).await;
+    node.until_durable("call-1", call.last()).await;
+    let mut again = Node::connect(second.address, "n2").await;
+    again.send_all(&call.events).await;
+    again.until_durable("call-1", call.last()).await;
+
+    let there = std::fs::metadata(place.recording("call-1"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    assert_eq!(there, written);
+}
+
+#[tokio::test]
+async fn what_a_dead_node_sent_of_a_long_call_is_closed_and_goes_on_when_it_comes_back() {
+    let place = Place::new();
+    let dies_at_once = Options {
+        node_dead_after: Some(Duration::ZERO),
+        ..options()
+    };
+    let archiver = start(&place, dies_at_once).await;
+    let call = Call::recorded("call-1", 80, CHUNK);
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let durable = send_until_parts(&mut node, &call, 60, 3).await;
+    node.until_received("call-1", 60).await;
+
+    drop(node);
+    common::until(|| place.recording("call-1").exists()).await;
+    let part = std::fs::read(place.recording("call-1")).unwrap();
+    let reader = hound::WavReader::new(part.as_slice()).unwrap();
+    assert_eq!(reader.len() as usize * 2 + 44, part.len());
+    assert_eq!(part[44..], call.wav()[44..part.len()]);
+
+    let mut node = Node::connect(archiver.address, "n1").await;
+    node.send_all(&call.behind(durable)).await;
+    node.until_durable("call-1", call.last()).await;
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &archiver.rows("call-1").await);
+    common::until(|| unfinished(&place, ".uploads") == 0).await;
+}
+
+#[tokio::test]
+async fn a_node_that_went_to_another_archiver_is_not_taken_for_dead() {
+    let mut place = Place::new();
+    let dies_at_once = Options {
+        node_dead_after: Some(Duration::ZERO),
+        ..options()
+    };
+    let first = start(&place, dies_at_once).await;
+    place.config.archiver.spool_dir = place.dir.path().join("second-spool");
+    let second = start(&place, options()).await;
+    let call = Call::recorded("call-1", 80, CHUNK);
+    let mut node = Node::connect(first.address, "n1").await;
+    let durable = send_until_parts(&mut node, &call, 50, 3).await;
+
+    let claim = place.config.recording.folder.join("recordings/.nodes/6e31");
+    common::until(|| claim.exists()).await;
+    let first_claim = std::fs::read(&claim).unwrap();
+    let mut moved = Node::connect(second.address, "n1").await;
+    moved.send_all(&call.behind(durable)[..20]).await;
+    moved.until_received("call-1", durable + 20).await;
+    common::until(|| std::fs::read(&claim).unwrap() != first_claim).await;
+
+    drop(node);
+    first.shutdown.request();
+    first.archiver.stopped().await;
+    assert!(!place.recording("call-1").exists());
+
+    moved.send_all(&call.behind(durable)[20..]).await;
+    moved.until_durable("call-1", call.last()).await;
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+}
+
+#[tokio::test]
+async fn two_archivers_that_both_have_a_call_store_it_once() {
+    let mut place = Place::new();
+    let first = start(&place, options()).await;
+    place.config.archiver.spool_dir = place.dir.path().join("second-spool");
+    let second = start(&place, options()).await;
+    let call = Call::recorded("call-1", 80, CHUNK);
+    let mut one = Node::connect(first.address, "n1").await;
+    let mut two = Node::connect(second.address, "n1").await;
+
+    for event in &call.events {
+        one.send(event).await;
+        two.send(event).await;
+    }
+    one.until_durable("call-1", call.last()).await;
+    two.until_durable("call-1", call.last()).await;
+
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &second.rows("call-1").await);
+    assert_eq!(unfinished(&place, ".uploads"), 0);
+}
+
+#[tokio::test]
+async fn a_recording_that_nobody_goes_on_with_is_closed_with_what_is_stored_of_it() {
+    let mut place = Place::new();
+    let first = start(&place, options()).await;
+    let mut node = Node::connect(first.address, "n1").await;
+    let call = Call::recorded("call-1", 80, CHUNK);
+    let durable = send_until_parts(&mut node, &call, 60, 3).await;
+    first.kill().await;
+    std::fs::write(
+        place.config.recording.folder.join(".uploads/recordings%2026%x.wav.1"),
+        "stray",
+    )
+    .unwrap();
+
+    place.config.recording.upload_max_age_secs = 0;
+    let second = start(&place, options()).await;
+    common::until(|| place.recording("call-1").exists() && unfinished(&place, ".uploads") == 0).await;
+    let closed = std::fs::read(place.recording("call-1")).unwrap();
+    assert_eq!(closed.len() as u64 % PART, 0);
+    assert_eq!(closed[44..], call.wav()[44..closed.len()]);
+
+    let mut node = Node::connect(second.address, "n1").await;
+    node.send_all(&call.behind(durable)).await;
+    node.until_durable("call-1", call.last()).await;
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+}
+
+#[tokio::test]
+async fn a_node_that_was_cut_off_behind_durable_parts_ends_its_call_without_a_hash() {
+    use voxray_proto::archive::event::Body;
+    let place = Place::new();
+    let archiver = start(&place, options()).await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let mut call = Call::recorded("call-1", 60, CHUNK);
+    if let Some(Body::Ended(ended)) = call.events.last_mut().and_then(|event| event.body.as_mut()) {
+        ended.pcm_sha256.clear();
+        ended.reason = "node_restarted".to_owned();
+    }
+
+    node.send_all(&call.events).await;
+    node.until_durable("call-1", call.last()).await;
+
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+}
