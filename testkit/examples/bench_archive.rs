@@ -123,13 +123,17 @@ async fn send(stack: &Stack, url: &str, archiver: u32, size: &Size, recorded: bo
             node_id: format!("bench-{recorded}"),
         });
         let longest = calls.iter().map(Vec::len).max().unwrap_or_default();
+        let mut message = Some(hello);
         // Calls run side by side.
-        let events = (0..longest).flat_map(|place| calls.iter().filter_map(move |call| call.get(place).cloned()));
-        let messages = std::iter::once(hello).chain(events.map(ingest_request::Message::Event));
-        for message in messages {
-            let message = Some(message);
-            if requests.send(IngestRequest { message }).await.is_err() {
-                return;
+        for place in 0..longest {
+            for call in &calls {
+                let event = call.get(place).cloned().map(ingest_request::Message::Event);
+                for message in [message.take(), event].into_iter().flatten() {
+                    let message = Some(message);
+                    if requests.send(IngestRequest { message }).await.is_err() {
+                        return;
+                    }
+                }
             }
         }
         // The stream stays open for what is still to be acknowledged.

@@ -187,3 +187,68 @@ fn unix_ms(time: SystemTime) -> u64 {
         .map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use media_core::conversation::Role;
+    use media_core::redact::Kind;
+
+    use super::*;
+    use crate::archive::ArchiveError;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Body>>);
+
+    impl ArchiveSession for Kept {
+        fn append(&self, body: Body) -> Result<u64, ArchiveError> {
+            let mut kept = self.0.lock().unwrap();
+            kept.push(body);
+            Ok(kept.len() as u64)
+        }
+    }
+
+    #[test]
+    fn what_is_redacted_never_reaches_the_archive() {
+        let kept = Arc::new(Kept::default());
+        let call = RecordedCall {
+            session_id: "s".into(),
+            node_id: "n",
+            transport: TransportTraits {
+                name: "telephony",
+                input_rate_hz: 8_000,
+                output_rate_hz: 8_000,
+                recording_rate_hz: 8_000,
+                echoes_marks: true,
+                playout_lead: Duration::from_millis(200),
+            },
+            provider: "",
+            channels: None,
+            redactor: Redactor::new(vec![Kind::Card], Vec::new()).map(Arc::new),
+        };
+        let mut record = CallRecord::start(call, Some(kept.clone())).unwrap();
+        for (seq, role, text) in [
+            (0, Role::User, "It is 4111 1111 1111 1111."),
+            (
+                1,
+                Role::Assistant,
+                "So four one one one one one one one one one one one one one one one?",
+            ),
+        ] {
+            record.turn(TurnRecord {
+                seq,
+                role,
+                text: text.to_owned(),
+                started_at: Duration::ZERO,
+                interrupted: false,
+            });
+        }
+        let kept = kept.0.lock().unwrap();
+        let texts = kept.iter().filter_map(|body| match body {
+            Body::Turn(turn) => Some(turn.text.as_str()),
+            Body::Started(_) | Body::Audio(_) | Body::Ended(_) => None,
+        });
+        assert_eq!(texts.collect::<Vec<_>>(), ["It is [card].", "So [card]?"]);
+    }
+}
