@@ -423,6 +423,7 @@ pub fn config(dir: &Path) -> Config {
             verify_signatures: true,
             trusted_proxies: Vec::new(),
             twilio_account_sid: None,
+            genesys_client_secret: None,
         },
         media: config::Media {
             node_id: None,

@@ -70,6 +70,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             verify_signatures: v.flag("telephony.verify_signatures"),
             trusted_proxies: v.list("telephony.trusted_proxies"),
             twilio_account_sid: v.text("twilio.account_sid"),
+            genesys_client_secret: v.text("genesys.client_secret").map(Secret::new),
         },
         media: media(v),
         recording: Recording {

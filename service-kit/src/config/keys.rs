@@ -124,6 +124,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("telephony.verify_signatures", Bool, "Check webhook signatures when the provider's secret is set.").or("true"),
     Key::new("telephony.trusted_proxies", List, "Addresses or networks (CIDR) whose `X-Forwarded-*` headers are believed.").or(""),
     Key::new("twilio.account_sid", Text, "Twilio account SID, to end calls there.").env(&["TWILIO_ACCOUNT_SID"]),
+    Key::new("genesys.client_secret", Text, "Client secret of the Genesys AudioHook integration, in base64: checks the signature of its connections.").hidden().env(&["GENESYS_CLIENT_SECRET"]),
     // Media nodes
     Key::new("media.max_sessions", COUNT, "Most sessions on this node; 0 = by cores.").or("0"),
     Key::new("media.drain_timeout_secs", WHOLE_SECONDS, "Longest wait in seconds for running calls on shutdown.").or("3600"),

@@ -261,6 +261,8 @@ pub struct Telephony {
     pub trusted_proxies: Vec<String>,
     /// Twilio account SID.
     pub twilio_account_sid: Option<String>,
+    /// Client secret of the Genesys AudioHook integration, in base64 as Genesys shows it.
+    pub genesys_client_secret: Option<Secret>,
 }
 
 /// A media node.
