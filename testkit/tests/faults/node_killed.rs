@@ -155,5 +155,5 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
         "{} sessions were cut off; {late_turns} of their turns came with the restart",
         on_disk.len()
     );
-    truth::assert_whole(&stack, scale::CATCH_UP).await;
+    truth::assert_whole(&stack, finished.len(), scale::CATCH_UP).await;
 }

@@ -10,6 +10,7 @@ use voxray_testkit::service::Service;
 use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
 
+use crate::gauges;
 use crate::load::KEPT;
 
 /// Bytes before the samples of a recording.
@@ -152,6 +153,11 @@ pub struct Archived {
 /// Waits until every call that has ended is in the archive, and checks that each is there once: its recording to the
 /// byte (or marked incomplete), and all its turns.
 pub async fn assert_archived(stack: &Stack, limit: Duration) -> Archived {
+    // A caller who has hung up may still be listened to: their last words are being recognised.
+    let over = eventually("the last call to end on its node", limit, || async {
+        Ok((gauges::open_calls(stack).await? == 0.0).then_some(()))
+    });
+    over.await.unwrap();
     let truth = recorded(stack);
     assert!(!truth.is_empty(), "no call was recorded");
     let began = Instant::now();
@@ -198,9 +204,14 @@ pub async fn assert_archived(stack: &Stack, limit: Duration) -> Archived {
     }
 }
 
-/// The same where nothing may be missing.
-pub async fn assert_whole(stack: &Stack, limit: Duration) {
+/// The same where nothing may be missing of at least this many calls.
+pub async fn assert_whole(stack: &Stack, calls: usize, limit: Duration) {
     let archived = assert_archived(stack, limit).await;
+    assert!(
+        archived.calls >= calls,
+        "{} of {calls} calls were recorded",
+        archived.calls
+    );
     assert!(archived.incomplete.is_empty(), "{:?}", archived.incomplete);
     println!(
         "{} calls and {} turns, all as the node produced them",
