@@ -29,6 +29,18 @@ test: tools check-format check-manifests check-dependencies check-code check-doc
 compose-test: tools ## Image, compose.yaml and one call through nginx, in containers
 	scripts/compose-test.sh $(COMPOSE_TEST)
 
+# The tests of faults with longer faults and more of them: half an hour. VOXRAY_FAULTS_*: testkit/tests/faults/scale.rs.
+.PHONY: chaos
+chaos: tools ## Everything that can go away goes away for minutes, under fifty calls
+	cargo build --release --workspace --bins
+	VOXRAY_FAULTS_SECS=$(or $(VOXRAY_FAULTS_SECS),180) VOXRAY_FAULTS_KILLS=$(or $(VOXRAY_FAULTS_KILLS),10) \
+	VOXRAY_FAULTS_KILL_SECS=$(or $(VOXRAY_FAULTS_KILL_SECS),120) \
+	cargo test --release --workspace --test faults -- --nocapture --test-threads 1
+
+.PHONY: bench-archive
+bench-archive: tools ## Turns and MiB a second of the archiver, against psql and aws s3 cp
+	scripts/bench-archive.sh $(BENCH_ARCHIVE)
+
 .PHONY: check-format
 check-format: ## rustfmt
 	cargo fmt --all --check

@@ -20,6 +20,7 @@ use voxray_proto::control::{
     SendDtmfResponse, Session, TransferSessionRequest, TransferSessionResponse, Transport,
 };
 
+use crate::archive::ArchiveSink;
 use crate::call::registry::{CallState, Calls, EndError, Listed, RESERVATION_TTL, Refusal, Reservation};
 
 /// What the agent says before a call is ended through the API.
@@ -27,10 +28,19 @@ const GOODBYE: &str = "I have to end this call now. Goodbye.";
 /// Longest reservation: longer than any phone rings.
 const RESERVATION_TTL_MAX: Duration = Duration::from_secs(3600);
 
-/// Serves `MediaControl` until the scope is cancelled. Callers need the `service_token`.
-pub fn serve(listener: TcpListener, calls: Calls, node_id: &str, token: &Secret, scope: &TaskScope) -> TaskHandle {
+/// Serves `MediaControl` until the scope is cancelled. Callers need the `service_token`. With an archive, sessions that
+/// it could not take are refused while the caller can still be told why.
+pub fn serve(
+    listener: TcpListener,
+    calls: Calls,
+    archive: Option<Arc<dyn ArchiveSink>>,
+    node_id: &str,
+    token: &Secret,
+    scope: &TaskScope,
+) -> TaskHandle {
     let control = Control {
         calls,
+        archive,
         node_id: node_id.into(),
     };
     let service = MediaControlServer::with_interceptor(control, RequireToken::new(token));
@@ -48,6 +58,7 @@ pub fn serve(listener: TcpListener, calls: Calls, node_id: &str, token: &Secret,
 
 struct Control {
     calls: Calls,
+    archive: Option<Arc<dyn ArchiveSink>>,
     node_id: Arc<str>,
 }
 
@@ -74,6 +85,12 @@ impl MediaControl for Control {
             body_json: request.body_json,
             ttl,
         };
+        if let Some(archive) = &self.archive {
+            archive.check().map_err(|error| {
+                self.calls.count_unrecordable(transport);
+                Status::aborted(format!("this call could not be recorded: {error}"))
+            })?;
+        }
         self.calls.reserve(reservation).map_err(refused)?;
         Ok(Response::new(CreateSessionResponse {
             node_id: self.node_id.to_string(),

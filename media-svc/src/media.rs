@@ -6,13 +6,14 @@ use std::sync::Arc;
 use axum::Router;
 use carriers::Carriers;
 use media_core::conversation::Notice;
-use service_kit::config::Config;
+use media_core::redact::{Kind, Redactor};
+use service_kit::config::{self, Config};
 use service_kit::exit::{self, Fatal};
 use service_kit::health::Readiness;
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
 use session_store::Store;
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::{Mutex, broadcast, watch};
 
 use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::Calls;
@@ -91,19 +92,26 @@ impl Media {
         let outbox = Arc::new(Outbox::open(&config.outbox)?);
         let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
         let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
+        let archived = config.recording.enable || config.transcripts.enable;
+        let refusal = outbox.refusal();
+        let archive = archived.then_some(outbox as Arc<dyn ArchiveSink>);
         control::serve(
             control_listener,
             calls.clone(),
+            archive.clone(),
             &node_id,
             &config.links.service_token,
             &scope,
         );
         let node = Node::start(registration, store.clone(), calls.clone(), &scope);
-        let archived = config.recording.enable || config.transcripts.enable;
         let readiness = Readiness::new();
         watch_readiness(&scope, &calls, &readiness);
+        if archive.is_some() {
+            watch_outbox(&scope, refusal, &readiness);
+        }
         let gate = Arc::new(Gate {
-            archive: archived.then_some(outbox as Arc<dyn ArchiveSink>),
+            archive,
+            redactor: redactor(&config.transcripts),
             config,
             node_id,
             store,
@@ -172,6 +180,15 @@ impl Media {
     }
 }
 
+fn redactor(transcripts: &config::Transcripts) -> Option<Arc<Redactor>> {
+    let kinds = transcripts.redact.iter().map(|kind| match kind {
+        config::Redact::Card => Kind::Card,
+        config::Redact::Phone => Kind::Phone,
+        config::Redact::Email => Kind::Email,
+    });
+    Redactor::new(kinds.collect(), transcripts.redact_patterns.clone()).map(Arc::new)
+}
+
 fn watch_readiness(scope: &TaskScope, calls: &Calls, readiness: &Readiness) {
     const SESSIONS: &str = "sessions";
     let (readiness, mut changes, watched) = (readiness.clone(), calls.load_changes(), scope.clone());
@@ -188,6 +205,24 @@ fn watch_readiness(scope: &TaskScope, calls: &Calls, readiness: &Readiness) {
             tokio::select! {
                 () = watched.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
+    });
+}
+
+/// A node that cannot record gets no new callers: it would only send them away.
+fn watch_outbox(scope: &TaskScope, mut refusal: watch::Receiver<Option<String>>, readiness: &Readiness) {
+    const OUTBOX: &str = "outbox";
+    let (readiness, watched) = (readiness.clone(), scope.clone());
+    scope.spawn("outbox readiness", async move {
+        loop {
+            match refusal.borrow_and_update().clone() {
+                Some(why) => readiness.not_ok(OUTBOX, why),
+                None => readiness.ok(OUTBOX),
+            }
+            tokio::select! {
+                () = watched.cancelled() => return,
+                changed = refusal.changed() => if changed.is_err() { return },
             }
         }
     });

@@ -18,7 +18,8 @@ pub static SESSIONS_ACTIVE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 pub static SESSIONS_CAPACITY: LazyLock<IntGaugeVec> =
     LazyLock::new(|| gauge_vec("voxray_sessions_capacity", "Sessions this node can carry.", &[]));
 
-/// Sessions turned away. Labels: transport, reason (`full`, `draining`, `transport_not_served`, `already_connected`).
+/// Sessions turned away. Labels: transport, reason (`full`, `draining`, `transport_not_served`, `already_connected`,
+/// `not_recordable`).
 pub static SESSIONS_REJECTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec(
         "voxray_sessions_rejected_total",
@@ -42,6 +43,24 @@ pub static OUTBOX_OLDEST_UNACKED_SECONDS: LazyLock<IntGaugeVec> = LazyLock::new(
         "outbox_oldest_unacked_seconds",
         "Age of the oldest archive event that the archiver has not acknowledged as durable.",
         &[],
+    )
+});
+
+/// 1 while new recorded calls are refused. Label: reason (`limit`: `outbox.max_bytes`; `disk`).
+pub static OUTBOX_REFUSES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    gauge_vec(
+        "outbox_refuses_calls",
+        "1 while new recorded calls are refused for lack of room in the outbox.",
+        &["reason"],
+    )
+});
+
+/// Archive events of running calls that neither disk nor memory took. Label: kind.
+pub static OUTBOX_LOST_EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "outbox_lost_events_total",
+        "Archive events of running calls that were lost for lack of room.",
+        &["kind"],
     )
 });
 

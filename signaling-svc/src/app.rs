@@ -116,7 +116,7 @@ impl App {
         let outcome = match &placed {
             Ok(_) => "placed",
             Err(PlaceError::Rejected(_)) => return placed,
-            Err(PlaceError::NoNode(_) | PlaceError::Store(_)) => "none",
+            Err(PlaceError::NoNode(_) | PlaceError::NotRecorded(_) | PlaceError::Store(_)) => "none",
         };
         PLACEMENTS.with_label_values(&[outcome]).inc();
         placed
@@ -133,6 +133,7 @@ impl App {
     {
         let deadline = Instant::now() + PLACEMENT_DEADLINE;
         let nodes = self.store.nodes().await?;
+        let mut not_recorded = None;
         for node in placement::candidates(&nodes, name(transport), rand::random)? {
             if Instant::now() > deadline {
                 tracing::warn!("media nodes take too long to answer; a new session is given up");
@@ -144,13 +145,16 @@ impl App {
                 Err(status) => {
                     PLACEMENTS.with_label_values(&[refusal(&status)]).inc();
                     tracing::debug!(node = %node.node_id, code = ?status.code(), "asking the next node");
+                    if status.code() == Code::Aborted {
+                        not_recorded = Some(status.message().to_owned());
+                    }
                     if status.code() == Code::Unauthenticated {
                         tracing::warn!(node = %node.node_id, "a media node refuses our service_token: all services need the same one");
                     }
                 }
             }
         }
-        Err(NoNode::NoRoom(name(transport)).into())
+        Err(not_recorded.map_or_else(|| NoNode::NoRoom(name(transport)).into(), PlaceError::NotRecorded))
     }
 
     /// Gives back a slot that is not needed after all. Best effort: it also ends by itself.
@@ -226,7 +230,7 @@ pub fn name(transport: Transport) -> &'static str {
 /// A node that answered no is `refused`; one that gave no answer, or none that makes sense, `unreachable`.
 fn refusal(status: &Status) -> &'static str {
     match status.code() {
-        Code::ResourceExhausted | Code::FailedPrecondition => "refused",
+        Code::ResourceExhausted | Code::FailedPrecondition | Code::Aborted => "refused",
         // A draining node says UNAVAILABLE itself; a failed connection carries its cause as the source.
         Code::Unavailable if std::error::Error::source(status).is_none() => "refused",
         _ => "unreachable",

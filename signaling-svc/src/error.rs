@@ -15,6 +15,9 @@ pub enum PlaceError {
     /// Nobody can take it.
     #[error(transparent)]
     NoNode(#[from] NoNode),
+    /// No node has room, and the last one that had could not record the call: its own words.
+    #[error("{0}")]
+    NotRecorded(String),
     /// A node found the request itself wrong; no other would take it.
     #[error("a media node rejected the request")]
     Rejected(#[source] Status),
@@ -26,6 +29,7 @@ impl PlaceError {
         match self {
             Self::Store(error) => store_error(error),
             Self::NoNode(error) => ApiError::unavailable(error.to_string()),
+            Self::NotRecorded(why) => ApiError::unavailable(why),
             Self::Rejected(status) => ApiError::invalid_field(field, status.message()),
         }
     }

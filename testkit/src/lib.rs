@@ -4,6 +4,7 @@ pub mod carriers;
 pub mod openai;
 pub mod ports;
 pub mod process;
+pub mod relay;
 pub mod scripted;
 pub mod servers;
 pub mod service;

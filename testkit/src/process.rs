@@ -77,6 +77,17 @@ impl Spec {
         self
     }
 
+    /// Has another program run this one: its arguments come before this command line, which it executes in its place.
+    #[must_use]
+    pub fn run_by(mut self, program: impl Into<PathBuf>, args: &[&str]) -> Self {
+        let inner = std::mem::replace(&mut self.program, program.into());
+        let rest = std::mem::take(&mut self.args);
+        self.args = args.iter().map(OsString::from).collect();
+        self.args.push(inner.into_os_string());
+        self.args.extend(rest);
+        self
+    }
+
     /// Runs as another user; only root can.
     #[must_use]
     pub fn user(mut self, user: Option<&str>) -> Self {

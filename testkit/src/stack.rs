@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::ports::free_port;
 use crate::process::Spec;
+use crate::relay::Relay;
 use crate::servers::{Postgres, Redis, S3, says_port_taken};
 use crate::service::{Role, Service};
 
@@ -19,7 +20,10 @@ const START_ATTEMPTS: usize = 5;
 pub struct StackBuilder {
     signaling: usize,
     media: usize,
+    archivers: usize,
+    relays: bool,
     binary: Option<PathBuf>,
+    run_by: Vec<(Role, Vec<String>)>,
     inherit_settings: bool,
     env: Vec<(Option<Role>, String, String)>,
 }
@@ -29,7 +33,10 @@ impl Default for StackBuilder {
         Self {
             signaling: 2,
             media: 2,
+            archivers: 1,
+            relays: false,
             binary: None,
+            run_by: Vec::new(),
             inherit_settings: false,
             env: Vec::new(),
         }
@@ -53,6 +60,28 @@ impl StackBuilder {
     #[must_use]
     pub fn media(mut self, count: usize) -> Self {
         self.media = count;
+        self
+    }
+
+    /// Number of archivers; media nodes use the first that runs, through a relay.
+    #[must_use]
+    pub fn archivers(mut self, count: usize) -> Self {
+        self.archivers = count;
+        self.relays = true;
+        self
+    }
+
+    /// Puts relays before S3 and before the archivers, which can be told to fail.
+    #[must_use]
+    pub fn relays(mut self) -> Self {
+        self.relays = true;
+        self
+    }
+
+    /// Has another program run the services of a role: the command and its first arguments.
+    #[must_use]
+    pub fn run_by(mut self, role: Role, command: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.run_by.push((role, command.into_iter().map(Into::into).collect()));
         self
     }
 
@@ -98,6 +127,11 @@ impl StackBuilder {
         let bucket = "recordings".to_owned();
         s3.create_bucket(&bucket).await?;
         let folder = tempfile::Builder::new().prefix("voxray-stack-").tempdir()?;
+        let relays = if self.relays {
+            Some(Relays::start(&s3).await?)
+        } else {
+            None
+        };
         let mut stack = Stack {
             signaling: Vec::new(),
             media: Vec::new(),
@@ -105,6 +139,7 @@ impl StackBuilder {
             service_token: format!("{:032x}", rand::random::<u128>()),
             transcripts_dsn,
             bucket,
+            relays,
             redis,
             postgres,
             s3,
@@ -137,6 +172,8 @@ pub struct Stack {
     pub transcripts_dsn: String,
     /// Where recordings are written.
     pub bucket: String,
+    /// Present when asked for.
+    pub relays: Option<Relays>,
     /// Redis.
     pub redis: Redis,
     /// PostgreSQL.
@@ -144,6 +181,26 @@ pub struct Stack {
     /// S3.
     pub s3: S3,
     folder: TempDir,
+}
+
+/// What stands between the services, and can be told to fail.
+#[derive(Debug)]
+pub struct Relays {
+    /// Between archivers and S3.
+    pub s3: Relay,
+    /// Between media nodes and archivers.
+    pub archive: Relay,
+}
+
+impl Relays {
+    async fn start(s3: &S3) -> anyhow::Result<Self> {
+        let relays = Self {
+            s3: Relay::start().await?,
+            archive: Relay::start().await?,
+        };
+        relays.s3.set_targets([s3.port()]);
+        Ok(relays)
+    }
 }
 
 impl Stack {
@@ -202,20 +259,26 @@ impl Stack {
         self.media.clear();
         self.archiver.clear();
 
-        let archiver_port = free_port()?;
-        let archiver_url = format!("http://127.0.0.1:{archiver_port}");
-        let archiver = self.service(plan, binary, Role::Archiver, "archiver-1".into(), |spec, _| {
-            let spec = spec
-                .env("VOXRAY_ARCHIVER_PORT", archiver_port.to_string())
-                .env("VOXRAY_TRANSCRIPTS_DSN", &self.transcripts_dsn)
-                .env("VOXRAY_S3_ENDPOINT", self.s3.endpoint())
-                .env("VOXRAY_S3_REGION", self.s3.region())
-                .env("VOXRAY_S3_FORCE_PATH_STYLE", "true")
-                .env("AWS_ACCESS_KEY_ID", self.s3.access_key())
-                .env("AWS_SECRET_ACCESS_KEY", self.s3.secret_key());
-            Ok(spec)
-        })?;
-        self.archiver = start_all(vec![archiver]).await?;
+        let archiver_ports = (0..plan.archivers.max(1)).map(|_| free_port());
+        let archiver_ports = archiver_ports.collect::<anyhow::Result<Vec<_>>>()?;
+        let (archiver_url, s3_endpoint) = match &self.relays {
+            Some(relays) => {
+                relays.archive.set_targets(archiver_ports.iter().copied());
+                let urls = [&relays.archive, &relays.s3].map(|relay| format!("http://{}", relay.address()));
+                urls.into()
+            }
+            None => {
+                let port = archiver_ports.first().copied().unwrap_or_default();
+                (format!("http://127.0.0.1:{port}"), self.s3.endpoint())
+            }
+        };
+        let archivers = archiver_ports.iter().zip(1..).map(|(port, number)| {
+            self.service(plan, binary, Role::Archiver, format!("archiver-{number}"), |spec, _| {
+                Ok(self.archiver_settings(spec, *port, &s3_endpoint))
+            })
+        });
+        let archivers = archivers.collect::<anyhow::Result<Vec<_>>>()?;
+        self.archiver = start_all(archivers).await?;
 
         let media = (1..=plan.media).map(|number| {
             let name = format!("media-{number}");
@@ -248,6 +311,16 @@ impl Stack {
         Ok(())
     }
 
+    fn archiver_settings(&self, spec: Spec, port: u16, s3_endpoint: &str) -> Spec {
+        spec.env("VOXRAY_ARCHIVER_PORT", port.to_string())
+            .env("VOXRAY_TRANSCRIPTS_DSN", &self.transcripts_dsn)
+            .env("VOXRAY_S3_ENDPOINT", s3_endpoint)
+            .env("VOXRAY_S3_REGION", self.s3.region())
+            .env("VOXRAY_S3_FORCE_PATH_STYLE", "true")
+            .env("AWS_ACCESS_KEY_ID", self.s3.access_key())
+            .env("AWS_SECRET_ACCESS_KEY", self.s3.secret_key())
+    }
+
     fn service(
         &self,
         plan: &StackBuilder,
@@ -278,6 +351,10 @@ impl Stack {
             .filter(|(only, _, _)| only.is_none_or(|only| only == role))
         {
             spec = spec.env(key, value);
+        }
+        for (_, command) in plan.run_by.iter().filter(|(only, _)| *only == role) {
+            let (program, arguments) = command.split_first().context("an empty command")?;
+            spec = spec.run_by(program, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
         }
         let log = self.folder.path().join(format!("{name}.log"));
         Ok(Service::new(role, name, port, spec, log))

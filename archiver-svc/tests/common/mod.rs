@@ -472,6 +472,8 @@ pub fn config(dir: &Path) -> Config {
             dsn: Secret::new(format!("sqlite://{}", dir.join("db/transcripts.db").display())),
             table_name: "call_transcripts".to_owned(),
             extended: false,
+            redact: Vec::new(),
+            redact_patterns: Vec::new(),
         },
         outbox: config::Outbox {
             dir: dir.join("outbox"),

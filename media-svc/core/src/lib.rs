@@ -7,6 +7,7 @@ pub mod audio;
 pub mod conversation;
 pub mod dialogue;
 pub mod recorder;
+pub mod redact;
 pub mod text;
 pub mod wire;
 

@@ -15,6 +15,9 @@ use voxray_proto::archive::event::Body;
 pub trait ArchiveSink: Send + Sync {
     /// Opens a session in the archive, or says why it cannot be recorded now (the call is then refused).
     fn open(&self, session_id: &str) -> Result<Arc<dyn ArchiveSession>, ArchiveError>;
+
+    /// Whether a session could be opened now.
+    fn check(&self) -> Result<(), ArchiveError>;
 }
 
 /// One session's events, in order. Methods take the outbox lock for microseconds and do not wait for disk flushes.
@@ -34,7 +37,16 @@ pub enum ArchiveError {
         /// `outbox.max_bytes`.
         limit: u64,
     },
-    /// The disk refused.
+    /// The disk is full or broken.
+    #[error("the disk of the outbox takes nothing more: {why}")]
+    Disk {
+        /// What it said, or how much is left.
+        why: String,
+    },
+    /// The disk refused this event.
     #[error("cannot write the outbox")]
     Io(#[source] std::io::Error),
+    /// This can be no event of this session.
+    #[error("{0}")]
+    NoEvent(&'static str),
 }

@@ -12,6 +12,7 @@ use media_core::conversation::{
     Conversation, EndReason, Input, Notice, Output, ReplyId, Settings, SpeechId, SttEvent, ToolCall, TurnTiming,
 };
 use media_core::recorder::Channels;
+use media_core::redact::Redactor;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -46,6 +47,8 @@ pub struct CallSetup {
     pub archive: Option<Arc<dyn ArchiveSession>>,
     /// Present when sound is recorded.
     pub recording_channels: Option<Channels>,
+    /// Present when something is taken out of transcripts.
+    pub redactor: Option<Arc<Redactor>>,
     /// The transport's end.
     pub link: CallerLink,
     /// The call's input queue: providers and the node's control send here.
@@ -110,6 +113,7 @@ impl Call {
             transport: setup.transport,
             provider: &setup.provider,
             channels: setup.recording_channels,
+            redactor: setup.redactor,
         };
         let record = CallRecord::start(recorded, setup.archive)?;
         let ear = Ear::new(

@@ -9,6 +9,7 @@ use media_core::audio::FRAME_MS;
 use media_core::audio::resample::{Resampler, UnsupportedRate};
 use media_core::conversation::{EndReason, TurnRecord};
 use media_core::recorder::{Channels, RecordedChunk, Recorder};
+use media_core::redact::Redactor;
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{AudioChunk, RecordingFormat, SessionEnded, SessionStarted, Turn};
 
@@ -20,6 +21,7 @@ pub struct CallRecord {
     session_id: Arc<str>,
     archive: Option<Arc<dyn ArchiveSession>>,
     sound: Option<Sound>,
+    redactor: Option<Arc<Redactor>>,
     started: SystemTime,
     turns: u32,
     failed: bool,
@@ -45,6 +47,8 @@ pub struct RecordedCall<'a> {
     pub provider: &'a str,
     /// Present when sound is recorded.
     pub channels: Option<Channels>,
+    /// Takes out of turns what must not be kept; the conversation itself goes on with what was said.
+    pub redactor: Option<Arc<Redactor>>,
 }
 
 impl CallRecord {
@@ -66,6 +70,7 @@ impl CallRecord {
             session_id: call.session_id,
             archive,
             sound,
+            redactor: call.redactor,
             started,
             turns: 0,
             failed: false,
@@ -114,10 +119,14 @@ impl CallRecord {
     /// A finished turn.
     pub fn turn(&mut self, turn: TurnRecord) {
         self.turns = turn.seq + 1;
+        let text = match &self.redactor {
+            Some(redactor) => redactor.redact(&turn.text).into_owned(),
+            None => turn.text,
+        };
         let body = Body::Turn(Turn {
             seq: turn.seq,
             role: turn.role.as_str().to_owned(),
-            text: turn.text,
+            text,
             created_at_unix_ms: unix_ms(self.started + turn.started_at),
             interrupted: turn.interrupted,
         });
@@ -142,6 +151,10 @@ impl CallRecord {
             pcm_sha256,
             turns: self.turns,
         };
+        if self.archive.is_some() {
+            let sha256 = hex::encode(&ended.pcm_sha256);
+            tracing::info!(session_id = %self.session_id, turns = ended.turns, frames = total_frames, sha256, "call recorded");
+        }
         self.append(Body::Ended(ended));
     }
 
@@ -173,4 +186,69 @@ fn unix_ms(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use media_core::conversation::Role;
+    use media_core::redact::Kind;
+
+    use super::*;
+    use crate::archive::ArchiveError;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Body>>);
+
+    impl ArchiveSession for Kept {
+        fn append(&self, body: Body) -> Result<u64, ArchiveError> {
+            let mut kept = self.0.lock().unwrap();
+            kept.push(body);
+            Ok(kept.len() as u64)
+        }
+    }
+
+    #[test]
+    fn what_is_redacted_never_reaches_the_archive() {
+        let kept = Arc::new(Kept::default());
+        let call = RecordedCall {
+            session_id: "s".into(),
+            node_id: "n",
+            transport: TransportTraits {
+                name: "telephony",
+                input_rate_hz: 8_000,
+                output_rate_hz: 8_000,
+                recording_rate_hz: 8_000,
+                echoes_marks: true,
+                playout_lead: Duration::from_millis(200),
+            },
+            provider: "",
+            channels: None,
+            redactor: Redactor::new(vec![Kind::Card], Vec::new()).map(Arc::new),
+        };
+        let mut record = CallRecord::start(call, Some(kept.clone())).unwrap();
+        for (seq, role, text) in [
+            (0, Role::User, "It is 4111 1111 1111 1111."),
+            (
+                1,
+                Role::Assistant,
+                "So four one one one one one one one one one one one one one one one?",
+            ),
+        ] {
+            record.turn(TurnRecord {
+                seq,
+                role,
+                text: text.to_owned(),
+                started_at: Duration::ZERO,
+                interrupted: false,
+            });
+        }
+        let kept = kept.0.lock().unwrap();
+        let texts = kept.iter().filter_map(|body| match body {
+            Body::Turn(turn) => Some(turn.text.as_str()),
+            Body::Started(_) | Body::Audio(_) | Body::Ended(_) => None,
+        });
+        assert_eq!(texts.collect::<Vec<_>>(), ["It is [card].", "So [card]?"]);
+    }
 }

@@ -215,6 +215,13 @@ impl Calls {
         self.shared.notices.subscribe()
     }
 
+    /// Counts a session that was turned away because it could not be recorded.
+    pub fn count_unrecordable(&self, transport: MediaTransport) {
+        SESSIONS_REJECTED
+            .with_label_values(&[transport_name(transport), "not_recordable"])
+            .inc();
+    }
+
     fn counted<T>(
         &self,
         transport: MediaTransport,

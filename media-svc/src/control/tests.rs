@@ -9,6 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 use voxray_proto::control::media_control_client::MediaControlClient;
 
 use super::*;
+use crate::archive::{ArchiveError, ArchiveSession};
 use crate::call::registry::Arrival;
 
 type Client = MediaControlClient<InterceptedService<Channel, AttachToken>>;
@@ -20,12 +21,20 @@ async fn serving(capacity: usize) -> (Client, Calls, TaskScope) {
 }
 
 async fn serving_for(capacity: usize, token: &str) -> (Client, Calls, TaskScope) {
+    serving_with(capacity, token, None).await
+}
+
+async fn serving_with(
+    capacity: usize,
+    token: &str,
+    archive: Option<Arc<dyn ArchiveSink>>,
+) -> (Client, Calls, TaskScope) {
     let scope = TaskScope::root("test");
     let served = [MediaTransport::Telephony, MediaTransport::WebSocket];
     let calls = Calls::new(&scope, capacity, &served);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    serve(listener, calls.clone(), "node-1", &Secret::new(TOKEN), &scope);
+    serve(listener, calls.clone(), archive, "node-1", &Secret::new(TOKEN), &scope);
     let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
     let client = MediaControlClient::with_interceptor(channel, AttachToken::new(&Secret::new(token)));
     (client, calls, scope)
@@ -144,4 +153,30 @@ async fn the_server_ends_with_its_scope() {
     drop(client);
     scope.cancel();
     scope.join().await;
+}
+
+/// An archive on a full disk.
+struct NoRoom;
+
+impl ArchiveSink for NoRoom {
+    fn open(&self, _session_id: &str) -> Result<Arc<dyn ArchiveSession>, ArchiveError> {
+        Err(ArchiveError::Disk { why: "full".to_owned() })
+    }
+
+    fn check(&self) -> Result<(), ArchiveError> {
+        self.open("").map(drop)
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_could_not_be_recorded_is_refused_while_its_caller_can_be_told() {
+    let (mut client, calls, _scope) = serving_with(2, TOKEN, Some(Arc::new(NoRoom))).await;
+    let refused = client
+        .create_session(create("a", Transport::Telephony))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted);
+    let words = "this call could not be recorded: the disk of the outbox takes nothing more: full";
+    assert_eq!(refused.message(), words);
+    assert!(calls.list().is_empty());
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use carriers::Carriers;
 use media_core::conversation::{EndReason, Input};
 use media_core::recorder::Channels;
+use media_core::redact::Redactor;
 use serde_json::Value;
 use service_kit::config::{Config, MediaTransport};
 use service_kit::http::ApiError;
@@ -37,6 +38,8 @@ pub struct Gate {
     pub calls: Calls,
     /// Where calls are archived; `None` when neither recordings nor transcripts are wanted.
     pub archive: Option<Arc<dyn ArchiveSink>>,
+    /// Takes out of transcripts what must not be kept.
+    pub redactor: Option<Arc<Redactor>>,
     /// Recognition, answers, voice.
     pub providers: Providers,
     /// The phone providers' APIs.
@@ -133,6 +136,7 @@ impl Gate {
             Some(Ok(archive)) => Some(archive),
             Some(Err(error)) => {
                 tracing::warn!(%error, "a call was refused because it could not be recorded");
+                self.calls.count_unrecordable(transport);
                 self.forget(&session_id).await;
                 return Err(ApiError::unavailable(format!(
                     "this call could not be recorded: {error}"
@@ -197,6 +201,7 @@ impl Gate {
                     1 => Channels::Mono,
                     _ => Channels::Stereo,
                 }),
+            redactor: self.redactor.clone(),
             link,
             inputs: admitted.inputs,
             slot: admitted.slot,

@@ -12,7 +12,7 @@ use super::sources::{Merged, Values};
 use super::value::Value;
 use super::{
     Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport,
-    Outbox, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls,
+    Outbox, PhoneAccounts, Pipeline, Recording, Redact, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls,
     TranscriptDriver, Transcripts, TurnDetection, TurnTaking, WebRtc,
 };
 
@@ -324,7 +324,45 @@ fn transcripts(merged: &mut Merged, profile: Profile) -> Transcripts {
         dsn: Secret::new(dsn),
         table_name,
         extended: merged.values.flag("transcripts.extended"),
+        redact: redacted_kinds(&merged.values),
+        redact_patterns: redacted_patterns(merged),
     }
+}
+
+fn redacted_kinds(v: &Values) -> Vec<Redact> {
+    let kinds = v.list("transcripts.redact").into_iter();
+    kinds
+        .filter_map(|kind| match kind.as_str() {
+            "card" => Some(Redact::Card),
+            "phone" => Some(Redact::Phone),
+            "email" => Some(Redact::Email),
+            _ => None,
+        })
+        .collect()
+}
+
+fn redacted_patterns(merged: &mut Merged) -> Vec<regex::Regex> {
+    const KEY: &str = "transcripts.redact_patterns";
+    let mut patterns = Vec::new();
+    for pattern in merged.values.list(KEY) {
+        match regex::Regex::new(&pattern) {
+            Ok(compiled) if compiled.is_match("") => {
+                merged.problem(
+                    KEY,
+                    format!("{pattern:?} matches the empty text; make it match something"),
+                );
+            }
+            Ok(compiled) => patterns.push(compiled),
+            Err(error) => {
+                // The last line says what is wrong; those before it draw the pattern.
+                let error = error.to_string();
+                let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                let hint = "outside of the file a comma separates patterns";
+                merged.problem(KEY, format!("{pattern:?} is no regular expression: {why} ({hint})"));
+            }
+        }
+    }
+    patterns
 }
 
 fn is_sqlite(driver: TranscriptDriver) -> bool {
@@ -426,6 +464,11 @@ fn warn(merged: &mut Merged, profile: Profile) {
     let is_local = !merged.values.is_set("recording.bucket");
     if profile == Profile::Archiver && merged.values.flag("recording.enable") && is_local {
         let warning = "recording.bucket is unset: recordings stay in recording.folder of the archiver's own disk";
+        merged.warnings.push(warning.to_owned());
+    }
+    let redacts = ["transcripts.redact", "transcripts.redact_patterns"];
+    if redacts.iter().any(|key| !merged.values.list(key).is_empty()) && merged.values.flag("recording.enable") {
+        let warning = "transcripts.redact does not mute recordings: what it takes out of the text can be heard; set recording.enable to false where that must not be";
         merged.warnings.push(warning.to_owned());
     }
 }

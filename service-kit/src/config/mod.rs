@@ -406,6 +406,21 @@ pub struct Transcripts {
     pub table_name: String,
     /// Whether rows say which turns of the agent the caller cut off.
     pub extended: bool,
+    /// What is taken out of turns before they leave the media node.
+    pub redact: Vec<Redact>,
+    /// Whose matches are taken out as well.
+    pub redact_patterns: Vec<regex::Regex>,
+}
+
+/// What can be taken out of turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redact {
+    /// Payment card numbers.
+    Card,
+    /// Phone numbers.
+    Phone,
+    /// E-mail addresses.
+    Email,
 }
 
 /// Databases that take transcripts.

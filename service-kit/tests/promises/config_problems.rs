@@ -354,3 +354,28 @@ fn a_kms_key_without_kms_is_a_mistake() {
     let given = Given::new().flags(&[("s3.kms_key_id", "abc"), ("s3.sse", "aws:kms")]);
     assert!(given.load().is_ok());
 }
+
+#[test]
+fn a_pattern_of_redaction_that_is_none_is_named() {
+    let given = Given::new().file(r#"{"transcripts": {"redact_patterns": ["A-\\d{2,4}", "(open"]}}"#);
+    let problem = given.problem();
+    let named = r#"transcripts.redact_patterns: "(open" is no regular expression: unclosed group"#;
+    assert!(problem.starts_with(named), "{problem}");
+    let given = Given::new().flags(&[("transcripts.redact_patterns", "x*")]);
+    assert!(given.problem().contains(r#""x*" matches the empty text"#));
+    let given = Given::new().flags(&[("transcripts.redact", "card,iban")]);
+    assert!(given.problem().contains("card, phone, email"), "{}", given.problem());
+}
+
+#[test]
+fn a_recording_that_keeps_what_the_transcript_must_not_is_warned_about() {
+    let given = |recorded| Given::new().flags(&[("transcripts.redact", "card"), ("recording.enable", recorded)]);
+    let warned = given("true").load().unwrap().warnings;
+    assert!(
+        warned
+            .iter()
+            .any(|warning| warning.contains("does not mute recordings")),
+        "{warned:?}"
+    );
+    assert_eq!(given("false").load().unwrap().warnings, Vec::<String>::new());
+}

@@ -214,3 +214,15 @@ async fn without_a_node_a_websocket_client_is_told_so() {
     answer.error(503, "SERVICE_UNAVAILABLE");
     assert!(store.sessions().await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_call_that_cannot_be_recorded_is_refused_in_the_words_of_the_node() {
+    let why = "this call could not be recorded: the disk of the outbox takes nothing more";
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let node = Node::start(&store, "n1").await;
+    node.refuse(Status::aborted(why));
+
+    let answer = plane.post("/start", json!({"transport": "websocket"})).await;
+    assert_eq!(answer.error(503, "SERVICE_UNAVAILABLE"), why);
+}

@@ -11,6 +11,7 @@ mod request;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
@@ -60,6 +61,7 @@ pub struct OpenAiServer {
 
 struct Shared {
     scripts: Mutex<Scripts>,
+    forgetful: AtomicBool,
     /// Every request so far, in the order of arrival.
     requests: watch::Sender<Vec<Request>>,
 }
@@ -106,6 +108,7 @@ impl OpenAiServer {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             scripts: Mutex::default(),
+            forgetful: AtomicBool::new(false),
             requests: watch::Sender::new(Vec::new()),
         });
         let router = Router::new()
@@ -141,6 +144,11 @@ impl OpenAiServer {
         self.shared.scripts().of(endpoint).otherwise = Some(answer);
     }
 
+    /// Keeps no requests from now on: a long run would fill the memory with recordings.
+    pub fn forget_requests(&self) {
+        self.shared.forgetful.store(true, Ordering::Relaxed);
+    }
+
     /// What an endpoint has been asked so far.
     pub fn requests(&self, endpoint: Endpoint) -> Vec<Request> {
         let requests = self.shared.requests.borrow();
@@ -174,7 +182,9 @@ impl Drop for OpenAiServer {
 async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let endpoint = Endpoint::of(uri.path());
     let (request, guard) = Request::read(endpoint, headers, &body);
-    shared.requests.send_modify(|requests| requests.push(request));
+    if !shared.forgetful.load(Ordering::Relaxed) {
+        shared.requests.send_modify(|requests| requests.push(request));
+    }
     let answer = {
         let mut scripts = shared.scripts();
         let script = scripts.of(endpoint);

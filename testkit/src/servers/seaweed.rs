@@ -74,6 +74,11 @@ impl S3 {
         endpoint(self.ports.s3)
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.ports.s3
+    }
+
     /// Key id of the only identity; it may do everything.
     pub fn access_key(&self) -> &'static str {
         ACCESS_KEY

@@ -11,7 +11,7 @@ mod line_cut;
 mod playout;
 mod promises;
 mod recorder;
-mod screening;
 mod recorder_hour;
+mod screening;
 mod tools;
 mod turns;

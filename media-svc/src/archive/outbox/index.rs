@@ -47,6 +47,8 @@ pub(super) struct Session {
     pub ended: bool,
     /// What its events add up to.
     pub tally: Tally,
+    /// Audio is missing behind its last audio event, which says so.
+    pub gap: bool,
     parts: VecDeque<Part>,
     /// Parts at the front that no longer hold their segment.
     released: usize,

@@ -2,12 +2,14 @@
 //!
 //! An append-only log in segments of 8 MiB, one file each. What it promises:
 //! - An event whose `append` returned is with the operating system: `kill -9` of this process loses none.
-//! - Power loss loses at most the last 200 ms: files are flushed (`fdatasync`) every 100 ms by one thread, and a flush
-//!   takes its own time. Only flushed events are sent, so the archiver never knows of an event that this disk has forgotten.
+//! - Power loss loses at most the last 200 ms of what was written: files are flushed (`fdatasync`) every 100 ms by one thread,
+//!   and a flush takes its own time. Only flushed events are sent, so the archiver never knows of an event that this disk has forgotten.
 //! - A segment is deleted when every event in it is durable in the archive, in whatever order sessions get there.
 //! - It can be opened after a crash at any byte: what is whole is kept, a damaged tail is moved aside and reported.
 //! - Sessions that a crash cut off are ended with reason `node_restarted`.
-//! - At `outbox.max_bytes` new sessions are refused; running ones may use a small head-room more.
+//! - At `outbox.max_bytes`, and when the disk is full, new sessions are refused; running ones may use what is kept for them.
+//!   What they cannot write then is lost if it is audio (silence in a recording that is marked incomplete), and waits in
+//!   memory if it is a turn or an end. Nobody needs to restart anything when there is room again.
 //!
 //! Crates that were looked at (late 2026) and why none is used: `okaywal` 0.3 calls its format unstable and frees
 //! space by checkpoints of a whole prefix; `commitlog` 0.2 truncates by offset only and knows no damage but at the end;
@@ -16,6 +18,7 @@
 //! bookkeeping above the log: files and checksums are the smaller half.
 
 mod index;
+mod pressure;
 mod reader;
 mod record;
 mod recovery;
@@ -39,6 +42,7 @@ use voxray_proto::archive::event::Body;
 
 use super::{ArchiveError, ArchiveSession, ArchiveSink};
 use index::Index;
+use pressure::Pressure;
 pub use reader::Reader;
 
 /// Size of a segment: some 4 minutes of one recorded phone call, and small enough that space comes back soon.
@@ -49,6 +53,8 @@ const OPEN_RESERVE: u64 = 8 << 20;
 const HEAD_ROOM: u64 = 16 << 20;
 /// Reserve and head-room are this fraction of a small limit.
 const SMALL_LIMIT_FRACTION: u64 = 8;
+/// Most that a chunk of audio takes beside its samples: checksum, session id, positions.
+const RECORD_OVERHEAD: u64 = 256;
 /// Reason of a session whose call ended without saying so (its task panicked).
 const REASON_ABANDONED: &str = "call_failed";
 
@@ -73,6 +79,8 @@ struct Shared {
     state: Mutex<State>,
     wake_sync: Condvar,
     progress: watch::Sender<Progress>,
+    /// Why new sessions are refused.
+    refusal: watch::Sender<Option<String>>,
     /// Held as long as anybody can write here.
     _lock: File,
 }
@@ -89,6 +97,7 @@ struct State {
     /// Since when something waits to be flushed or deleted.
     work_since: Option<Instant>,
     watermarks_changed: bool,
+    pressure: Pressure,
     flush_now: bool,
     stop: bool,
 }
@@ -123,15 +132,18 @@ impl Outbox {
                 spent: Vec::new(),
                 work_since: Some(Instant::now()),
                 watermarks_changed: false,
+                pressure: Pressure::default(),
                 flush_now: false,
                 stop: false,
             }),
             wake_sync: Condvar::new(),
             progress: watch::Sender::new(Progress::default()),
+            refusal: watch::Sender::new(None),
             _lock: lock,
         });
         for (session_id, ended) in recovered.cut_off {
-            tracing::warn!(%session_id, frames = ended.total_frames, turns = ended.turns,
+            let sha256 = hex::encode(&ended.pcm_sha256);
+            tracing::warn!(%session_id, frames = ended.total_frames, turns = ended.turns, sha256,
                 "a session was cut off by the last stop of this node; it is ended in the archive as node_restarted");
             shared
                 .append(&session_id, Body::Ended(ended))
@@ -170,6 +182,11 @@ impl Outbox {
         self.shared.progress.subscribe()
     }
 
+    /// Why new sessions are refused at present, for `/ready`.
+    pub fn refusal(&self) -> watch::Receiver<Option<String>> {
+        self.shared.refusal.subscribe()
+    }
+
     /// Flushes now instead of within the usual 100 ms.
     pub fn flush_now(&self) {
         self.shared.lock().flush_now = true;
@@ -197,20 +214,21 @@ impl Drop for Outbox {
 impl ArchiveSink for Outbox {
     fn open(&self, session_id: &str) -> Result<Arc<dyn ArchiveSession>, ArchiveError> {
         let session_id: Arc<str> = session_id.into();
+        self.shared.check_room()?;
         let mut state = self.shared.lock();
-        let limit = self.shared.limit;
-        let used = state.index.bytes();
-        if used + OPEN_RESERVE.min(limit / SMALL_LIMIT_FRACTION) > limit {
-            return Err(ArchiveError::Full { used, limit });
-        }
         if !state.index.open(&session_id) {
-            let message = "a session of this id is in the outbox already: session ids must be unique";
-            return Err(ArchiveError::Io(io::Error::new(io::ErrorKind::AlreadyExists, message)));
+            return Err(invalid(
+                "a session of this id is in the outbox already: session ids must be unique",
+            ));
         }
         Ok(Arc::new(SessionHandle {
             shared: Arc::clone(&self.shared),
             session_id,
         }))
+    }
+
+    fn check(&self) -> Result<(), ArchiveError> {
+        self.shared.check_room()
     }
 }
 
@@ -230,7 +248,12 @@ impl Drop for SessionHandle {
     fn drop(&mut self) {
         let ended = {
             let mut state = self.shared.lock();
-            state.index.close_unused(&self.session_id);
+            if state.pressure.owes_end(&self.session_id) {
+                return;
+            }
+            if !state.pressure.owes(&self.session_id) {
+                state.index.close_unused(&self.session_id);
+            }
             match state.index.session(&self.session_id) {
                 Some(session) if !session.ended => {
                     session
@@ -252,43 +275,53 @@ impl Shared {
     }
 
     fn append(&self, session_id: &Arc<str>, body: Body) -> Result<u64, ArchiveError> {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let (last, ended) = state
-            .index
-            .session(session_id)
-            .map_or((0, false), |s| (s.last, s.ended));
-        if ended {
-            return Err(invalid("the session has ended: nothing can follow"));
-        }
+        let mut state = self.lock();
+        let appended = self.append_or_owe(&mut state, session_id, body);
+        self.report(&state);
+        self.request_work(&mut state);
+        appended
+    }
+
+    /// Whether a running session may still add this. Audio needs room; everything else is a few bytes, and an end leads to space being freed:
+    /// it always gets in.
+    fn has_room(&self, state: &State, body: &Body) -> bool {
+        let Body::Audio(chunk) = body else { return true };
+        state.index.bytes() + chunk.pcm.len() as u64 + RECORD_OVERHEAD
+            <= self.limit + HEAD_ROOM.min(self.limit / SMALL_LIMIT_FRACTION)
+    }
+
+    /// Writes one event, the next of its session.
+    fn write_event(&self, state: &mut State, session_id: &Arc<str>, body: &Body) -> Result<u64, ArchiveError> {
+        let last = state.index.session(session_id).map_or(0, |session| session.last);
         let event = Event {
             session_id: session_id.to_string(),
             sequence: last + 1,
-            body: Some(body),
+            body: Some(body.clone()),
             durable: 0,
         };
         record::encode(&event, &mut state.record)
             .ok_or_else(|| invalid("the event is larger than 1 MiB: send audio in smaller chunks"))?;
-        let bytes = state.record.len() as u64;
-        let ends = matches!(event.body, Some(Body::Ended(_)));
-        let (used, limit) = (state.index.bytes(), self.limit);
-        // The end of a session is a few bytes and leads to space being freed: it always gets in.
-        if !ends && used + bytes > limit + HEAD_ROOM.min(limit / SMALL_LIMIT_FRACTION) {
-            return Err(ArchiveError::Full { used, limit });
-        }
-        let segment = self.write_record(state).map_err(ArchiveError::Io)?;
+        let bytes = state.record.len();
+        let written = self.write_record(state);
+        Self::note_write(state, bytes, written.as_ref().err());
+        let segment = written.map_err(ArchiveError::Io)?;
         let now_ms = unix_ms(SystemTime::now());
-        state
-            .index
-            .add(segment, session_id, event.sequence, event.sequence, bytes, now_ms);
-        if let (Some(session), Some(body)) = (state.index.session_mut(session_id), &event.body) {
+        state.index.add(
+            segment,
+            session_id,
+            event.sequence,
+            event.sequence,
+            bytes as u64,
+            now_ms,
+        );
+        if let Some(session) = state.index.session_mut(session_id) {
             session.tally.note(body);
+            session.gap = matches!(body, Body::Audio(chunk) if chunk.pcm.is_empty())
+                || (session.gap && !matches!(body, Body::Audio(_)));
         }
-        if ends {
+        if matches!(body, Body::Ended(_)) {
             state.index.end(session_id);
         }
-        self.report(state);
-        self.request_work(state);
         Ok(event.sequence)
     }
 
@@ -410,8 +443,8 @@ fn unusable(dir: &Path, error: &dyn std::error::Error) -> Fatal {
     )
 }
 
-fn invalid(message: &str) -> ArchiveError {
-    ArchiveError::Io(io::Error::new(io::ErrorKind::InvalidInput, message))
+fn invalid(message: &'static str) -> ArchiveError {
+    ArchiveError::NoEvent(message)
 }
 
 fn unix_ms(time: SystemTime) -> u64 {

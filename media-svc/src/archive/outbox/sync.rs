@@ -22,15 +22,33 @@ struct Work {
     stop: bool,
 }
 
+/// What has been said already: a full disk says the same ten times a second.
+#[derive(Default)]
+struct Complaints {
+    flush: bool,
+    watermarks: bool,
+}
+
+/// Whether this is the first failure in a row.
+fn first_failure<T>(result: &io::Result<T>, said: &mut bool) -> bool {
+    !std::mem::replace(said, result.is_err()) && result.is_err()
+}
+
 /// Runs until the outbox is dropped.
 pub(super) fn run(shared: &Shared) {
     let mut last_round = Instant::now();
+    let mut last_relief = last_round;
+    let mut complaints = Complaints::default();
     loop {
         let work = wait_for_work(shared, last_round);
         last_round = Instant::now();
-        let flushed = flush(shared, &work.written);
-        delete(shared, &work);
+        let flushed = flush(shared, &work.written, &mut complaints);
+        delete(shared, &work, &mut complaints);
         finish_round(shared, &flushed);
+        if shared.lock().pressure.is_on() && last_relief.elapsed() >= HOUSEKEEPING_INTERVAL {
+            last_relief = Instant::now();
+            shared.relieve();
+        }
         if work.stop {
             return;
         }
@@ -58,8 +76,8 @@ fn due(state: &State, last_round: Instant) -> Option<Instant> {
         return Some(last_round);
     }
     let work = state.work_since.map(|since| since + FLUSH_INTERVAL);
-    let housekeeping =
-        (state.watermarks_changed || state.index.undurable() > 0).then_some(last_round + HOUSEKEEPING_INTERVAL);
+    let busy = state.watermarks_changed || state.index.undurable() > 0 || state.pressure.is_on();
+    let housekeeping = busy.then_some(last_round + HOUSEKEEPING_INTERVAL);
     match (work, housekeeping) {
         (Some(work), Some(housekeeping)) => Some(work.min(housekeeping)),
         (work, housekeeping) => work.or(housekeeping),
@@ -93,7 +111,7 @@ fn take_work(state: &mut State) -> Work {
 
 /// Flushes files, oldest first. A flush that fails is reported and not waited for: the events are with the operating
 /// system, and holding the archive up would only make the loss larger if power fails too.
-fn flush(shared: &Shared, written: &[Active]) -> Vec<(u64, u64)> {
+fn flush(shared: &Shared, written: &[Active], complaints: &mut Complaints) -> Vec<(u64, u64)> {
     let mut flushed = Vec::new();
     for active in written {
         let result = active.file.sync_data().and_then(|()| {
@@ -103,7 +121,8 @@ fn flush(shared: &Shared, written: &[Active]) -> Vec<(u64, u64)> {
                 Ok(())
             }
         });
-        if let Err(error) = result {
+        let first = first_failure(&result, &mut complaints.flush);
+        if let (Err(error), true) = (result, first) {
             let path = segment_path(&shared.dir, active.segment);
             tracing::error!(file = %path.display(), %error, "the outbox cannot be flushed to disk: a power loss now may lose events");
         }
@@ -117,11 +136,17 @@ fn flush_folder(shared: &Shared) -> io::Result<()> {
     File::open(&shared.dir)?.sync_all()
 }
 
-fn delete(shared: &Shared, work: &Work) {
-    if let Some(watermarks) = &work.watermarks
-        && let Err(error) = watermarks::write(&shared.dir, watermarks, !work.spent.is_empty())
-    {
-        tracing::warn!(%error, "cannot write the outbox's watermarks; a restart would send more again than it must");
+fn delete(shared: &Shared, work: &Work, complaints: &mut Complaints) {
+    if let Some(watermarks) = &work.watermarks {
+        let written = watermarks::write(&shared.dir, watermarks, !work.spent.is_empty());
+        let first = first_failure(&written, &mut complaints.watermarks);
+        if let Err(error) = written {
+            // A full disk gets no fuller by deleting; then they are tried again.
+            shared.lock().watermarks_changed = true;
+            if first {
+                tracing::warn!(%error, "cannot write the outbox's watermarks; a restart would send more again than it must");
+            }
+        }
     }
     for segment in &work.spent {
         let path = segment_path(&shared.dir, *segment);

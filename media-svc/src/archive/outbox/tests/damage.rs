@@ -89,6 +89,55 @@ async fn a_damaged_tail_is_set_aside_byte_for_byte() {
     assert_eq!(std::fs::read(aside).unwrap(), &bytes[ends[2]..]);
 }
 
+/// What was logged, and the events that are left.
+async fn opened(dir: &Path) -> (String, Vec<Event>) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let outbox = tracing::subscriber::with_default(subscriber, || open(dir));
+    let events = read_all(&outbox).await;
+    let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    (said, events)
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn damage_at_any_byte_is_reported_with_file_and_offset_and_what_stands_before_it_is_kept() {
+    let (dir, bytes, ends) = small_log();
+    let original = read_all(&open(dir.path())).await;
+    let file = first_segment(Path::new("")).display().to_string();
+    for place in 0..bytes.len() {
+        let (mut flipped, mut cut) = (bytes.clone(), bytes.clone());
+        flipped[place] ^= 0x10;
+        cut.truncate(place);
+        let before = ends.iter().filter(|end| **end <= place).count().saturating_sub(1);
+        let offset = ends.iter().rev().find(|end| **end <= place).copied().unwrap_or(0);
+        for damaged in [flipped, cut] {
+            let whole = ends.contains(&damaged.len()) && damaged == bytes[..damaged.len()];
+            let (said, events) = opened(folder_with(&damaged).path()).await;
+            check_recovered(&events, &original, before);
+            let reported = said.contains(&file) && said.contains(&format!("offset={offset} "));
+            assert_eq!(reported, !whole, "byte {place}: {said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_is_not_ours_is_set_aside_whole() {
     let dir = folder_with(b"something else entirely");

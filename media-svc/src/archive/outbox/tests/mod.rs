@@ -2,6 +2,7 @@
 //! system was given.
 
 mod damage;
+mod full_disk;
 mod space;
 
 use std::path::Path;
@@ -226,8 +227,8 @@ async fn nothing_follows_the_end_of_a_session_and_ids_are_not_used_twice() {
     let outbox = open(dir.path());
     let a = session(&outbox, "a");
     a.append(ended()).unwrap();
-    assert!(matches!(a.append(turn(0)), Err(ArchiveError::Io(_))));
-    assert!(matches!(ArchiveSink::open(&outbox, "a"), Err(ArchiveError::Io(_))));
+    assert!(matches!(a.append(turn(0)), Err(ArchiveError::NoEvent(_))));
+    assert!(matches!(ArchiveSink::open(&outbox, "a"), Err(ArchiveError::NoEvent(_))));
 }
 
 #[tokio::test]
@@ -253,7 +254,7 @@ async fn an_event_too_large_for_a_message_is_refused_and_takes_no_sequence() {
     let dir = tempfile::tempdir().unwrap();
     let outbox = open(dir.path());
     let a = session(&outbox, "a");
-    assert!(matches!(a.append(audio(0, 1 << 20)), Err(ArchiveError::Io(_))));
+    assert!(matches!(a.append(audio(0, 1 << 20)), Err(ArchiveError::NoEvent(_))));
     assert_eq!(a.append(turn(0)).unwrap(), 1);
 }
 

@@ -1,0 +1,159 @@
+//! `kill -9` of a media node: its calls end, what they said does not.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use voxray::caller::CallError;
+use voxray_testkit::service::Role;
+use voxray_testkit::wait::eventually;
+
+use crate::load::{self, Load};
+use crate::truth::Recorded;
+use crate::{scale, truth};
+
+/// After this long without its stream a node counts as dead here.
+const NODE_TIMEOUT_SECS: &str = "5";
+/// How often this program looks whether the machine keeps up with it.
+const TICK: Duration = Duration::from_millis(10);
+/// Audio that may be missing before the kill.
+const LOST_AT_MOST: Duration = Duration::from_secs(1);
+
+/// As long as a short call.
+const BEFORE_THE_KILL: Duration = Duration::from_secs(12);
+
+/// The longest that this machine kept anybody waiting.
+fn measure_lateness() -> (tokio::task::JoinHandle<Duration>, tokio_util::sync::CancellationToken) {
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stopped = stop.clone();
+    let measuring = tokio::spawn(async move {
+        let mut worst = Duration::ZERO;
+        while !stopped.is_cancelled() {
+            let began = Instant::now();
+            tokio::time::sleep(TICK).await;
+            worst = worst.max(began.elapsed().saturating_sub(TICK));
+        }
+        worst
+    });
+    (measuring, stop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_restart() {
+    let _turn = scale::TURN.lock().await;
+    let agent = load::agent().await;
+    let builder = load::builder(&agent).env_for(Role::Archiver, "VOXRAY_ARCHIVER_NODE_TIMEOUT_SECS", NODE_TIMEOUT_SECS);
+    let mut stack = load::start(builder).await;
+    let calls = Load::start(&stack).await;
+    let (lateness, measured) = measure_lateness();
+    // Some calls are over by then, and some have only begun.
+    tokio::time::sleep(BEFORE_THE_KILL).await;
+    let sessions = load::connected(&stack).await;
+    assert!(!sessions.is_empty());
+
+    stack.media[0].kill9();
+    let killed = Instant::now();
+    measured.cancel();
+    let lateness = lateness.await.unwrap();
+    let finished: Vec<String> = truth::recorded(&stack)
+        .into_iter()
+        .map(|call| call.session_id)
+        .collect();
+    let ended: BTreeMap<String, f64> = calls
+        .stop()
+        .await
+        .into_iter()
+        .filter_map(|placed| match placed.outcome {
+            Err(CallError::EndedEarly { seconds, .. }) => Some((placed.call_id, seconds)),
+            Ok(()) | Err(_) => None,
+        })
+        .collect();
+
+    let cut: BTreeMap<&String, f64> = sessions
+        .iter()
+        .filter(|(session, _)| !finished.contains(session))
+        .filter_map(|(session, call)| Some((session, *ended.get(call)?)))
+        .collect();
+    assert!(cut.len() * 2 > scale::calls(), "{} calls were cut off", cut.len());
+    let stored = eventually(
+        "a recording of every call that was cut off",
+        scale::CATCH_UP,
+        || async {
+            let keys = truth::keys(&stack).await?;
+            Ok(cut.keys().all(|session| keys.contains_key(*session)).then_some(keys))
+        },
+    );
+    let keys = stored.await.unwrap();
+    println!(
+        "{} recordings stored {:.1} s after the kill",
+        cut.len(),
+        killed.elapsed().as_secs_f64()
+    );
+    let rows_before = truth::turns(&stack).await.unwrap();
+    let mut most_lost = 0.0_f64;
+    for (session, seconds) in &cut {
+        let recording = truth::stored(&stack, &keys[*session]).await.unwrap();
+        assert!(recording.incomplete, "{session}: nobody can know that it is whole");
+        most_lost = most_lost.max(seconds - recording.seconds());
+        let turns = rows_before.get(*session).cloned().unwrap_or_default();
+        truth::assert_turns(session, &turns, u32::try_from(turns.len()).unwrap());
+    }
+    println!(
+        "{} calls cut off by the kill: at most {most_lost:.2} s of audio missing before a restart (this machine was up to {:.2} s late)",
+        cut.len(),
+        lateness.as_secs_f64()
+    );
+    assert!(
+        most_lost <= (LOST_AT_MOST + lateness * 2).as_secs_f64(),
+        "{most_lost} s of audio are missing"
+    );
+
+    stack.media[0].start().await.unwrap();
+    let cut_off = truth::logged(&stack.media[0], "a session was cut off");
+    let on_disk: Vec<Recorded> = cut_off
+        .into_iter()
+        .map(|line| serde_json::from_value(line).unwrap())
+        .collect();
+    assert!(on_disk.len() >= cut.len(), "{} of {}", on_disk.len(), cut.len());
+    let began = Instant::now();
+    let whole = eventually("the rest of what the node had on disk", scale::CATCH_UP, || async {
+        let (keys, turns) = (truth::keys(&stack).await?, truth::turns(&stack).await?);
+        for call in &on_disk {
+            let Some(key) = keys.get(&call.session_id) else {
+                return Ok(None);
+            };
+            let recording = truth::stored(&stack, key).await?;
+            if recording.frames() < call.frames || turns.get(&call.session_id).map_or(0, Vec::len) < call.turns as usize
+            {
+                return Ok(None);
+            }
+        }
+        Ok(Some((keys, turns)))
+    });
+    let (keys, turns) = whole.await.unwrap();
+    println!(
+        "the rest was archived {:.1} s after the restart",
+        began.elapsed().as_secs_f64()
+    );
+    let mut late_turns = 0;
+    for call in &on_disk {
+        let recording = truth::stored(&stack, &keys[&call.session_id]).await.unwrap();
+        assert_eq!(recording.frames(), call.frames, "{}", call.session_id);
+        assert!(
+            call.sha256.is_empty() || recording.sha256() == call.sha256,
+            "{}",
+            call.session_id
+        );
+        truth::assert_turns(
+            &call.session_id,
+            turns.get(&call.session_id).unwrap_or(&Vec::new()),
+            call.turns,
+        );
+        let before = rows_before.get(&call.session_id).map_or(0, Vec::len);
+        late_turns += call.turns as usize - before.min(call.turns as usize);
+    }
+    println!(
+        "{} sessions were cut off; {late_turns} of their turns came with the restart",
+        on_disk.len()
+    );
+    truth::assert_whole(&stack, finished.len(), scale::CATCH_UP).await;
+}

@@ -1,0 +1,36 @@
+//! How much and how long: short for `make test`, long for `make chaos`.
+
+use std::time::Duration;
+
+/// Tests of this program take the whole machine, so they take turns.
+pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Within this everything is archived again after a fault: the promise is 60 s, a busy machine may take longer.
+pub const CATCH_UP: Duration = Duration::from_secs(150);
+
+fn number(name: &str, usual: u64) -> u64 {
+    let set = std::env::var(name).ok();
+    set.map_or(usual, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number"))
+    })
+}
+
+/// Calls at the same time (`VOXRAY_FAULTS_CALLS`).
+pub fn calls() -> usize {
+    usize::try_from(number("VOXRAY_FAULTS_CALLS", 50)).unwrap()
+}
+
+/// How long a fault lasts (`VOXRAY_FAULTS_SECS`).
+pub fn fault() -> Duration {
+    Duration::from_secs(number("VOXRAY_FAULTS_SECS", 5))
+}
+
+/// How often an archiver is killed (`VOXRAY_FAULTS_KILLS`).
+pub fn kills() -> u32 {
+    u32::try_from(number("VOXRAY_FAULTS_KILLS", 4)).unwrap()
+}
+
+/// Over how long the kills are spread (`VOXRAY_FAULTS_KILL_SECS`).
+pub fn kill_time() -> Duration {
+    Duration::from_secs(number("VOXRAY_FAULTS_KILL_SECS", 16))
+}

@@ -1,0 +1,72 @@
+//! S3 and SQL go away, come back, answer slowly, answer with errors, and are cut off in the middle of an upload.
+
+use std::time::Instant;
+
+use voxray_testkit::relay::Fault;
+use voxray_testkit::stack::Stack;
+
+use crate::gauges::Observer;
+use crate::load::{self, Load};
+use crate::{scale, truth};
+
+/// Slower than fifty calls produce, fast enough for one upload to end.
+const SLOW_BYTES_PER_SECOND: u64 = 256 << 10;
+/// In the middle of any recording of these calls.
+const CUT_AFTER_BYTES: u64 = 100_000;
+
+async fn s3_does(stack: &Stack, fault: Fault) {
+    let relay = &stack.relays.as_ref().unwrap().s3;
+    relay.set_fault(fault);
+    tokio::time::sleep(scale::fault()).await;
+    relay.set_fault(Fault::None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
+    let _turn = scale::TURN.lock().await;
+    let agent = load::agent().await;
+    let mut stack = load::start(load::builder(&agent).relays()).await;
+    let calls = Load::start(&stack).await;
+    let mut observer = Observer::start(&stack).await;
+    tokio::time::sleep(scale::fault()).await;
+    observer.report("before").await;
+
+    s3_does(&stack, Fault::Away).await;
+    observer.report("S3 refuses connections").await;
+    s3_does(&stack, Fault::Unavailable).await;
+    observer.report("S3 answers 503").await;
+    s3_does(&stack, Fault::Slow(SLOW_BYTES_PER_SECOND)).await;
+    observer.report("S3 is slow").await;
+    s3_does(&stack, Fault::CutAfter(CUT_AFTER_BYTES)).await;
+    observer.report("S3 is cut off in the middle of uploads").await;
+    stack.s3.stop();
+    tokio::time::sleep(scale::fault()).await;
+    stack.s3.kill_and_restart().await.unwrap();
+    observer.report("S3 killed and restarted").await;
+    stack.postgres.stop();
+    tokio::time::sleep(scale::fault()).await;
+    observer.report("SQL stopped").await;
+    stack.s3.stop();
+    tokio::time::sleep(scale::fault()).await;
+    observer.report("both stopped").await;
+    stack.postgres.restart_on_same_port().await.unwrap();
+    stack.s3.kill_and_restart().await.unwrap();
+
+    // Calls that ended while nothing could be stored are the ones to catch up with.
+    let back = Instant::now();
+    let ended = truth::recorded(&stack);
+    let caught_up = voxray_testkit::wait::eventually("what was held up to be stored", scale::CATCH_UP, || async {
+        let keys = truth::keys(&stack).await?;
+        Ok(ended
+            .iter()
+            .all(|call| keys.contains_key(&call.session_id))
+            .then_some(()))
+    });
+    caught_up.await.unwrap();
+    println!("caught up {:.1} s after both were back", back.elapsed().as_secs_f64());
+    observer.report("catching up").await;
+
+    let placed = calls.stop().await;
+    load::assert_undisturbed(&placed);
+    truth::assert_whole(&stack, placed.len(), scale::CATCH_UP).await;
+}

@@ -1,0 +1,220 @@
+//! What the node says it recorded, and what is in the archive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection, Row as _};
+use voxray_testkit::service::Service;
+use voxray_testkit::stack::Stack;
+use voxray_testkit::wait::eventually;
+
+use crate::gauges;
+use crate::load::KEPT;
+
+/// Bytes before the samples of a recording.
+const WAV_HEADER: usize = 44;
+const FRAME_BYTES: u64 = 4;
+
+/// One call as its node saw it.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct Recorded {
+    pub session_id: String,
+    pub turns: u32,
+    pub frames: u64,
+    /// Of all samples; empty when the node does not know it.
+    #[serde(default)]
+    pub sha256: String,
+}
+
+/// A stored recording.
+#[derive(Debug)]
+pub struct Stored {
+    pub wav: bytes::Bytes,
+    pub incomplete: bool,
+}
+
+impl Stored {
+    pub fn sha256(&self) -> String {
+        hex::encode(Sha256::digest(&self.wav[WAV_HEADER..]))
+    }
+
+    /// Length in frames, as a player sees it.
+    pub fn frames(&self) -> u64 {
+        let reader = hound::WavReader::new(std::io::Cursor::new(&self.wav)).unwrap();
+        let spec = reader.spec();
+        assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (2, 8_000, 16));
+        assert_eq!(
+            u64::from(reader.duration()) * FRAME_BYTES,
+            (self.wav.len() - WAV_HEADER) as u64
+        );
+        u64::from(reader.duration())
+    }
+
+    pub fn seconds(&self) -> f64 {
+        self.frames() as f64 / 8_000.0
+    }
+}
+
+/// Lines of a service's log with this message.
+pub fn logged(service: &Service, message: &str) -> Vec<Value> {
+    let log = std::fs::read_to_string(service.log()).unwrap();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines
+        .filter(|line| line["msg"].as_str().is_some_and(|said| said.starts_with(message)))
+        .collect()
+}
+
+/// All calls that ended on their nodes so far.
+pub fn recorded(stack: &Stack) -> Vec<Recorded> {
+    let lines = stack.media.iter().flat_map(|media| logged(media, "call recorded"));
+    lines.map(|line| serde_json::from_value(line).unwrap()).collect()
+}
+
+/// Session and key of every recording that is stored.
+pub async fn keys(stack: &Stack) -> anyhow::Result<BTreeMap<String, String>> {
+    let list = stack
+        .s3
+        .client()
+        .list_objects_v2()
+        .bucket(&stack.bucket)
+        .prefix("recordings/");
+    let mut pages = list.into_paginator().send();
+    let mut keys = BTreeMap::new();
+    while let Some(page) = pages.next().await {
+        for object in page?.contents() {
+            let key = object.key().unwrap_or_default();
+            if let Some(session) = key.rsplit('/').next().and_then(|name| name.strip_suffix(".wav")) {
+                let before = keys.insert(session.to_owned(), key.to_owned());
+                anyhow::ensure!(before.is_none(), "{session} is stored twice: {before:?} and {key}");
+            }
+        }
+    }
+    Ok(keys)
+}
+
+pub async fn stored(stack: &Stack, key: &str) -> anyhow::Result<Stored> {
+    let head = stack
+        .s3
+        .client()
+        .head_object()
+        .bucket(&stack.bucket)
+        .key(key)
+        .send()
+        .await?;
+    let metadata = head.metadata.unwrap_or_default();
+    Ok(Stored {
+        wav: stack.s3.object(&stack.bucket, key).await?,
+        incomplete: metadata.contains_key("voxray-incomplete"),
+    })
+}
+
+/// Number, role and text of every turn that is stored, by session.
+pub async fn turns(stack: &Stack) -> anyhow::Result<BTreeMap<String, Vec<(i32, String, String)>>> {
+    let mut postgres = PgConnection::connect(&stack.transcripts_dsn).await?;
+    let rows = sqlx::query("SELECT session_id, seq, role, text FROM call_transcripts ORDER BY session_id, seq")
+        .fetch_all(&mut postgres)
+        .await?;
+    postgres.close().await?;
+    let mut turns: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for row in rows {
+        let turn = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        turns.entry(row.try_get(0)?).or_default().push(turn);
+    }
+    Ok(turns)
+}
+
+/// Every turn is there once, in order, without what is to be redacted.
+pub fn assert_turns(session_id: &str, turns: &[(i32, String, String)], expected: u32) {
+    let numbers: Vec<i32> = turns.iter().map(|(number, ..)| *number).collect();
+    assert_eq!(
+        numbers,
+        (0..i32::try_from(expected).unwrap()).collect::<Vec<_>>(),
+        "{session_id}: {turns:?}"
+    );
+    for (_, role, text) in turns {
+        assert!(
+            !text.is_empty() && !text.contains("4111"),
+            "{session_id}: {role}: {text:?}"
+        );
+        assert!(role != "user" || text.contains(KEPT), "{session_id}: {text:?}");
+    }
+}
+
+/// What an archive is like after a fault.
+pub struct Archived {
+    pub calls: usize,
+    pub turns: u32,
+    /// Sessions whose recordings are marked incomplete.
+    pub incomplete: BTreeSet<String>,
+}
+
+/// Waits until every call that has ended is in the archive, and checks that each is there once: its recording to the
+/// byte (or marked incomplete), and all its turns.
+pub async fn assert_archived(stack: &Stack, limit: Duration) -> Archived {
+    // A caller who has hung up may still be listened to: their last words are being recognised.
+    let over = eventually("the last call to end on its node", limit, || async {
+        Ok((gauges::open_calls(stack).await? == 0.0).then_some(()))
+    });
+    over.await.unwrap();
+    let truth = recorded(stack);
+    assert!(!truth.is_empty(), "no call was recorded");
+    let began = Instant::now();
+    let wanted: u32 = truth.iter().map(|call| call.turns).sum();
+    let complete = eventually("all recordings and turns to be archived", limit, || async {
+        let (keys, turns) = (keys(stack).await?, turns(stack).await?);
+        let all = truth.iter().all(|call| {
+            let there = turns.get(&call.session_id).map_or(0, Vec::len);
+            keys.contains_key(&call.session_id) && there >= call.turns as usize
+        });
+        Ok(all.then_some((keys, turns)))
+    });
+    let (keys, turns) = complete.await.unwrap();
+    println!(
+        "{} recordings and {wanted} turns archived {:.1} s after the last call",
+        truth.len(),
+        began.elapsed().as_secs_f64()
+    );
+    let mut incomplete = BTreeSet::new();
+    for call in &truth {
+        let stored = stored(stack, &keys[&call.session_id]).await.unwrap();
+        assert_eq!(stored.frames(), call.frames, "{}", call.session_id);
+        if stored.incomplete {
+            incomplete.insert(call.session_id.clone());
+        } else {
+            assert_eq!(
+                stored.sha256(),
+                call.sha256,
+                "{}: not what the node recorded",
+                call.session_id
+            );
+        }
+        let none = Vec::new();
+        assert_turns(
+            &call.session_id,
+            turns.get(&call.session_id).unwrap_or(&none),
+            call.turns,
+        );
+    }
+    Archived {
+        calls: truth.len(),
+        turns: wanted,
+        incomplete,
+    }
+}
+
+/// The same where nothing may be missing of at least this many calls.
+pub async fn assert_whole(stack: &Stack, calls: usize, limit: Duration) {
+    let archived = assert_archived(stack, limit).await;
+    assert!(
+        archived.calls >= calls,
+        "{} of {calls} calls were recorded",
+        archived.calls
+    );
+    assert!(archived.incomplete.is_empty(), "{:?}", archived.incomplete);
+    println!(
+        "{} calls and {} turns, all as the node produced them",
+        archived.calls, archived.turns
+    );
+}
