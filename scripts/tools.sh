@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the servers and checkers that `make test` and `make stack` use, and only what is missing:
-#   Debian  redis-server, postgresql, kubernetes-client, python3-pip, util-linux
+#   Debian  redis-server, postgresql, nginx-light, kubernetes-client, python3-pip, util-linux
 #   PyPI    scripts/requirements.txt, pinned by SHA-256, into .cache/tools (or $VOXRAY_TOOLS)
 # Safe to run twice, and twice at once.
 set -euo pipefail
@@ -15,6 +15,7 @@ missing_packages() {
     command -v setpriv >/dev/null || echo util-linux
     command -v redis-server >/dev/null || echo redis-server
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
     command -v kubectl >/dev/null || echo kubernetes-client
     python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
 }

@@ -57,8 +57,15 @@ struct Entry {
 }
 
 enum Phase {
-    Reserved { expires: Instant, reservation: Reservation },
-    Connected { input: mpsc::Sender<Input>, ending: bool },
+    Reserved {
+        since: Instant,
+        expires: Instant,
+        reservation: Reservation,
+    },
+    Connected {
+        input: mpsc::Sender<Input>,
+        ending: bool,
+    },
 }
 
 impl Calls {
@@ -143,6 +150,28 @@ impl Calls {
             // A closed channel: the call has just ended by itself.
             Ok(Ok(()) | Err(_)) => Ok(()),
             Err(_) => Err(EndError::Stuck),
+        }
+    }
+
+    /// Sessions that have been reserved for at least this long and are not connected here.
+    pub fn waiting_since(&self, age: Duration) -> Vec<Arc<str>> {
+        let entries = self.shared.current();
+        let waiting = entries.iter().filter(|(_, entry)| match &entry.phase {
+            Phase::Reserved { since, .. } => since.elapsed() >= age,
+            Phase::Connected { .. } => false,
+        });
+        waiting.map(|(id, _)| Arc::clone(id)).collect()
+    }
+
+    /// Frees the slot of a session that is not going to come here. One that has connected meanwhile stays.
+    pub fn give_up_reservation(&self, session_id: &str) {
+        let mut entries = self.shared.current();
+        let reserved = entries
+            .get(session_id)
+            .is_some_and(|entry| matches!(entry.phase, Phase::Reserved { .. }));
+        if reserved {
+            entries.remove(session_id);
+            self.shared.count(&entries);
         }
     }
 
@@ -302,6 +331,7 @@ impl Shared {
             provider: reservation.provider.clone(),
             started_at_unix_ms: unix_ms(),
             phase: Phase::Reserved {
+                since: Instant::now(),
                 expires: Instant::now() + reservation.ttl,
                 reservation: reservation.clone(),
             },

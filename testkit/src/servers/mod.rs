@@ -1,5 +1,6 @@
 //! Real servers on free loopback ports: Redis, PostgreSQL and an S3 server, each in a temporary folder, killed on drop.
 
+mod nginx;
 mod postgres;
 mod redis;
 mod seaweed;
@@ -11,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::Context;
 use tempfile::TempDir;
 
+pub use self::nginx::Nginx;
 pub use self::postgres::Postgres;
 pub use self::redis::Redis;
 pub use self::seaweed::S3;
