@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the servers and checkers that `make test` and `make stack` use, and only what is missing:
-#   Debian  redis-server, postgresql, pgbouncer, mariadb-server, kubernetes-client, python3-pip, util-linux
+#   Debian  redis-server, postgresql, pgbouncer, mariadb-server, nginx-light, kubernetes-client, python3-pip,
+#           util-linux
 #   PyPI    scripts/requirements.txt, pinned by SHA-256, into .cache/tools (or $VOXRAY_TOOLS)
 # Safe to run twice, and twice at once.
 set -euo pipefail
@@ -17,6 +18,7 @@ missing_packages() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
     [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || echo pgbouncer
     [ -x /usr/sbin/mariadbd ] || command -v mariadbd >/dev/null || echo mariadb-server
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
     command -v kubectl >/dev/null || echo kubernetes-client
     python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
 }

@@ -59,6 +59,7 @@ struct Entry {
 
 enum Phase {
     Reserved {
+        since: Instant,
         expires: Instant,
         reservation: Reservation,
     },
@@ -162,6 +163,28 @@ impl Calls {
         match self.shared.current().get(session_id).map(|entry| &entry.phase) {
             Some(Phase::Connected { input, line, .. }) => Ok((input.clone(), line.clone())),
             Some(Phase::Reserved { .. }) | None => Err(EndError::NotFound),
+        }
+    }
+
+    /// Sessions that have been reserved for at least this long and are not connected here.
+    pub fn waiting_since(&self, age: Duration) -> Vec<Arc<str>> {
+        let entries = self.shared.current();
+        let waiting = entries.iter().filter(|(_, entry)| match &entry.phase {
+            Phase::Reserved { since, .. } => since.elapsed() >= age,
+            Phase::Connected { .. } => false,
+        });
+        waiting.map(|(id, _)| Arc::clone(id)).collect()
+    }
+
+    /// Frees the slot of a session that is not going to come here. One that has connected meanwhile stays.
+    pub fn give_up_reservation(&self, session_id: &str) {
+        let mut entries = self.shared.current();
+        let reserved = entries
+            .get(session_id)
+            .is_some_and(|entry| matches!(entry.phase, Phase::Reserved { .. }));
+        if reserved {
+            entries.remove(session_id);
+            self.shared.count(&entries);
         }
     }
 
@@ -340,6 +363,7 @@ impl Shared {
             provider: reservation.provider.clone(),
             started_at_unix_ms: unix_ms(),
             phase: Phase::Reserved {
+                since: Instant::now(),
                 expires: Instant::now() + reservation.ttl,
                 reservation: reservation.clone(),
             },

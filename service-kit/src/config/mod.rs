@@ -10,6 +10,7 @@ mod recording;
 mod schema;
 mod secret;
 mod sources;
+mod transcripts;
 mod unsupported;
 mod value;
 
@@ -22,6 +23,7 @@ pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload_secr
 pub use recording::{AudioFormat, RecordingTag, S3Encryption};
 pub use schema::{Key, Kind, SCHEMA, find};
 pub use secret::{Secret, Secrets};
+pub use transcripts::{Redact, TranscriptDriver, Transcripts};
 
 /// The whole effective configuration. Cheap to clone behind an `Arc`; secrets can be re-read while it lives.
 #[derive(Debug, Clone)]
@@ -391,47 +393,6 @@ pub struct S3 {
     pub encryption: S3Encryption,
     /// KMS key; `None` = the account's.
     pub kms_key_id: Option<String>,
-}
-
-/// Transcript rows.
-#[derive(Debug, Clone)]
-pub struct Transcripts {
-    /// Whether turns are written to SQL.
-    pub enable: bool,
-    /// Database kind.
-    pub driver: TranscriptDriver,
-    /// Connection string of the driver.
-    pub dsn: Secret,
-    /// Table name, a plain SQL identifier; one schema may stand before it.
-    pub table_name: String,
-    /// Whether rows say which turns of the agent the caller cut off.
-    pub extended: bool,
-    /// What is taken out of turns before they leave the media node.
-    pub redact: Vec<Redact>,
-    /// Whose matches are taken out as well.
-    pub redact_patterns: Vec<regex::Regex>,
-}
-
-/// What can be taken out of turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redact {
-    /// Payment card numbers.
-    Card,
-    /// Phone numbers.
-    Phone,
-    /// E-mail addresses.
-    Email,
-}
-
-/// Databases that take transcripts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TranscriptDriver {
-    /// PostgreSQL
-    Postgres,
-    /// MySQL and MariaDB
-    Mysql,
-    /// SQLite
-    Sqlite,
 }
 
 /// The durable queue between calls and archive.

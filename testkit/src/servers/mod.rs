@@ -4,6 +4,7 @@
 mod account;
 mod certificate;
 mod mariadb;
+mod nginx;
 mod pgbouncer;
 mod postgres;
 mod redis;
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 
 pub use self::certificate::Certificate;
 pub use self::mariadb::MariaDb;
+pub use self::nginx::Nginx;
 pub use self::pgbouncer::PgBouncer;
 pub use self::postgres::Postgres;
 pub use self::redis::Redis;

@@ -26,6 +26,17 @@ pub fn redis_server() -> anyhow::Result<PathBuf> {
     on_path("redis-server").context("redis-server is not on PATH: run `make tools`")
 }
 
+/// `nginx`.
+///
+/// # Errors
+/// When it is neither on PATH nor where Debian puts it.
+pub fn nginx() -> anyhow::Result<PathBuf> {
+    let debian = PathBuf::from("/usr/sbin/nginx");
+    on_path("nginx")
+        .or_else(|| debian.is_file().then_some(debian))
+        .context("nginx is not installed: run `make tools`")
+}
+
 /// SeaweedFS (`weed`), the S3 server.
 ///
 /// # Errors
