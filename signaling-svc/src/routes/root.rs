@@ -23,7 +23,7 @@ pub struct UsefulUrl {
     what: &'static str,
 }
 
-const URLS: [UsefulUrl; 10] = [
+const URLS: [UsefulUrl; 11] = [
     url("GET", "/health", "is the process alive"),
     url("GET", "/ready", "can it take calls"),
     url("GET", "/metrics", "Prometheus metrics"),
