@@ -98,10 +98,19 @@ impl Server {
         listed["data"]["sessions"].as_array().cloned().unwrap_or_default()
     }
 
+    /// Posts; until the stream has begun, which nobody announces, the answer is to come back later.
     async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         let url = format!("{}{path}", self.process.base_url());
-        let answer = self.http.post(url).json(&body).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+        let answered = eventually("an answer", LIMIT, || async {
+            let answer = self.http.post(&url).json(&body).send().await?;
+            let status = answer.status().as_u16();
+            Ok(if status == 503 {
+                None
+            } else {
+                Some((status, answer.json().await.unwrap_or_default()))
+            })
+        });
+        answered.await.unwrap()
     }
 
     async fn end(&self, id: &str) -> u16 {
