@@ -103,6 +103,8 @@ fn fill_in(template: &str, body: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
