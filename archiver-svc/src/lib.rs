@@ -27,12 +27,9 @@ use tonic::transport::server::TcpIncoming;
 use voxray_proto::archive::archive_service_server::ArchiveServiceServer;
 
 use crate::ingest::{Archive, FinishedSessions, IngestService, Nodes};
-use crate::recordings::{ObjectStore, SpoolDir, UploadQueue};
+use crate::recordings::{RecordingStore, Recordings, SpoolDir, UploadQueue};
 pub use crate::transcripts::{Row, StoreError, TranscriptStore};
 
-/// Without a stream for this long a node counts as dead, and its open recordings are closed with what was received.
-/// Long enough for a node to restart and to come back with its outbox.
-pub const NODE_DEAD_AFTER: Duration = Duration::from_secs(45);
 /// Largest message: one second of 48 kHz stereo is 192 000 bytes.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Bytes a node may have on the way before it waits for us to read.
@@ -42,21 +39,14 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What may differ from the usual.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// See [`NODE_DEAD_AFTER`].
-    pub node_dead_after: Duration,
+    /// Without a stream for this long a node counts as dead; `None` = `archiver.node_timeout_secs`.
+    pub node_dead_after: Option<Duration>,
     /// Signs S3 requests; `None` = the AWS standard chain (environment, profile, role).
     pub s3_credentials: Option<aws_sdk_s3::config::Credentials>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            node_dead_after: NODE_DEAD_AFTER,
-            s3_credentials: None,
-        }
-    }
+    /// Length of a part of a recording in a local folder, bytes, a multiple of 4; `None` = 1 MiB.
+    pub folder_part_bytes: Option<u64>,
 }
 
 /// A running archiver.
@@ -99,28 +89,33 @@ impl Archiver {
     ) -> Result<Self, Fatal> {
         metrics::declare();
         let transcripts = transcripts::open(&config).await?;
-        let store = ObjectStore::open(&config, options.s3_credentials).await?.map(Arc::new);
-        let spools = match &store {
-            Some(_) => Some(SpoolDir::open(&config.archiver.spool_dir)?),
+        let store = RecordingStore::open(&config, options.s3_credentials, options.folder_part_bytes).await?;
+        let recordings = match store.map(Arc::new) {
+            Some(store) => Some(Recordings {
+                store,
+                spools: SpoolDir::open(&config.archiver.spool_dir)?,
+            }),
             None => None,
         };
         let (address, incoming) = incoming(listener)?;
+        let finished = Arc::new(FinishedSessions::default());
         let archive = Arc::new(Archive {
             transcripts: transcripts.clone(),
-            spools,
+            recordings,
             queue: Arc::new(UploadQueue::new(config.recording.queue_cap)),
-            base_path: config.recording.base_path.clone(),
-            finished: Arc::new(FinishedSessions::default()),
+            id: uuid::Uuid::new_v4().to_string(),
+            finished: Arc::clone(&finished),
             shutdown: shutdown.clone(),
         });
+        let node_timeout = Duration::from_secs_f64(config.archiver.node_timeout_secs);
+        let dead_after = options.node_dead_after.unwrap_or(node_timeout);
         let readiness = Readiness::new();
         readiness.ok("archiver");
         let stopped = CancellationToken::new();
         let run = Run {
             config,
             archive,
-            store,
-            nodes: Arc::new(Nodes::new(options.node_dead_after)),
+            nodes: Arc::new(Nodes::new(dead_after, finished)),
             scope: scope.clone(),
             shutdown,
             readiness: readiness.clone(),
@@ -159,7 +154,6 @@ impl Archiver {
 struct Run {
     config: Arc<Config>,
     archive: Arc<Archive>,
-    store: Option<Arc<ObjectStore>>,
     nodes: Arc<Nodes>,
     scope: TaskScope,
     shutdown: Shutdown,
@@ -172,8 +166,10 @@ impl Run {
         // Whatever way this ends, nobody waits for ever.
         let _stopped = self.stopped.clone().drop_guard();
         let streams = self.scope.child("streams");
+        let writers = self.scope.child("writers");
         let uploads = self.scope.child("uploads");
         let _uploaders = self.start_uploaders(&uploads);
+        let _sweeper = self.start_sweeper();
         let housekeeping = self.start_housekeeping();
         let stop_now = async {
             tokio::select! {
@@ -182,10 +178,12 @@ impl Run {
             }
         };
         let orderly = async {
-            self.serve(incoming, streams.clone()).await;
+            self.serve(incoming, streams.clone(), writers.clone()).await;
             self.readiness.not_ok("archiver", "shutting down");
             streams.join().await;
             drop(housekeeping);
+            self.nodes.close_rows();
+            writers.join().await;
             self.archive.queue.close();
             uploads.join().await;
         };
@@ -194,19 +192,21 @@ impl Run {
             () = stop_now => tracing::warn!("archiver stopped at once; nodes send again what was not acknowledged"),
         }
         streams.cancel();
-        if let Some(spools) = &self.archive.spools {
-            spools.release();
+        writers.cancel();
+        if let Some(recordings) = &self.archive.recordings {
+            recordings.spools.release();
         }
         if let Some(transcripts) = &self.archive.transcripts {
             transcripts.close().await;
         }
     }
 
-    async fn serve(&self, incoming: TcpIncoming, streams: TaskScope) {
+    async fn serve(&self, incoming: TcpIncoming, streams: TaskScope, writers: TaskScope) {
         let ingest = IngestService::new(
             Arc::clone(&self.archive),
             Arc::clone(&self.nodes),
             streams,
+            writers,
             self.shutdown.clone(),
         );
         let service = ArchiveServiceServer::new(ingest).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -225,11 +225,13 @@ impl Run {
     }
 
     fn start_uploaders(&self, scope: &TaskScope) -> Vec<AbortOnDrop> {
-        let Some(store) = &self.store else { return Vec::new() };
+        let Some(recordings) = &self.archive.recordings else {
+            return Vec::new();
+        };
         (0..self.config.recording.worker_count.max(1))
             .map(|_| {
                 let uploader = recordings::run_uploader(
-                    Arc::clone(store),
+                    Arc::clone(&recordings.store),
                     Arc::clone(&self.archive.queue),
                     self.config.recording.max_retries,
                     self.shutdown.clone(),
@@ -240,8 +242,20 @@ impl Run {
             .collect()
     }
 
+    fn start_sweeper(&self) -> Option<AbortOnDrop> {
+        let recordings = self.archive.recordings.as_ref()?;
+        let sweeper = recordings::run_sweeper(
+            Arc::clone(&recordings.store),
+            Arc::clone(&recordings.spools),
+            Duration::from_secs(self.config.recording.upload_max_age_secs),
+            self.shutdown.clone(),
+        );
+        Some(self.scope.child("sweeper").spawn_owned("sweeping uploads", sweeper))
+    }
+
     fn start_housekeeping(&self) -> AbortOnDrop {
         let (archive, nodes) = (Arc::clone(&self.archive), Arc::clone(&self.nodes));
+        let closing = self.scope.child("closing");
         self.scope
             .child("housekeeping")
             .spawn_owned("archive housekeeping", async move {
@@ -250,7 +264,12 @@ impl Run {
                     tick.tick().await;
                     metrics::update_lag();
                     for node in nodes.take_dead() {
-                        archive.close_dead(&node).await;
+                        let archive = Arc::clone(&archive);
+                        // A full queue must not keep the rest of this loop waiting.
+                        closing.spawn(
+                            "closing a node's recordings",
+                            async move { archive.close_dead(&node).await },
+                        );
                     }
                 }
             })

@@ -11,24 +11,34 @@ use service_kit::metrics::{counter_vec, gauge_vec, histogram_vec};
 pub static JOBS_ENQUEUED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec(
         "recording_jobs_enqueued_total",
-        "Recordings handed to the uploaders.",
+        "Recordings, and batches of parts of running recordings, handed to the uploaders.",
         &[],
     )
 });
 /// Recordings that are stored.
-pub static JOBS_SUCCESS: LazyLock<IntCounterVec> =
-    LazyLock::new(|| counter_vec("recording_jobs_success_total", "Recordings that are stored.", &[]));
+pub static JOBS_SUCCESS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "recording_jobs_success_total",
+        "Recordings, and batches of parts of running recordings, that are stored.",
+        &[],
+    )
+});
 /// Recordings whose quick retries ran out (they wait for another turn) or whose bytes did not match their hash.
 pub static JOBS_FAILED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec(
         "recording_jobs_failed_total",
-        "Recordings whose quick retries ran out, or whose bytes did not match their hash.",
+        "Uploads whose quick retries ran out, and recordings whose bytes did not match their hash.",
         &[],
     )
 });
 /// Recordings waiting for an uploader.
-pub static QUEUE_DEPTH: LazyLock<IntGaugeVec> =
-    LazyLock::new(|| gauge_vec("recording_queue_depth", "Recordings waiting for an uploader.", &[]));
+pub static QUEUE_DEPTH: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    gauge_vec(
+        "recording_queue_depth",
+        "Recordings, and batches of parts of running recordings, waiting for an uploader.",
+        &[],
+    )
+});
 /// Events that arrived, duplicates included.
 pub static EVENTS_RECEIVED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec(
@@ -157,8 +167,17 @@ impl KindCounts {
         }
     }
 
+    /// These too.
+    pub fn merge(&mut self, more: Self) {
+        self.started += more.started;
+        self.turn += more.turn;
+        self.audio += more.audio;
+        self.ended += more.ended;
+        self.unknown += more.unknown;
+    }
+
     /// Counts them as durable.
-    pub fn are_durable(&self) {
+    pub fn are_durable(self) {
         let each = [self.started, self.turn, self.audio, self.ended, self.unknown];
         for (kind, count) in Kind::ALL.into_iter().zip(each) {
             EVENTS_DURABLE.with_label_values(&[kind.label()]).inc_by(count);

@@ -253,7 +253,7 @@ async fn what_a_dead_node_left_in_s3_is_replaced_by_the_whole_call() {
     let archiver = start(
         &place,
         Options {
-            node_dead_after: Duration::ZERO,
+            node_dead_after: Some(Duration::ZERO),
             ..options(&s3)
         },
     )

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use carriers::Provider;
 use futures_util::{SinkExt, StreamExt};
-use media_core::wire::twilio::StreamStart;
-use media_core::wire::twilio::far_end::{self, FarEnd, FromServer};
+use media_core::wire::far_end::FromServer;
+use media_core::wire::telephony::{Channels, Codec, MediaFormat, Provider as WireProvider, Start};
+use media_core::wire::twilio::far_end::{self, FarEnd};
 use service_kit::config::{Profile, Sources, load};
 use service_kit::token::{Claims, TokenSigner};
 use tokio_tungstenite::tungstenite::Message;
@@ -109,11 +110,17 @@ async fn call(process: &SingleProcess, number: usize) {
     let token = TokenSigner::new(process.config().links.service_token.clone()).sign(&claims);
     let url = format!("{}/telephony/ws/{token}", process.base_url().replacen("http", "ws", 1));
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
-    let mut far_end = FarEnd::new(StreamStart {
-        stream_sid: "MZ1".to_owned(),
-        call_sid,
-        account_sid: None,
-        custom_parameters: [].into(),
+    let mut far_end = FarEnd::new(Start {
+        provider: WireProvider::Twilio,
+        stream_id: "MZ1".to_owned(),
+        call_id: call_sid,
+        account_id: None,
+        parameters: [].into(),
+        format: MediaFormat {
+            codec: Codec::Ulaw,
+            rate_hz: 8_000,
+        },
+        channels: Channels::Caller,
     });
     let mut send = vec![far_end::connected(), far_end.start()];
     send.extend((0..5).map(|frame| far_end.media(frame * 20, &[0xff; 160])));
@@ -128,7 +135,7 @@ async fn call(process: &SingleProcess, number: usize) {
     let ending = async {
         while let Some(Ok(message)) = socket.next().await {
             if let Message::Text(text) = message
-                && let FromServer::Mark(name) = far_end::read(&text, "MZ1").unwrap()
+                && let FromServer::Mark(name) = far_end.read(&text).unwrap()
             {
                 let _ = socket.send(Message::text(far_end.mark(&name))).await;
             }

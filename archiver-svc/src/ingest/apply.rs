@@ -1,31 +1,32 @@
-//! Applying a batch of events: samples to spool files, turns to SQL in one transaction, ended recordings to uploaders.
+//! Applying a batch of events: samples to files in the making, turns to the queue of their rows, ended recordings and
+//! whole parts to uploaders.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use service_kit::shutdown::Shutdown;
-use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{Event, SessionEnded};
 
+use super::ledger::Ledger;
 use super::nodes::{Delivery, FinishedSessions, Node};
-use super::session::{self, Open, Samples, Session, SharedSpool, Stage, Work};
+use super::session::{self, Samples, Session, Stage, Work};
 use crate::backoff::Backoff;
-use crate::metrics::{self, DB_ERRORS, DB_WRITE, DUPLICATES, EVENTS_RECEIVED, Kind, SET_ASIDE, Waiting};
-use crate::recordings::{self, Finished, Job, Recording, SpoolDir, UploadQueue, chain};
-use crate::transcripts::{Row, TranscriptStore};
+use crate::metrics::{self, DUPLICATES, EVENTS_RECEIVED, Kind, SET_ASIDE};
+use crate::recordings::{End, Finished, Job, Live, Recordings, Task, UploadQueue, chain};
+use crate::transcripts::TranscriptStore;
 
 /// Everything events are applied with.
 pub struct Archive {
     /// Transcript rows; `None` when transcripts are off.
     pub transcripts: Option<Arc<dyn TranscriptStore>>,
-    /// Recordings in the making; `None` when recording is off.
-    pub spools: Option<Arc<SpoolDir>>,
+    /// Recordings; `None` when recording is off.
+    pub recordings: Option<Recordings>,
     /// Recordings waiting for an uploader.
     pub queue: Arc<UploadQueue>,
-    /// `recording.base_path`
-    pub base_path: String,
+    /// Names this archiver among all that use the same store.
+    pub id: String,
     /// Sessions that are durable to their end.
     pub finished: Arc<FinishedSessions>,
     /// When draining, what fails is left to the nodes, which send it again to another archiver.
@@ -55,52 +56,39 @@ impl Archive {
         let mut work = Work::default();
         for id in &touched {
             let Some(session) = sessions.get_mut(id) else { continue };
-            self.look_up_missing(id, session).await;
-            if let Err(refusal) = session.advance(id, self.spools.as_ref(), &mut work) {
+            self.look_up_missing(node, id, session).await?;
+            let is_new = matches!(session.stage, Stage::AwaitingStart);
+            if let Err(refusal) = session.advance(id, self.recordings.as_ref(), &mut work) {
+                node.drop_ledger(id);
                 tracing::error!(session_id = id, node_id = node.id, %refusal, "session refused; its events stay with the node");
+            } else if let (true, Stage::Open(open)) = (is_new, &session.stage) {
+                node.open_ledger(id, Ledger::resumed(0, open.recording.is_some()));
             }
         }
-        self.spool(work.audio).await?;
-        self.write(work.rows).await?;
-        for id in &touched {
-            if let Some(session) = sessions.get_mut(id) {
-                acknowledge(node, &self.finished, id, session);
+        let growing = self.spool(work.audio).await?;
+        self.acknowledge(node, sessions, &touched, &work.rows);
+        if self.transcripts.is_some() {
+            for (sequence, row) in work.rows {
+                self.unless_draining(node.rows.push(sequence, row)).await?;
+            }
+        }
+        for (live, id) in growing {
+            if live.wants_uploader() {
+                self.enqueue(
+                    &live,
+                    Task::Parts,
+                    Some(Delivery {
+                        node: Arc::clone(node),
+                        session_id: id,
+                    }),
+                )
+                .await?;
             }
         }
         for (id, ended) in work.ends {
             self.end(node, sessions, &id, &ended).await?;
         }
         Ok(())
-    }
-
-    /// Stores what a dead node left of its recordings. Nobody is told; if the node comes back, it sends all of it
-    /// again, and the whole recording replaces this one.
-    pub async fn close_dead(&self, node: &Arc<Node>) {
-        let sessions = std::mem::take(&mut *node.sessions.lock().await);
-        for (id, session) in sessions {
-            let Stage::Open(Open {
-                started_at,
-                recording: Some(spool),
-                ..
-            }) = session.stage
-            else {
-                continue;
-            };
-            let empty = spool.lock().unwrap_or_else(PoisonError::into_inner).pcm_bytes() == 0;
-            if empty || self.finished.last(&id).is_some() {
-                continue;
-            }
-            tracing::warn!(
-                session_id = id,
-                node_id = node.id,
-                "node is gone; storing what it sent of this recording"
-            );
-            if let Ok(file) = self.finish(&spool, 0).await {
-                let _ = self
-                    .enqueue(self.recording(&id, started_at, &file, false), file, None)
-                    .await;
-            }
-        }
     }
 
     /// Sorts a batch into its sessions and returns those it touched.
@@ -111,6 +99,7 @@ impl Archive {
                 session_id: id,
                 sequence,
                 body,
+                durable,
             } = event;
             if !session::is_session_id(&id) || sequence == 0 {
                 tracing::error!(
@@ -144,6 +133,7 @@ impl Archive {
                 continue;
             }
             session.set_aside = false;
+            session.claimed = session.claimed.max(durable);
             if !session.arrive(sequence, body) {
                 DUPLICATES.with_label_values(&[kind.label()]).inc();
             }
@@ -186,48 +176,37 @@ impl Archive {
         false
     }
 
-    /// A session whose first events never come may have been served by another archiver, which made them durable:
-    /// the node has forgotten them. That is so only for sessions without a recording (recorded ones become durable
-    /// as a whole), whose events are one start, one event a turn, one end; the proof are the rows of all earlier turns.
-    async fn look_up_missing(&self, id: &str, session: &mut Session) {
-        let first = match session.pending.first_key_value() {
-            Some((first, _)) if session.received == 0 && *first > 1 => *first,
-            _ => return,
-        };
-        let earlier_turns = match session.pending.get(&first) {
-            Some(Some(Body::Turn(turn))) => turn.seq,
-            Some(Some(Body::Ended(ended))) if is_unrecorded(ended) => ended.turns,
-            Some(Some(Body::Ended(_) | Body::Started(_) | Body::Audio(_)) | None) | None => return,
-        };
-        let Some(store) = &self.transcripts else {
-            // Nothing of such a session is kept; only its end proves that it is one.
-            let run = session
-                .pending
-                .iter()
-                .zip(first..)
-                .take_while(|((at, _), expected)| *at == expected);
-            if run
-                .into_iter()
-                .any(|((_, body), _)| matches!(body, Some(Body::Ended(ended)) if is_unrecorded(ended)))
-            {
-                session.adopt(first - 1);
-            }
-            return;
-        };
-        if earlier_turns == 0 || u64::from(earlier_turns) + 2 != first || session.looked_up == first {
-            return;
-        }
-        let Ok(seq) = i32::try_from(earlier_turns) else { return };
-        match store.turns_before(id, seq).await {
-            Ok(turns) if turns == u64::from(earlier_turns) => session.adopt(first - 1),
-            Ok(_) => session.looked_up = first,
-            Err(error) => count_db_error(&error),
+    /// Answers that events have arrived, and notes which of their rows are still to be written.
+    fn acknowledge(
+        &self,
+        node: &Node,
+        sessions: &HashMap<String, Session>,
+        touched: &[String],
+        rows: &[(u64, crate::transcripts::Row)],
+    ) {
+        for id in touched {
+            let Some(session) = sessions.get(id).filter(|session| session.received > 0) else {
+                continue;
+            };
+            node.acks.received(id, session.received);
+            let written = self.transcripts.is_some();
+            let turns = rows.iter().filter(|(_, row)| written && row.session_id == *id);
+            node.settle(id, |ledger| {
+                ledger.applied(session.received, turns.map(|(sequence, _)| *sequence));
+            });
         }
     }
 
-    async fn spool(&self, audio: Vec<Samples>) -> Result<(), Stopped> {
+    /// Appends samples, and returns the recordings that have grown.
+    async fn spool(&self, audio: Vec<Samples>) -> Result<Vec<(Arc<Live>, String)>, Stopped> {
+        let mut growing: Vec<(Arc<Live>, String)> = Vec::new();
+        for samples in &audio {
+            if !growing.iter().any(|(live, _)| Arc::ptr_eq(live, &samples.live)) {
+                growing.push((Arc::clone(&samples.live), samples.live.facts.session_id.clone()));
+            }
+        }
         if audio.is_empty() {
-            return Ok(());
+            return Ok(growing);
         }
         let audio = Arc::new(audio);
         let mut done = 0;
@@ -237,35 +216,10 @@ impl Archive {
             let (written, outcome) = blocking(move || append_all(&work, done)).await;
             done += written;
             match outcome {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(growing),
                 Err(error) => {
                     self.pause(&mut backoff, "cannot write the spool folder", &error)
                         .await?
-                }
-            }
-        }
-    }
-
-    async fn write(&self, mut rows: Vec<Row>) -> Result<(), Stopped> {
-        let Some(store) = self.transcripts.as_ref().filter(|_| !rows.is_empty()) else {
-            return Ok(());
-        };
-        // One statement does not see its own rows: a turn number used twice would break the unique key for ever.
-        let mut seen = HashSet::new();
-        rows.retain(|row| seen.insert((row.session_id.clone(), row.seq)));
-        let _waiting = Waiting::begin();
-        let mut backoff = Backoff::default();
-        loop {
-            let started = Instant::now();
-            let outcome = store.write(&rows).await;
-            DB_WRITE
-                .with_label_values(&[] as &[&str])
-                .observe(started.elapsed().as_secs_f64());
-            match outcome {
-                Ok(()) => return Ok(()),
-                Err(error) => {
-                    count_db_error(&error);
-                    self.pause(&mut backoff, "cannot write transcript rows", &error).await?;
                 }
             }
         }
@@ -284,30 +238,29 @@ impl Archive {
         let Stage::Open(open) = &session.stage else {
             return Ok(());
         };
-        let (started_at, counts, damaged) = (open.started_at, open.undurable, open.damaged);
-        let last = session.received;
-        let delivery = Delivery {
-            node: Arc::clone(node),
-            session_id: id.to_owned(),
-            last,
-            counts,
-            finished: Arc::clone(&self.finished),
-        };
-        let Some(spool) = open.recording.clone() else {
-            sessions.remove(id);
-            delivery.confirm();
+        let (counts, damaged) = (open.counts, open.damaged);
+        let Some(live) = open.recording.clone() else {
+            session.stage = Stage::Storing;
+            node.settle(id, |ledger| {
+                ledger.count(counts);
+                ledger.ended();
+            });
             return Ok(());
         };
-        let file = self
-            .finish(&spool, if damaged { ended.total_frames } else { 0 })
-            .await?;
-        if damaged {
+        // A node that was cut off cannot hash what it has sent away already; it knows how long it was.
+        let is_hashed = !ended.pcm_sha256.is_empty() || ended.total_frames == 0;
+        let fill = if damaged || !is_hashed { ended.total_frames } else { 0 };
+        let sequence = session.received;
+        let before = live.assembly().pcm_bytes();
+        let file = self.finish(&live, sequence, fill).await?;
+        let filled = live.assembly().pcm_bytes() != before;
+        if damaged || filled {
             tracing::error!(
                 session_id = id,
                 node_id = node.id,
                 "a node has lost audio of a recording: it is stored with silence there, as incomplete; check its disk"
             );
-        } else if !matches(&file, ended) {
+        } else if is_hashed && !matches(&file, ended) {
             metrics::bump(&metrics::JOBS_FAILED);
             tracing::error!(
                 session_id = id,
@@ -317,22 +270,32 @@ impl Archive {
                 "a recording is not what the node hashed; it is not stored, and stays with the node"
             );
             session.refuse();
+            node.drop_ledger(id);
             return Ok(());
         }
+        live.assembly().count(counts);
         session.stage = Stage::Storing;
-        let recording = self.recording(id, started_at, &file, !damaged);
-        self.enqueue(recording, file, Some(delivery)).await
+        let end = End {
+            file,
+            last: Some(sequence),
+            complete: !damaged && !filled,
+        };
+        let delivery = Delivery {
+            node: Arc::clone(node),
+            session_id: id.to_owned(),
+        };
+        self.enqueue(&live, Task::Finish(end), Some(delivery)).await
     }
 
     /// Completes a recording, with silence behind it when it is shorter than this.
-    async fn finish(&self, spool: &SharedSpool, frames: u64) -> Result<Finished, Stopped> {
+    pub(super) async fn finish(&self, live: &Arc<Live>, sequence: u64, frames: u64) -> Result<Finished, Stopped> {
         let mut backoff = Backoff::default();
         loop {
-            let spool = Arc::clone(spool);
+            let live = Arc::clone(live);
             let finish = move || {
-                let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
-                spool.silence_to(frames)?;
-                spool.finish()
+                let mut assembly = live.assembly();
+                assembly.silence_to(sequence, frames)?;
+                assembly.finish()
             };
             match blocking(finish).await {
                 Ok(file) => return Ok(file),
@@ -344,33 +307,27 @@ impl Archive {
         }
     }
 
-    fn recording(&self, id: &str, started_at: time::OffsetDateTime, file: &Finished, complete: bool) -> Recording {
-        Recording {
-            key: recordings::object_key(&self.base_path, started_at, id),
-            file: file.path().to_owned(),
-            bytes: file.bytes,
-            pcm_sha256: hex::encode(file.pcm_sha256),
-            complete,
-        }
+    /// Waits for a place in the queue: this is what holds a stream back.
+    pub(super) async fn enqueue(
+        &self,
+        live: &Arc<Live>,
+        task: Task,
+        delivery: Option<Delivery>,
+    ) -> Result<(), Stopped> {
+        let job = Job::new(Arc::clone(live), task, delivery);
+        self.unless_draining(self.queue.push(job)).await
     }
 
-    /// Waits for a place in the queue: this is what holds a stream back.
-    async fn enqueue(&self, recording: Recording, file: Finished, delivery: Option<Delivery>) -> Result<(), Stopped> {
-        let job = Job {
-            recording,
-            _file: Some(file),
-            delivery,
-            backoff: Backoff::default(),
-            _waiting: Waiting::begin(),
-        };
+    async fn unless_draining(&self, waits: impl Future<Output = ()>) -> Result<(), Stopped> {
         tokio::select! {
             biased;
-            () = self.queue.push(job) => Ok(()),
+            () = waits => Ok(()),
             () = self.shutdown.draining() => Err(Stopped::ShuttingDown),
         }
     }
 
-    async fn pause(
+    /// Waits before something is tried again.
+    pub(super) async fn pause(
         &self,
         backoff: &mut Backoff,
         what: &'static str,
@@ -394,32 +351,6 @@ impl Archive {
     }
 }
 
-/// Acknowledges what has been applied. `received` always; `durable` as far as rows make it so. A start alone is not
-/// stored anywhere, so it waits for the first thing that is.
-fn acknowledge(node: &Node, finished: &FinishedSessions, id: &str, session: &mut Session) {
-    if session.received == 0 {
-        return;
-    }
-    node.acks.received(id, session.received);
-    if session.went_on_behind_its_end && finished.extend(id, session.received) {
-        node.acks.durable(id, session.received);
-    }
-    if let Stage::Open(open) = &mut session.stage
-        && open.recording.is_none()
-        && session.received > 1
-    {
-        std::mem::take(&mut open.undurable).are_durable();
-        session.durable = session.received;
-    }
-    if session.durable > 0 {
-        node.acks.durable(id, session.durable);
-    }
-}
-
-fn is_unrecorded(ended: &SessionEnded) -> bool {
-    ended.total_frames == 0 && ended.pcm_sha256.is_empty()
-}
-
 fn matches(file: &Finished, ended: &SessionEnded) -> bool {
     let nothing = file.frames == 0 && ended.pcm_sha256.is_empty();
     file.frames == ended.total_frames && (nothing || ended.pcm_sha256 == file.pcm_sha256)
@@ -428,18 +359,19 @@ fn matches(file: &Finished, ended: &SessionEnded) -> bool {
 fn append_all(audio: &[Samples], skip: usize) -> (usize, io::Result<()>) {
     let mut written = 0;
     for samples in audio.iter().skip(skip) {
-        let mut spool = samples.spool.lock().unwrap_or_else(PoisonError::into_inner);
-        let silence = samples.behind_loss.map_or(Ok(()), |frame| spool.silence_to(frame));
-        if let Err(error) = silence.and_then(|()| spool.append(&samples.pcm)) {
+        let mut assembly = samples.live.assembly();
+        if samples.damaged {
+            assembly.mark_damaged();
+        }
+        let behind_loss = samples.behind_loss;
+        let silence = behind_loss.map_or(Ok(()), |frame| assembly.silence_to(samples.sequence, frame));
+        let appended = silence.and_then(|()| assembly.append(samples.sequence, samples.counts, &samples.pcm));
+        if let Err(error) = appended {
             return (written, Err(error));
         }
         written += 1;
     }
     (written, Ok(()))
-}
-
-fn count_db_error(error: &crate::transcripts::StoreError) {
-    DB_ERRORS.with_label_values(&[error.kind()]).inc();
 }
 
 /// Runs blocking work; a panic in it is passed on.

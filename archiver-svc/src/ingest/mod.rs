@@ -1,8 +1,11 @@
 //! Ingest: one gRPC stream a node, applied in sequence order, answered twice.
 
 mod acks;
+mod adopt;
 mod apply;
+mod ledger;
 mod nodes;
+mod rows;
 mod session;
 mod stream;
 

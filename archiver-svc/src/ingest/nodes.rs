@@ -8,6 +8,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Acks;
+use super::ledger::Ledger;
+use super::rows::Rows;
 use super::session::Session;
 use crate::metrics::KindCounts;
 
@@ -23,6 +25,11 @@ pub struct Node {
     pub sessions: tokio::sync::Mutex<HashMap<String, Session>>,
     /// What it is still to be told.
     pub acks: Acks,
+    /// Its transcript rows on their way to SQL.
+    pub rows: Rows,
+    /// How far its sessions are durable.
+    ledgers: Mutex<HashMap<String, Ledger>>,
+    finished: Arc<FinishedSessions>,
     inner: Mutex<Inner>,
 }
 
@@ -44,6 +51,8 @@ pub struct Attachment {
     pub node: Arc<Node>,
     /// Cancelled when another stream of this node takes over.
     pub taken_over: CancellationToken,
+    /// Nothing was known of this node.
+    pub is_new: bool,
 }
 
 impl Drop for Attachment {
@@ -55,11 +64,14 @@ impl Drop for Attachment {
 }
 
 impl Node {
-    fn new(id: &str) -> Self {
+    fn new(id: &str, finished: Arc<FinishedSessions>) -> Self {
         Self {
             id: id.to_owned(),
             sessions: tokio::sync::Mutex::default(),
             acks: Acks::default(),
+            rows: Rows::default(),
+            ledgers: Mutex::default(),
+            finished,
             inner: Mutex::new(Inner {
                 streams: 0,
                 idle_since: Instant::now(),
@@ -74,6 +86,38 @@ impl Node {
         std::mem::take(&mut self.lock().stored)
     }
 
+    /// A session begins here with this much of it durable.
+    pub fn open_ledger(&self, session_id: &str, ledger: Ledger) {
+        self.lock_ledgers().insert(session_id.to_owned(), ledger);
+    }
+
+    /// A session is forgotten: nothing more is said of it.
+    pub fn drop_ledger(&self, session_id: &str) {
+        self.lock_ledgers().remove(session_id);
+    }
+
+    /// Notes something about a session, and tells the node what became durable by it.
+    pub fn settle(&self, session_id: &str, note: impl FnOnce(&mut Ledger)) {
+        let mut ledgers = self.lock_ledgers();
+        let Some(ledger) = ledgers.get_mut(session_id) else {
+            return;
+        };
+        note(ledger);
+        if let Some((durable, counts)) = ledger.settle() {
+            counts.are_durable();
+            self.acks.durable(session_id, durable);
+        }
+        if let Some(last) = ledger.finished() {
+            ledgers.remove(session_id);
+            self.finished.insert(session_id, last);
+            self.lock().stored.push(session_id.to_owned());
+        }
+    }
+
+    fn lock_ledgers(&self) -> std::sync::MutexGuard<'_, HashMap<String, Ledger>> {
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,24 +129,27 @@ pub struct Nodes {
     nodes: Mutex<HashMap<String, Arc<Node>>>,
     /// How long a node may be without a stream before it counts as dead.
     dead_after: Duration,
+    finished: Arc<FinishedSessions>,
 }
 
 impl Nodes {
     /// None yet.
-    pub fn new(dead_after: Duration) -> Self {
+    pub fn new(dead_after: Duration, finished: Arc<FinishedSessions>) -> Self {
         Self {
             nodes: Mutex::default(),
             dead_after,
+            finished,
         }
     }
 
     /// A stream of this node begins: it takes over from an earlier one.
     pub fn attach(&self, node_id: &str) -> Attachment {
         let mut nodes = self.lock();
+        let is_new = !nodes.contains_key(node_id);
         let node = Arc::clone(
             nodes
                 .entry(node_id.to_owned())
-                .or_insert_with(|| Arc::new(Node::new(node_id))),
+                .or_insert_with(|| Arc::new(Node::new(node_id, Arc::clone(&self.finished)))),
         );
         let taken_over = CancellationToken::new();
         {
@@ -110,7 +157,18 @@ impl Nodes {
             inner.streams += 1;
             std::mem::replace(&mut inner.current, taken_over.clone()).cancel();
         }
-        Attachment { node, taken_over }
+        Attachment {
+            node,
+            taken_over,
+            is_new,
+        }
+    }
+
+    /// No stream will bring rows any more: the writers end when they have written what there is.
+    pub fn close_rows(&self) {
+        for node in self.lock().values() {
+            node.rows.close();
+        }
     }
 
     /// Forgets and returns the nodes that are dead.
@@ -145,8 +203,6 @@ pub struct FinishedSessions {
 struct Finished {
     last: HashMap<String, u64>,
     oldest_first: VecDeque<String>,
-    /// Last sequence of sessions that went on behind their end while their recording was being stored.
-    trailing: HashMap<String, u64>,
 }
 
 impl FinishedSessions {
@@ -155,10 +211,9 @@ impl FinishedSessions {
         self.lock().last.get(session_id).copied()
     }
 
-    /// Remembers a finished session, and returns its last sequence: this one, or a later one it was extended to.
-    pub fn insert(&self, session_id: &str, last: u64) -> u64 {
+    /// Remembers a finished session.
+    pub fn insert(&self, session_id: &str, last: u64) {
         let mut inner = self.lock();
-        let last = inner.trailing.remove(session_id).map_or(last, |later| later.max(last));
         if inner.last.insert(session_id.to_owned(), last).is_none() {
             inner.oldest_first.push_back(session_id.to_owned());
         }
@@ -167,19 +222,13 @@ impl FinishedSessions {
         {
             inner.last.remove(&oldest);
         }
-        last
     }
 
-    /// An ended session goes on, with events in which there is nothing to store. `true`: it is finished, and durable
-    /// to there at once; `false`: it will be when it is finished.
-    pub fn extend(&self, session_id: &str, last: u64) -> bool {
-        let mut inner = self.lock();
-        if let Some(known) = inner.last.get_mut(session_id) {
+    /// A finished session goes on, with an event in which there is nothing to store.
+    pub fn extend(&self, session_id: &str, last: u64) {
+        if let Some(known) = self.lock().last.get_mut(session_id) {
             *known = last.max(*known);
-            return true;
         }
-        inner.trailing.insert(session_id.to_owned(), last);
-        false
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Finished> {
@@ -187,27 +236,29 @@ impl FinishedSessions {
     }
 }
 
-/// Tells a node that a session is durable to its end.
+/// Tells a node how far the recording of a session is stored.
 #[derive(Debug)]
 pub struct Delivery {
     /// Who is told.
     pub node: Arc<Node>,
     /// The session.
     pub session_id: String,
-    /// Sequence of its end.
-    pub last: u64,
-    /// Events that become durable with it.
-    pub counts: KindCounts,
-    /// Where the session is remembered.
-    pub finished: Arc<FinishedSessions>,
 }
 
 impl Delivery {
-    /// It is durable now.
-    pub fn confirm(self) {
-        self.counts.are_durable();
-        let last = self.finished.insert(&self.session_id, self.last);
-        self.node.acks.durable(&self.session_id, last);
-        self.node.lock().stored.push(self.session_id);
+    /// The audio of all events up to this one is stored.
+    pub fn audio_stored(&self, sequence: u64, counts: KindCounts) {
+        self.node.settle(&self.session_id, |ledger| {
+            ledger.count(counts);
+            ledger.audio_stored(sequence);
+        });
+    }
+
+    /// All of it is stored.
+    pub fn recording_stored(&self, counts: KindCounts) {
+        self.node.settle(&self.session_id, |ledger| {
+            ledger.count(counts);
+            ledger.ended();
+        });
     }
 }

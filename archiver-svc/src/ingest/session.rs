@@ -1,7 +1,7 @@
 //! One session as the archiver knows it: what has arrived, in which order, and what is to be done with it. No I/O.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use time::OffsetDateTime;
@@ -9,7 +9,7 @@ use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{SessionEnded, SessionStarted, Turn};
 
 use crate::metrics::{Kind, KindCounts};
-use crate::recordings::{Format, Spool, SpoolDir};
+use crate::recordings::{Facts, Format, Live, Recordings};
 use crate::transcripts::Row;
 
 /// Longest session id, bytes: it is part of file names and keys.
@@ -23,28 +23,23 @@ const MAX_PENDING_EVENTS: usize = 4096;
 /// The same for the audio among them, in bytes: four of the largest messages.
 const MAX_PENDING_BYTES: usize = 4 * 1024 * 1024;
 
-/// A spool that the ingest task and blocking writers share.
-pub type SharedSpool = Arc<Mutex<Spool>>;
-
 /// What one session is to the archiver.
 #[derive(Debug, Default)]
 pub struct Session {
     /// Every event up to and including this one was applied.
     pub received: u64,
-    /// Highest sequence that was acknowledged durable.
-    pub durable: u64,
+    /// The node says that everything up to here was acknowledged durable to it.
+    pub claimed: u64,
     /// Events that came before an earlier one; `None` = nothing that this release knows.
     pub pending: BTreeMap<u64, Option<Body>>,
     /// Audio in [`pending`](Self::pending), bytes.
     pending_bytes: usize,
-    /// First pending event for which the missing ones were looked for in SQL already.
+    /// First pending event for which the missing ones were looked for already.
     pub looked_up: u64,
     /// Too much waits behind a gap: only the event that is missing is taken, and what follows it.
     pub set_aside: bool,
     /// An end that was not the last event to come.
     early_end: Option<SessionEnded>,
-    /// Events without content came while its recording was being stored.
-    pub went_on_behind_its_end: bool,
     /// Where it stands.
     pub stage: Stage,
 }
@@ -57,7 +52,7 @@ pub enum Stage {
     AwaitingStart,
     /// Events are applied as they come.
     Open(Open),
-    /// All of it is here; the recording is being stored.
+    /// All of it is here, and being stored.
     Storing,
     /// Something in it cannot be right. Nothing is acknowledged until it is sent again from its first event.
     Refused,
@@ -66,12 +61,10 @@ pub enum Stage {
 /// A session that runs.
 #[derive(Debug)]
 pub struct Open {
-    /// Start of the call.
-    pub started_at: OffsetDateTime,
     /// Its recording, when it has one.
-    pub recording: Option<SharedSpool>,
-    /// Applied, not yet durable.
-    pub undurable: KindCounts,
+    pub recording: Option<Arc<Live>>,
+    /// Applied since the last audio.
+    pub counts: KindCounts,
     /// The node said that it has lost some of the audio.
     pub damaged: bool,
 }
@@ -81,8 +74,8 @@ pub struct Open {
 pub struct Work {
     /// Samples and where they go.
     pub audio: Vec<Samples>,
-    /// Transcript rows.
-    pub rows: Vec<Row>,
+    /// Transcript rows and the events they come from.
+    pub rows: Vec<(u64, Row)>,
     /// Sessions that have ended.
     pub ends: Vec<(String, SessionEnded)>,
 }
@@ -91,7 +84,13 @@ pub struct Work {
 #[derive(Debug)]
 pub struct Samples {
     /// Where they go.
-    pub spool: SharedSpool,
+    pub live: Arc<Live>,
+    /// The event they come from.
+    pub sequence: u64,
+    /// Events applied since the last samples of this recording, this one among them.
+    pub counts: KindCounts,
+    /// The node has lost some of the audio, here or before.
+    pub damaged: bool,
     /// The first frame of them, when there may be frames missing before it.
     pub behind_loss: Option<u64>,
     /// The samples.
@@ -105,7 +104,7 @@ pub enum Refusal {
     #[error("an event is out of place: SessionStarted must come first and once")]
     OutOfPlace,
     /// Nonsense in the recording format.
-    #[error("the recording format is not usable (1 or 2 channels, 1 to 192000 Hz)")]
+    #[error("the recording format is not usable (1 or 2 channels, 1 to 192000 Hz; ogg: 8, 12, 16, 24 or 48 kHz)")]
     Format,
     /// Recording is on at the node and off here.
     #[error("the session is recorded, but recording.enable is false in the archiver: use the same configuration")]
@@ -187,11 +186,11 @@ impl Session {
         last.unwrap_or(self.received)
     }
 
-    /// Applies everything that has no gap before it. `spools` is `None` when recording is off here.
-    pub fn advance(&mut self, id: &str, spools: Option<&Arc<SpoolDir>>, work: &mut Work) -> Result<(), Refusal> {
+    /// Applies everything that has no gap before it. `recordings` is `None` when recording is off here.
+    pub fn advance(&mut self, id: &str, recordings: Option<&Recordings>, work: &mut Work) -> Result<(), Refusal> {
         while let Some(body) = self.pending.remove(&(self.received + 1)) {
             self.pending_bytes -= audio_bytes(body.as_ref());
-            let applied = self.apply(id, body, spools, work);
+            let applied = self.apply(id, body, recordings, work);
             if let Err(refusal) = applied {
                 self.refuse();
                 return Err(refusal);
@@ -211,15 +210,16 @@ impl Session {
         };
     }
 
-    /// Goes on behind events that are durable already (and that the node has therefore forgotten).
-    pub fn adopt(&mut self, durable: u64) {
+    /// Goes on behind events that are durable already (and that the node has therefore forgotten), with this recording.
+    pub fn adopt(&mut self, durable: u64, recording: Option<Arc<Live>>, damaged: bool) {
         self.received = durable;
-        self.durable = durable;
+        let later = self.pending.split_off(&(durable + 1));
+        self.pending = later;
+        self.pending_bytes = self.pending.values().map(|body| audio_bytes(body.as_ref())).sum();
         self.stage = Stage::Open(Open {
-            started_at: OffsetDateTime::UNIX_EPOCH,
-            recording: None,
-            undurable: KindCounts::default(),
-            damaged: false,
+            recording,
+            counts: KindCounts::default(),
+            damaged,
         });
     }
 
@@ -227,15 +227,14 @@ impl Session {
         &mut self,
         id: &str,
         body: Option<Body>,
-        spools: Option<&Arc<SpoolDir>>,
+        recordings: Option<&Recordings>,
         work: &mut Work,
     ) -> Result<(), Refusal> {
         let Some(body) = body else {
             // A newer node's, or one that a node has lost: there is nothing to store, wherever it stands.
             match &mut self.stage {
-                Stage::Open(open) => open.undurable.add(Kind::Unknown),
-                Stage::Storing => self.went_on_behind_its_end = true,
-                Stage::AwaitingStart | Stage::Refused => {}
+                Stage::Open(open) => open.counts.add(Kind::Unknown),
+                Stage::Storing | Stage::AwaitingStart | Stage::Refused => {}
             }
             return Ok(());
         };
@@ -244,23 +243,27 @@ impl Session {
                 let Body::Started(started) = body else {
                     return Err(Refusal::OutOfPlace);
                 };
-                self.stage = Stage::Open(start(id, &started, spools)?);
+                self.stage = Stage::Open(start(id, &started, recordings)?);
                 return Ok(());
             }
             Stage::Open(open) => open,
             Stage::Storing => return Err(Refusal::AfterEnd),
             Stage::Refused => return Err(Refusal::OutOfPlace),
         };
-        open.undurable.add(kind(Some(&body)));
+        open.counts.add(kind(Some(&body)));
+        let sequence = self.received + 1;
         match body {
             Body::Started(_) => return Err(Refusal::OutOfPlace),
-            Body::Turn(turn) => work.rows.push(row(id, turn)?),
+            Body::Turn(turn) => work.rows.push((sequence, row(id, turn)?)),
             Body::Audio(audio) => {
-                let spool = open.recording.as_ref().ok_or(Refusal::UnexpectedAudio)?;
+                let live = open.recording.as_ref().ok_or(Refusal::UnexpectedAudio)?;
                 // Recorders make no chunks without samples: this one stands for a chunk that the node has lost.
                 open.damaged |= audio.pcm.is_empty();
                 work.audio.push(Samples {
-                    spool: Arc::clone(spool),
+                    live: Arc::clone(live),
+                    sequence,
+                    counts: std::mem::take(&mut open.counts),
+                    damaged: open.damaged,
                     behind_loss: (open.damaged && !audio.pcm.is_empty()).then_some(audio.first_frame),
                     pcm: audio.pcm,
                 });
@@ -271,11 +274,11 @@ impl Session {
     }
 }
 
-fn start(id: &str, started: &SessionStarted, spools: Option<&Arc<SpoolDir>>) -> Result<Open, Refusal> {
+fn start(id: &str, started: &SessionStarted, recordings: Option<&Recordings>) -> Result<Open, Refusal> {
     let recording = match &started.recording {
         None => None,
         Some(format) => {
-            let spools = spools.ok_or(Refusal::RecordingIsOff)?;
+            let recordings = recordings.ok_or(Refusal::RecordingIsOff)?;
             let channels = u16::try_from(format.channels)
                 .ok()
                 .filter(|channels| matches!(channels, 1 | 2));
@@ -283,22 +286,24 @@ fn start(id: &str, started: &SessionStarted, spools: Option<&Arc<SpoolDir>>) -> 
             let (Some(channels), Some(sample_rate_hz)) = (channels, rate) else {
                 return Err(Refusal::Format);
             };
-            let spool = spools.recording(
-                id,
-                Format {
-                    sample_rate_hz,
-                    channels,
-                },
-            );
-            Some(Arc::new(Mutex::new(spool)))
+            let format = Format {
+                sample_rate_hz,
+                channels,
+            };
+            let facts = Facts {
+                session_id: id.to_owned(),
+                transport: started.transport.clone(),
+                provider: started.provider.clone(),
+                started_at_unix_ms: started.started_at_unix_ms,
+            };
+            Some(recordings.begin(facts, format).ok_or(Refusal::Format)?)
         }
     };
-    let mut undurable = KindCounts::default();
-    undurable.add(Kind::Started);
+    let mut counts = KindCounts::default();
+    counts.add(Kind::Started);
     Ok(Open {
-        started_at: date(started.started_at_unix_ms),
         recording,
-        undurable,
+        counts,
         damaged: false,
     })
 }
@@ -322,116 +327,4 @@ fn row(id: &str, turn: Turn) -> Result<Row, Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use voxray_proto::archive::AudioChunk;
-
-    use super::*;
-
-    fn turn(seq: u32) -> Option<Body> {
-        Some(Body::Turn(Turn {
-            seq,
-            role: "user".to_owned(),
-            text: "a\0b".to_owned(),
-            ..Turn::default()
-        }))
-    }
-
-    fn started() -> Option<Body> {
-        Some(Body::Started(SessionStarted::default()))
-    }
-
-    #[test]
-    fn events_are_applied_in_sequence_whatever_order_they_come_in() {
-        let mut session = Session::default();
-        let mut work = Work::default();
-        for (sequence, body) in [(3, turn(1)), (1, started()), (2, turn(0)), (5, turn(3))] {
-            assert!(session.arrive(sequence, body));
-        }
-        assert!(!session.arrive(3, turn(1)));
-
-        session.advance("s", None, &mut work).unwrap();
-
-        assert_eq!(session.received, 3);
-        assert_eq!(work.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(work.rows[0].text, "a\u{fffd}b");
-        assert_eq!(session.pending.keys().collect::<Vec<_>>(), [&5]);
-    }
-
-    #[test]
-    fn a_session_that_makes_no_sense_is_refused() {
-        let bad = [
-            vec![turn(0)],
-            vec![started(), started()],
-            vec![started(), turn(u32::MAX)],
-            vec![started(), Some(Body::Audio(Default::default()))],
-        ];
-        for events in bad {
-            let mut session = Session::default();
-            for (sequence, body) in (1..).zip(events) {
-                session.arrive(sequence, body);
-            }
-            session.advance("s", None, &mut Work::default()).unwrap_err();
-            assert!(matches!(session.stage, Stage::Refused));
-            assert_eq!(session.received, 0);
-        }
-    }
-
-    #[test]
-    fn what_waits_behind_a_gap_is_limited_in_number_and_in_bytes() {
-        let audio = |bytes| {
-            Some(Body::Audio(AudioChunk {
-                first_frame: 0,
-                pcm: vec![0; bytes].into(),
-            }))
-        };
-        let (mut many, mut large) = (Session::default(), Session::default());
-        (2..4098).for_each(|sequence| assert!(many.arrive(sequence, audio(2))));
-        (2..6).for_each(|sequence| assert!(large.arrive(sequence, audio(1024 * 1024))));
-        assert!(!many.waits_for_too_long() && !large.waits_for_too_long());
-
-        many.arrive(4098, audio(2));
-        large.arrive(6, audio(2));
-        assert!(many.waits_for_too_long() && large.waits_for_too_long());
-
-        many.arrive(1, started());
-        assert!(!many.waits_for_too_long());
-    }
-
-    #[test]
-    fn an_event_that_says_nothing_takes_its_place_in_the_sequence_and_changes_nothing_else() {
-        let mut session = Session::default();
-        let mut work = Work::default();
-        for (sequence, body) in (1..).zip([None, started(), None, turn(0), None]) {
-            session.arrive(sequence, body);
-        }
-
-        session.advance("s", None, &mut work).unwrap();
-
-        assert_eq!((session.received, work.rows.len()), (5, 1));
-    }
-
-    #[test]
-    fn a_session_that_was_set_aside_goes_on_when_the_missing_event_comes() {
-        let mut session = Session::default();
-        let mut work = Work::default();
-        session.arrive(1, started());
-        session.advance("s", None, &mut work).unwrap();
-        (3..4100).for_each(|sequence| assert!(session.arrive(sequence, turn(0))));
-        assert!(session.waits_for_too_long());
-
-        assert_eq!(session.set_aside(), 4099);
-        assert_eq!((session.received, session.pending.len()), (1, 0));
-
-        (2..6).for_each(|sequence| assert!(session.arrive(sequence, turn(0))));
-        session.advance("s", None, &mut work).unwrap();
-        assert_eq!((session.received, work.rows.len()), (5, 4));
-    }
-
-    #[test]
-    fn ids_that_could_leave_the_folder_are_not_ids() {
-        assert!(is_session_id("8f14e45f-ceea-467f-a0e6-1c1f0d5f3c1b"));
-        for bad in ["", "../x", "a/b", ".hidden", "a b", "a\0", &"x".repeat(129)] {
-            assert!(!is_session_id(bad), "{bad}");
-        }
-    }
-}
+mod tests;

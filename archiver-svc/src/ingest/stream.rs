@@ -18,7 +18,7 @@ use super::nodes::{Attachment, Nodes};
 
 /// Most events applied at once: one SQL transaction and one trip to the blocking pool.
 const BATCH_EVENTS: usize = 256;
-/// Most audio applied at once, in bytes: together with the flow-control window what a stream takes in memory.
+/// Most audio and text applied at once, in bytes: together with the flow-control window what a stream takes in memory.
 const BATCH_BYTES: usize = 256 * 1024;
 /// Acknowledgements on their way into the socket. When full, newer watermarks replace those not sent yet.
 const RESPONSES: usize = 16;
@@ -30,18 +30,27 @@ pub struct IngestService {
     archive: Arc<Archive>,
     nodes: Arc<Nodes>,
     scope: TaskScope,
+    writers: TaskScope,
     shutdown: Shutdown,
 }
 
 type Responses = mpsc::Sender<Result<IngestResponse, Status>>;
 
 impl IngestService {
-    /// Streams run in `scope` and end when `shutdown` drains.
-    pub fn new(archive: Arc<Archive>, nodes: Arc<Nodes>, scope: TaskScope, shutdown: Shutdown) -> Self {
+    /// Streams run in `scope` and end when `shutdown` drains; what writes rows of nodes runs in `writers`, and ends when
+    /// their nodes are closed.
+    pub fn new(
+        archive: Arc<Archive>,
+        nodes: Arc<Nodes>,
+        scope: TaskScope,
+        writers: TaskScope,
+        shutdown: Shutdown,
+    ) -> Self {
         Self {
             archive,
             nodes,
             scope,
+            writers,
             shutdown,
         }
     }
@@ -61,12 +70,14 @@ impl ArchiveService for IngestService {
         let nodes = Arc::clone(&self.nodes);
         let shutdown = self.shutdown.clone();
         let task_scope = scope.clone();
+        let writers = self.writers.clone();
         scope.spawn("archive ingest", async move {
             let ended = serve(
                 request.into_inner(),
                 &archive,
                 &nodes,
                 &task_scope,
+                &writers,
                 &shutdown,
                 &responses,
             )
@@ -82,15 +93,25 @@ impl ArchiveService for IngestService {
 
 async fn serve(
     mut inbound: Streaming<IngestRequest>,
-    archive: &Archive,
+    archive: &Arc<Archive>,
     nodes: &Nodes,
     scope: &TaskScope,
+    writers: &TaskScope,
     shutdown: &Shutdown,
     responses: &Responses,
 ) -> Result<(), Status> {
     let node_id = hello(&mut inbound).await?;
     let attachment = nodes.attach(&node_id);
     tracing::info!(node_id, "archive stream opened");
+    if attachment.is_new {
+        let (archive, node) = (Arc::clone(archive), Arc::clone(&attachment.node));
+        let writer = async move { archive.write_rows(node).await };
+        writers.child("rows").spawn("transcript rows", writer);
+    }
+    let _claim = {
+        let (archive, node_id) = (Arc::clone(archive), node_id.clone());
+        scope.spawn_owned("claim of a node", async move { archive.claim(&node_id).await })
+    };
     let _writer = {
         let stream = attachment.node.acks.claim();
         let node = Arc::clone(&attachment.node);
@@ -175,9 +196,11 @@ async fn next_batch(inbound: &mut Streaming<IngestRequest>) -> Result<Option<Vec
         };
         match request.message {
             Some(ingest_request::Message::Event(event)) => {
-                if let Some(event::Body::Audio(audio)) = &event.body {
-                    bytes += audio.pcm.len();
-                }
+                bytes += match &event.body {
+                    Some(event::Body::Audio(audio)) => audio.pcm.len(),
+                    Some(event::Body::Turn(turn)) => turn.text.len(),
+                    Some(event::Body::Started(_) | event::Body::Ended(_)) | None => 0,
+                };
                 batch.push(event);
             }
             Some(ingest_request::Message::Hello(_)) => {

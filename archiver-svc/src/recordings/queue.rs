@@ -1,4 +1,4 @@
-//! Recordings waiting for an uploader.
+//! Work waiting for an uploader: recordings that have ended, and parts of recordings that go on.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -54,7 +54,7 @@ impl UploadQueue {
 
     /// Puts a job that failed at the end, to be tried again from then on.
     pub fn put_back(&self, job: Job, not_before: Instant) {
-        self.done(&job.recording.key);
+        self.done(&job.live.key);
         self.add(job, not_before, None);
     }
 
@@ -120,14 +120,14 @@ impl Inner {
         let ready = self
             .waiting
             .iter()
-            .position(|entry| entry.not_before <= now && !self.running.contains(&entry.job.recording.key))?;
+            .position(|entry| entry.not_before <= now && !self.running.contains(&entry.job.live.key))?;
         let entry = self.waiting.remove(ready)?;
-        self.running.insert(entry.job.recording.key.clone());
+        self.running.insert(entry.job.live.key.clone());
         Some(entry.job)
     }
 
     fn next_at(&self) -> Option<Instant> {
-        let free = |entry: &&Entry| !self.running.contains(&entry.job.recording.key);
+        let free = |entry: &&Entry| !self.running.contains(&entry.job.live.key);
         self.waiting.iter().filter(free).map(|entry| entry.not_before).min()
     }
 
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn keys(job: Option<Job>) -> String {
-        job.map(|job| job.recording.key).unwrap_or_default()
+        job.map(|job| job.live.key.clone()).unwrap_or_default()
     }
 
     #[tokio::test]

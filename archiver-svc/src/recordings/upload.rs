@@ -5,63 +5,88 @@ use std::sync::Arc;
 use service_kit::shutdown::Shutdown;
 use tokio::time::Instant;
 
-use super::{Finished, ObjectStore, Recording, Stored, UploadQueue, chain};
+use super::{End, Live, ObjectError, RecordingStore, Stored, UploadQueue, chain};
 use crate::backoff::Backoff;
 use crate::ingest::Delivery;
 use crate::metrics::{self, Waiting};
 
-/// One recording to be stored.
+/// Something to be stored.
 #[derive(Debug)]
 pub struct Job {
-    /// What goes where.
-    pub recording: Recording,
-    /// Keeps the file until the job is done.
-    pub _file: Option<Finished>,
+    /// Of which recording.
+    pub live: Arc<Live>,
+    /// What.
+    pub task: Task,
     /// Who is told when it is stored; `None` for what a dead node left.
     pub delivery: Option<Delivery>,
     /// Failures so far.
     pub backoff: Backoff,
     /// Makes the job count as waiting in `archive_lag_seconds`.
-    pub _waiting: Waiting,
+    pub waiting: Waiting,
+}
+
+/// What is to be stored.
+#[derive(Debug)]
+pub enum Task {
+    /// The parts that are whole; the call goes on.
+    Parts,
+    /// All of it.
+    Finish(End),
+}
+
+impl Job {
+    /// A job that has not failed yet.
+    pub fn new(live: Arc<Live>, task: Task, delivery: Option<Delivery>) -> Self {
+        Self {
+            live,
+            task,
+            delivery,
+            backoff: Backoff::default(),
+            waiting: Waiting::begin(),
+        }
+    }
 }
 
 /// Takes jobs until the queue is closed and empty. A job that fails `max_retries` times in a row goes to the back of
 /// the queue, so that one bad recording does not hold up the others; it is tried until it works.
-pub async fn run_uploader(store: Arc<ObjectStore>, queue: Arc<UploadQueue>, max_retries: u32, shutdown: Shutdown) {
+pub async fn run_uploader(store: Arc<RecordingStore>, queue: Arc<UploadQueue>, max_retries: u32, shutdown: Shutdown) {
     while let Some(job) = queue.pop().await {
         upload(&store, &queue, job, max_retries, &shutdown).await;
     }
 }
 
-async fn upload(store: &ObjectStore, queue: &UploadQueue, mut job: Job, max_retries: u32, shutdown: &Shutdown) {
+async fn upload(store: &RecordingStore, queue: &UploadQueue, mut job: Job, max_retries: u32, shutdown: &Shutdown) {
     let mut quick_retries = 0;
     loop {
-        let error = match store.store(&job.recording).await {
+        let error = match run(store, &job).await {
             Ok(stored) => return finish(queue, job, stored),
             Err(error) => error,
         };
+        let (key, cause) = (&job.live.key, chain(&error));
         if shutdown.is_draining() {
             // It was not acknowledged: the node sends it again to another archiver.
-            tracing::warn!(
-                error = chain(&error),
-                key = job.recording.key,
-                "shutting down without this recording"
+            tracing::warn!(error = cause, key, "shutting down without this recording");
+            job.live.uploader_left();
+            return queue.done(key);
+        }
+        if is_final(&error) {
+            metrics::bump(&metrics::JOBS_FAILED);
+            tracing::error!(
+                error = cause,
+                key,
+                "a recording is not stored; what is missing of it stays with its node"
             );
-            return queue.done(&job.recording.key);
+            return queue.done(key);
         }
         let wait = job.backoff.next_wait();
         if job.backoff.failures() == 1 {
-            tracing::warn!(
-                error = chain(&error),
-                key = job.recording.key,
-                "a recording is not stored yet, trying again"
-            );
+            tracing::warn!(error = cause, key, "a recording is not stored yet, trying again");
         }
         if quick_retries >= max_retries {
             metrics::bump(&metrics::JOBS_FAILED);
             tracing::warn!(
-                error = chain(&error),
-                key = job.recording.key,
+                error = cause,
+                key,
                 failures = job.backoff.failures(),
                 "a recording cannot be stored; it waits for its next turn: check the store, its space and its rights"
             );
@@ -72,38 +97,71 @@ async fn upload(store: &ObjectStore, queue: &UploadQueue, mut job: Job, max_retr
     }
 }
 
-fn finish(queue: &UploadQueue, job: Job, stored: Stored) {
-    queue.done(&job.recording.key);
-    metrics::bump(&metrics::JOBS_SUCCESS);
-    tracing::info!(
-        key = job.recording.key,
-        bytes = job.recording.bytes,
-        complete = job.recording.complete,
-        already_there = stored == Stored::AlreadyThere,
-        failures = job.backoff.failures(),
-        "recording stored"
-    );
-    if let Some(delivery) = job.delivery {
-        delivery.confirm();
+async fn run(store: &RecordingStore, job: &Job) -> Result<Option<Stored>, ObjectError> {
+    let stored = |sequence, counts| {
+        if let Some(delivery) = &job.delivery {
+            delivery.audio_stored(sequence, counts);
+        }
+    };
+    match &job.task {
+        Task::Parts => store.store_parts(&job.live, stored).await.map(|()| None),
+        Task::Finish(end) => store.finish(&job.live, end, stored).await.map(Some),
     }
+}
+
+/// Nothing that is done here again can help.
+fn is_final(error: &ObjectError) -> bool {
+    match error {
+        ObjectError::Different { .. } | ObjectError::Damaged(_) | ObjectError::Encode(_) => true,
+        ObjectError::Conflict { .. }
+        | ObjectError::UploadGone { .. }
+        | ObjectError::S3 { .. }
+        | ObjectError::Answer(_)
+        | ObjectError::File(_)
+        | ObjectError::Manifest { .. } => false,
+    }
+}
+
+fn finish(queue: &UploadQueue, job: Job, stored: Option<Stored>) {
+    queue.done(&job.live.key);
+    metrics::bump(&metrics::JOBS_SUCCESS);
+    match (&job.task, stored) {
+        (Task::Finish(end), stored) => {
+            tracing::info!(
+                key = job.live.key,
+                bytes = end.file.bytes,
+                complete = end.complete,
+                already_there = stored == Some(Stored::AlreadyThere),
+                failures = job.backoff.failures(),
+                "recording stored"
+            );
+            if let Some(delivery) = &job.delivery {
+                let counts = job.live.assembly().take_counts();
+                delivery.recording_stored(counts);
+            }
+        }
+        (Task::Parts, _) => tracing::debug!(key = job.live.key, "parts of a running recording stored"),
+    }
+    drop(job.waiting);
 }
 
 #[cfg(test)]
 impl Job {
-    /// A job of this key without a file.
+    /// A job of this key that does nothing.
     pub(super) fn test(key: &str) -> Self {
-        Self {
-            recording: Recording {
-                key: key.to_owned(),
-                file: std::path::PathBuf::new(),
-                bytes: 0,
-                pcm_sha256: String::new(),
-                complete: true,
-            },
-            _file: None,
-            delivery: None,
-            backoff: Backoff::default(),
-            _waiting: Waiting::begin(),
-        }
+        let format = super::Format {
+            sample_rate_hz: 8000,
+            channels: 2,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let file = super::SpoolDir::open(dir.path()).unwrap().file("test");
+        let facts = super::Facts {
+            session_id: "test".to_owned(),
+            transport: String::new(),
+            provider: String::new(),
+            started_at_unix_ms: 0,
+        };
+        let live = Live::new(facts, key.to_owned(), super::Assembly::new(file, format, None));
+        Self::new(Arc::new(live), Task::Parts, None)
     }
 }

@@ -3,11 +3,13 @@
 
 /// Length of the header.
 pub const HEADER_BYTES: usize = 44;
+/// For a header written before the length is known: players then read until the end of the file.
+pub const UNKNOWN_LENGTH: u64 = u64::MAX;
 /// Bytes of one sample of one channel.
 const SAMPLE_BYTES: u32 = 2;
 
 /// Shape of a recording.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Format {
     /// Frames a second.
     pub sample_rate_hz: u32,

@@ -36,7 +36,7 @@ async fn another_archiver_goes_on_behind_turns_that_are_durable() {
 
     let second = place.start().await;
     let mut node = Node::connect(second.address, "n1").await;
-    node.send_all(&call.events[4..]).await;
+    node.send_all(&call.behind(4)).await;
     node.until_durable("call-1", call.last()).await;
 
     assert_rows(&call, &second.rows("call-1").await);
@@ -81,7 +81,7 @@ async fn a_node_that_reconnects_goes_on_where_it_was() {
 async fn what_a_dead_node_sent_is_stored_and_replaced_when_it_comes_back_with_all_of_it() {
     let place = Place::new();
     let options = Options {
-        node_dead_after: Duration::ZERO,
+        node_dead_after: Some(Duration::ZERO),
         ..Options::default()
     };
     let archiver = place.try_start(options).await.unwrap_or_else(|fatal| panic!("{fatal}"));

@@ -10,6 +10,7 @@ fn insert_unknown(call: &mut Call, index: usize) {
         session_id: call.id.clone(),
         sequence: 0,
         body: None,
+        durable: 0,
     };
     call.events.insert(index, unknown);
     for (sequence, event) in (1..).zip(&mut call.events) {

@@ -221,6 +221,12 @@ impl Call {
         self.events.len() as u64
     }
 
+    /// What a node sends after a reconnect when it knows that this much is durable.
+    pub fn behind(&self, durable: u64) -> Vec<Event> {
+        let later = self.events.iter().filter(|event| event.sequence > durable).cloned();
+        later.map(|event| Event { durable, ..event }).collect()
+    }
+
     /// What the WAV file must be.
     pub fn wav(&self) -> Vec<u8> {
         let mut wav = std::io::Cursor::new(Vec::new());
@@ -308,6 +314,7 @@ impl Call {
             session_id: self.id.clone(),
             sequence: self.events.len() as u64 + 1,
             body: Some(body),
+            durable: 0,
         });
     }
 }
@@ -411,6 +418,7 @@ pub fn config(dir: &Path) -> Config {
             transfer_to: Vec::new(),
             machine_detection: false,
             voicemail_message: None,
+            genesys_client_secret: None,
         },
         media: config::Media {
             node_id: None,
@@ -426,15 +434,20 @@ pub fn config(dir: &Path) -> Config {
             bucket: None,
             folder: dir.join("recorded"),
             base_path: "recordings/".to_owned(),
+            format: config::AudioFormat::Wav,
             channels: 2,
             worker_count: 2,
             queue_cap: 32,
             max_retries: 3,
+            tags: Vec::new(),
+            upload_max_age_secs: 86_400,
         },
         s3: config::S3 {
             endpoint: None,
             region: "us-east-1".to_owned(),
             force_path_style: true,
+            encryption: config::S3Encryption::None,
+            kms_key_id: None,
         },
         transcripts: config::Transcripts {
             enable: true,
@@ -449,6 +462,7 @@ pub fn config(dir: &Path) -> Config {
         archiver: config::Archiver {
             port: 0,
             spool_dir: dir.join("spool"),
+            node_timeout_secs: 30.0,
         },
         links: config::Links {
             archiver_url: None,

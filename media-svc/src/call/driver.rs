@@ -203,6 +203,8 @@ impl Call {
             CallerEvent::Dtmf(key) => conversation.handle_input(now, Input::Dtmf(key)),
             CallerEvent::Played(mark) => conversation.handle_input(now, Input::Played(mark)),
             CallerEvent::Text(text) => conversation.handle_input(now, Input::Text(text)),
+            CallerEvent::LineCut => conversation.handle_input(now, Input::LineCut),
+            CallerEvent::LineBack => conversation.handle_input(now, Input::LineBack),
             CallerEvent::Closed(reason) => {
                 self.caller_gone = true;
                 conversation.handle_input(now, Input::CallerGone(reason));
@@ -235,6 +237,8 @@ impl Call {
             | Input::Beep
             | Input::Text(_)
             | Input::EndRequested { .. }
+            | Input::LineCut
+            | Input::LineBack
             | Input::CallerGone(_)
             | Input::Tick => {}
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::load::{Problem, Profile};
+use super::recording;
 use super::schema::{SCHEMA, find};
 use super::sources::{Merged, Values};
 use super::value::Value;
@@ -24,7 +25,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     let transcripts = transcripts(merged, profile);
     let service_token = service_token(merged, profile);
     check_origins(merged);
-    check_recording(merged);
+    let tags = recording::check(merged);
     check_turns(merged);
     warn(merged, profile);
 
@@ -74,6 +75,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             transfer_to: v.list("telephony.transfer_to"),
             machine_detection: v.flag("outbound.machine_detection"),
             voicemail_message: v.text("outbound.voicemail_message"),
+            genesys_client_secret: v.text("genesys.client_secret").map(Secret::new),
         },
         media: media(v),
         recording: Recording {
@@ -81,15 +83,20 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             bucket: v.text("recording.bucket"),
             folder: v.path("recording.folder"),
             base_path: v.word("recording.base_path"),
+            format: recording::format(v),
             channels: if v.word("recording.channels") == "mono" { 1 } else { 2 },
             worker_count: v.number("recording.worker_count"),
             queue_cap: v.number("recording.queue_cap"),
             max_retries: v.number("recording.max_retries"),
+            tags,
+            upload_max_age_secs: v.number("recording.upload_max_age_secs"),
         },
         s3: S3 {
             endpoint: v.text("s3.endpoint"),
             region: v.word("s3.region"),
             force_path_style: v.flag("s3.force_path_style"),
+            encryption: recording::encryption(v),
+            kms_key_id: v.text("s3.kms_key_id"),
         },
         transcripts,
         outbox: Outbox {
@@ -99,6 +106,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
         archiver: Archiver {
             port: v.number("archiver.port"),
             spool_dir: v.path("archiver.spool_dir"),
+            node_timeout_secs: v.float("archiver.node_timeout_secs"),
         },
         links: Links {
             archiver_url: v.text("archiver_url"),
@@ -124,7 +132,7 @@ pub(super) fn reloadable(values: &Values) -> (BTreeMap<String, Secret>, Vec<Secr
 /// Typed access. Kinds were checked when the values were read and keys with defaults always have one, so the
 /// fall-backs here are reached only by a mistyped path, which the test of the defaults would show.
 impl Values {
-    fn text(&self, path: &str) -> Option<String> {
+    pub(super) fn text(&self, path: &str) -> Option<String> {
         debug_assert!(find(path).is_some(), "no such key: {path}");
         match self.get(path) {
             Some(Value::Text(text)) => Some(text.clone()),
@@ -132,20 +140,20 @@ impl Values {
         }
     }
 
-    fn word(&self, path: &str) -> String {
+    pub(super) fn word(&self, path: &str) -> String {
         self.text(path).unwrap_or_default()
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(super) fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(self.word(path))
     }
 
-    fn flag(&self, path: &str) -> bool {
+    pub(super) fn flag(&self, path: &str) -> bool {
         debug_assert!(find(path).is_some(), "no such key: {path}");
         matches!(self.get(path), Some(Value::Bool(true)))
     }
 
-    fn number<N: TryFrom<i64> + Default>(&self, path: &str) -> N {
+    pub(super) fn number<N: TryFrom<i64> + Default>(&self, path: &str) -> N {
         debug_assert!(find(path).is_some(), "no such key: {path}");
         match self.get(path) {
             Some(Value::Int(number)) => N::try_from(*number).unwrap_or_default(),
@@ -153,7 +161,7 @@ impl Values {
         }
     }
 
-    fn float(&self, path: &str) -> f64 {
+    pub(super) fn float(&self, path: &str) -> f64 {
         debug_assert!(find(path).is_some(), "no such key: {path}");
         match self.get(path) {
             Some(Value::Float(number)) => *number,
@@ -161,7 +169,7 @@ impl Values {
         }
     }
 
-    fn list(&self, path: &str) -> Vec<String> {
+    pub(super) fn list(&self, path: &str) -> Vec<String> {
         debug_assert!(find(path).is_some(), "no such key: {path}");
         match self.get(path) {
             Some(Value::List(items)) => items.clone(),
@@ -171,12 +179,12 @@ impl Values {
 }
 
 impl Merged {
-    fn problem(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
         self.problems.push(Problem::new(key, message));
     }
 
     /// Whether a key already has a problem: a second one that follows from it would only confuse.
-    fn is_broken(&self, key: &str) -> bool {
+    pub(super) fn is_broken(&self, key: &str) -> bool {
         self.problems.iter().any(|problem| problem.key == key)
     }
 }
@@ -329,16 +337,6 @@ fn check_origins(merged: &mut Merged) {
                 format!("{origin:?} is not an origin; allowed: scheme://host or scheme://host:port, never * or a path"),
             );
         }
-    }
-}
-
-fn check_recording(merged: &mut Merged) {
-    let base_path = merged.values.word("recording.base_path");
-    if base_path.contains('\\') || base_path.split('/').any(|part| part == "..") {
-        merged.problem(
-            "recording.base_path",
-            format!("{base_path:?} is not allowed; allowed: a path without .. and \\"),
-        );
     }
 }
 

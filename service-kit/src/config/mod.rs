@@ -6,6 +6,7 @@ mod build;
 mod docs;
 mod keys;
 mod load;
+mod recording;
 mod schema;
 mod secret;
 mod sources;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use docs::{json_schema, json_schema_text, markdown};
 pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload_secrets};
+pub use recording::{AudioFormat, RecordingTag, S3Encryption};
 pub use schema::{Key, Kind, SCHEMA, find};
 pub use secret::{Secret, Secrets};
 
@@ -259,6 +261,8 @@ pub struct Telephony {
     pub trusted_proxies: Vec<String>,
     /// Twilio account SID.
     pub twilio_account_sid: Option<String>,
+    /// Client secret of the Genesys AudioHook integration, in base64 as Genesys shows it.
+    pub genesys_client_secret: Option<Secret>,
     /// Accounts at the providers' APIs.
     pub accounts: PhoneAccounts,
     /// Longest wait for an answer of a provider's API, seconds, each attempt.
@@ -333,6 +337,8 @@ pub struct Recording {
     pub folder: PathBuf,
     /// Key prefix.
     pub base_path: String,
+    /// File format.
+    pub format: AudioFormat,
     /// 1 = mono mix, 2 = stereo (caller left, agent right).
     pub channels: u8,
     /// Parallel uploads.
@@ -341,6 +347,10 @@ pub struct Recording {
     pub queue_cap: usize,
     /// Quick retries before a job goes back to the durable queue.
     pub max_retries: u32,
+    /// Tags of stored objects.
+    pub tags: Vec<RecordingTag>,
+    /// An upload that nobody has worked on for this many seconds is closed or aborted.
+    pub upload_max_age_secs: u64,
 }
 
 /// S3 endpoint; credentials come from the AWS standard chain.
@@ -352,6 +362,10 @@ pub struct S3 {
     pub region: String,
     /// `http://host/bucket/key` instead of `http://bucket.host/key`.
     pub force_path_style: bool,
+    /// Encryption asked for with every object.
+    pub encryption: S3Encryption,
+    /// KMS key; `None` = the account's.
+    pub kms_key_id: Option<String>,
 }
 
 /// Transcript rows.
@@ -392,6 +406,8 @@ pub struct Archiver {
     pub port: u16,
     /// Folder for recordings in the making.
     pub spool_dir: PathBuf,
+    /// Without a stream for this many seconds a media node counts as dead.
+    pub node_timeout_secs: f64,
 }
 
 /// Addresses and trust between services.

@@ -28,7 +28,6 @@ const PROVIDERS: &[&str] = &["local", "openai"];
 
 #[rustfmt::skip]
 static UNSUPPORTED: &[Row] = &[
-    row("recording.format", Refused::Values(&["ogg", "flac"])),
     row("transcripts.driver", Refused::Values(&["mysql"])),
     row("turn_detection", Refused::Values(&["smart", "none"])),
     row("vad_type", Refused::Values(&["silero"])),

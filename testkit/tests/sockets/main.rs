@@ -8,7 +8,12 @@
 
 mod admission;
 mod client;
+mod genesys;
 mod hostile_client;
+mod hostile_provider;
 mod hostile_stream;
 mod http;
+mod pipecat;
+mod providers;
+mod returning;
 mod support;

@@ -63,6 +63,8 @@ pub struct Conversation {
     idle: Idle,
     ids: Ids,
     next_seq: u32,
+    /// The network to the far end is cut: nothing is played.
+    line_is_cut: bool,
 }
 
 /// Ids given out last.
@@ -116,6 +118,7 @@ impl Conversation {
             idle: Idle::default(),
             ids: Ids::default(),
             next_seq: 0,
+            line_is_cut: false,
             settings,
         }
     }
@@ -181,6 +184,11 @@ impl Conversation {
             Input::Beep => self.on_beep(),
             Input::Text(text) => self.on_text(text),
             Input::EndRequested { reason, last_words } => self.on_end_requested(reason, last_words),
+            Input::LineCut => {
+                self.line_is_cut = true;
+                self.pacer.ran_dry();
+            }
+            Input::LineBack => self.line_is_cut = false,
             Input::CallerGone(reason) => self.close(reason),
             Input::Tick => {}
         }

@@ -265,6 +265,7 @@ impl Shared {
             session_id: session_id.to_string(),
             sequence: last + 1,
             body: Some(body),
+            durable: 0,
         };
         record::encode(&event, &mut state.record)
             .ok_or_else(|| invalid("the event is larger than 1 MiB: send audio in smaller chunks"))?;

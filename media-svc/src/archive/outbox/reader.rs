@@ -103,13 +103,17 @@ impl Reader {
         }
     }
 
+    /// Leaves out what is durable, and says with each event up to where that is: another archiver goes on there.
     fn without_durable(&self, mut events: Vec<Event>) -> Vec<Event> {
         let state = self.shared.lock();
-        events.retain(|event| {
-            state
-                .index
-                .session(&event.session_id)
-                .is_none_or(|session| event.sequence > session.durable)
+        events.retain_mut(|event| {
+            let Some(session) = state.index.session(&event.session_id) else {
+                return true;
+            };
+            // What is no longer on disk was durable, even if the file of watermarks is lost.
+            let gone = session.first().map_or(0, |first| first.saturating_sub(1));
+            event.durable = session.durable.max(gone);
+            event.sequence > session.durable
         });
         events
     }

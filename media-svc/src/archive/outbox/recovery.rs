@@ -204,6 +204,7 @@ fn place_holder(session_id: &str, sequence: u64, recorded: bool) -> Event {
         session_id: session_id.to_owned(),
         sequence,
         body: recorded.then(|| Body::Audio(AudioChunk::default())),
+        durable: 0,
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) fn write(dir: &Path, watermarks: &[(String, u64)], flush: bool) -> io
             session_id: session_id.clone(),
             sequence: *sequence,
             body: None,
+            durable: 0,
         };
         if record::encode(&event, &mut buffer).is_some() {
             bytes.extend_from_slice(&buffer);

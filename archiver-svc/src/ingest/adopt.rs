@@ -1,0 +1,168 @@
+//! Sessions that another archiver began: what it has made durable the node has forgotten, so they go on in the middle.
+
+use std::sync::Arc;
+
+use super::apply::{Archive, Stopped};
+use super::ledger::Ledger;
+use super::nodes::Node;
+use super::session::{Session, Stage};
+use crate::backoff::Backoff;
+use crate::recordings::{Manifest, ObjectError, Recordings, chain};
+
+impl Archive {
+    /// Finds out where a session goes on whose first event does not come: for a recorded one the store says it, for
+    /// others the node. While the store is away this holds the node's stream back.
+    pub(super) async fn look_up_missing(&self, node: &Node, id: &str, session: &mut Session) -> Result<(), Stopped> {
+        let first = match session.pending.first_key_value() {
+            Some((first, _)) if session.received == 0 && *first > 1 => *first,
+            _ => return Ok(()),
+        };
+        if !matches!(session.stage, Stage::AwaitingStart) || session.looked_up == first {
+            return Ok(());
+        }
+        session.looked_up = first;
+        if let Some(recordings) = &self.recordings
+            && let Some((manifest, etag)) = self.manifest(recordings, id).await?
+        {
+            self.resume(node, id, session, recordings, manifest, etag);
+        } else if session.claimed + 1 >= first {
+            session.adopt(first - 1, None, false);
+            node.open_ledger(id, Ledger::resumed(first - 1, false));
+        }
+        Ok(())
+    }
+
+    fn resume(
+        &self,
+        node: &Node,
+        id: &str,
+        session: &mut Session,
+        recordings: &Recordings,
+        manifest: Manifest,
+        etag: String,
+    ) {
+        if let Some(last) = manifest.ended() {
+            // All of it is stored; only the acknowledgement was lost.
+            self.finished.insert(id, last);
+            node.acks.received(id, last);
+            node.acks.durable(id, last);
+            session.adopt(last, None, false);
+            session.stage = Stage::Storing;
+            return;
+        }
+        let (durable, damaged) = (manifest.point.sequence, manifest.point.damaged);
+        if durable < session.looked_up - 1 {
+            tracing::error!(
+                session_id = id,
+                node_id = node.id,
+                durable,
+                first = session.looked_up,
+                "a node goes on with a recording behind what is stored of it; its events stay with the node: do all \
+                 archivers use the same bucket and recording.base_path?"
+            );
+            return;
+        }
+        let Some(live) = recordings.resume(manifest, etag) else {
+            tracing::error!(
+                session_id = id,
+                "the manifest of a recording makes no sense; its events stay with the node"
+            );
+            return;
+        };
+        tracing::info!(
+            session_id = id,
+            node_id = node.id,
+            durable,
+            "going on with a recording that another archiver began"
+        );
+        session.adopt(durable, Some(live), damaged);
+        node.open_ledger(id, Ledger::resumed(durable, true));
+    }
+
+    async fn manifest(&self, recordings: &Recordings, id: &str) -> Result<Option<(Manifest, String)>, Stopped> {
+        let mut backoff = Backoff::default();
+        loop {
+            match recordings.store.manifest(id).await {
+                Ok(found) => return Ok(found),
+                Err(error @ ObjectError::Manifest { .. }) => {
+                    tracing::error!(session_id = id, error = chain(&error), "a recording cannot go on");
+                    return Ok(None);
+                }
+                Err(error) => {
+                    self.pause(&mut backoff, "cannot ask the object store about a recording", &error)
+                        .await?
+                }
+            }
+        }
+    }
+
+    /// Says in the store that this archiver has the stream of a node now, until it is said or the archiver drains.
+    pub async fn claim(&self, node_id: &str) {
+        let Some(recordings) = &self.recordings else { return };
+        let mut backoff = Backoff::default();
+        while let Err(error) = recordings.store.claim_node(node_id, &self.id).await {
+            let waited = self.pause(
+                &mut backoff,
+                "cannot note in the object store who serves a node",
+                &error,
+            );
+            if waited.await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Stores what a dead node left of its recordings. Nobody is told; if the node comes back, it goes on behind what
+    /// is durable, and the whole recording replaces this one.
+    pub async fn close_dead(&self, node: &Arc<Node>) {
+        node.rows.close();
+        let sessions = std::mem::take(&mut *node.sessions.lock().await);
+        let mut recordings = sessions.into_iter().filter_map(|(id, session)| match session.stage {
+            Stage::Open(open) => Some((id, session.received, open.recording?)),
+            Stage::AwaitingStart | Stage::Storing | Stage::Refused => None,
+        });
+        let Some(first) = recordings.next() else { return };
+        if self.has_moved(&node.id).await.unwrap_or(true) {
+            tracing::info!(
+                node_id = node.id,
+                "node went to another archiver, and its sessions with it"
+            );
+            return;
+        }
+        for (id, received, live) in std::iter::once(first).chain(recordings) {
+            if live.assembly().pcm_bytes() == 0 || self.finished.last(&id).is_some() {
+                continue;
+            }
+            tracing::warn!(
+                session_id = id,
+                node_id = node.id,
+                "node is gone; storing what it sent of this recording"
+            );
+            if let Ok(file) = self.finish(&live, received + 1, 0).await {
+                let end = crate::recordings::End {
+                    file,
+                    last: None,
+                    complete: false,
+                };
+                let task = crate::recordings::Task::Finish(end);
+                let _ = self.enqueue(&live, task, None).await;
+            }
+        }
+    }
+
+    async fn has_moved(&self, node_id: &str) -> Result<bool, Stopped> {
+        let Some(recordings) = &self.recordings else {
+            return Ok(false);
+        };
+        let mut backoff = Backoff::default();
+        loop {
+            match recordings.store.has_moved(node_id, &self.id).await {
+                Ok(moved) => return Ok(moved),
+                Err(error) => {
+                    self.pause(&mut backoff, "cannot ask the object store who serves a node", &error)
+                        .await?
+                }
+            }
+        }
+    }
+}
