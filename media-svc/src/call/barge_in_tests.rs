@@ -31,7 +31,7 @@ fn config() -> Config {
 }
 
 /// A recording as it arrives over the telephone, in packets.
-fn packets(name: &str) -> Vec<Vec<i16>> {
+pub(super) fn packets(name: &str) -> Vec<Vec<i16>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../testdata/speech")
         .join(name);

@@ -11,6 +11,8 @@ mod tools;
 
 #[cfg(test)]
 mod barge_in_tests;
+#[cfg(test)]
+mod screening_tests;
 
 pub use driver::{CallSetup, run};
 pub use line::{

@@ -17,7 +17,7 @@ use service_kit::tasks::TaskScope;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
-pub use types::{Arrival, CallState, EndError, Listed, NodeLoad, Refusal, Reservation, transport_name};
+pub use types::{Arrival, CallState, EndError, Listed, NodeLoad, Refusal, Reservation, SteerError, transport_name};
 
 use super::phone::PhoneLine;
 use crate::metrics::{SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
@@ -155,14 +155,23 @@ impl Calls {
         }
     }
 
-    /// The way into a live call, and its phone line if it has one.
+    /// The way into a live phone call.
     ///
     /// # Errors
-    /// There is no such call here, or it has not connected yet.
-    pub fn steer(&self, session_id: &str) -> Result<(mpsc::Sender<Input>, Option<Arc<PhoneLine>>), EndError> {
-        match self.shared.current().get(session_id).map(|entry| &entry.phase) {
-            Some(Phase::Connected { input, line, .. }) => Ok((input.clone(), line.clone())),
-            Some(Phase::Reserved { .. }) | None => Err(EndError::NotFound),
+    /// There is no such call here, it is no phone call, or its stream has not begun.
+    pub fn steer(&self, session_id: &str) -> Result<(mpsc::Sender<Input>, Arc<PhoneLine>), SteerError> {
+        let entries = self.shared.current();
+        let entry = entries.get(session_id).ok_or(SteerError::NotFound)?;
+        if entry.transport != MediaTransport::Telephony {
+            return Err(SteerError::NoPhone);
+        }
+        match &entry.phase {
+            Phase::Connected {
+                input,
+                line: Some(line),
+                ..
+            } => Ok((input.clone(), Arc::clone(line))),
+            Phase::Connected { line: None, .. } | Phase::Reserved { .. } => Err(SteerError::NotBegun),
         }
     }
 

@@ -10,7 +10,7 @@ use tonic::Status;
 use voxray_proto::control::AnsweredBy as Verdict;
 
 use crate::call::phone::{DigitsBy, PhoneLine};
-use crate::call::registry::{Calls, EndError};
+use crate::call::registry::{Calls, SteerError};
 
 /// Longest wait for a call to take an order.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -52,11 +52,11 @@ pub async fn answered_by(calls: &Calls, session_id: &str, verdict: Verdict) -> R
 }
 
 fn phone(calls: &Calls, session_id: &str) -> Result<(mpsc::Sender<Input>, Arc<PhoneLine>), Status> {
-    let (input, line) = calls
-        .steer(session_id)
-        .map_err(|error: EndError| Status::not_found(error.to_string()))?;
-    let line = line.ok_or_else(|| Status::unimplemented("there is no telephone at the other end of this session"))?;
-    Ok((input, line))
+    calls.steer(session_id).map_err(|error| match error {
+        SteerError::NotFound => Status::not_found(error.to_string()),
+        SteerError::NoPhone => Status::unimplemented(error.to_string()),
+        SteerError::NotBegun => Status::unavailable(error.to_string()),
+    })
 }
 
 async fn order(input: &mpsc::Sender<Input>, order: Input) -> Result<(), Status> {

@@ -175,12 +175,15 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
             return;
         }
     };
-    if admitted.call_id.is_empty() {
-        // The stream knows what the webhook did not: how the provider calls this call.
-        admitted.call_id.clone_from(&connection.start.call_id);
-    }
     let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
     let (traits, start) = (traits(&connection.start), &connection.start);
+    // The stream may know what the webhook did not: how the provider calls this call.
+    if admitted.call_id.is_empty() {
+        admitted.call_id.clone_from(&start.call_id);
+    }
+    if admitted.provider.is_empty() {
+        start.provider.name().clone_into(&mut admitted.provider);
+    }
     let body = merged(expected.parameters, start);
     let call_id = expected.id;
     let (session_id, provider) = (admitted.session_id.clone(), start.provider);

@@ -170,6 +170,12 @@ impl CarrierServer {
         self.shared.requests.borrow().clone()
     }
 
+    /// Keeps nothing of what was asked so far.
+    pub fn forget(&self) {
+        self.shared.state().ended.clear();
+        self.shared.requests.send_modify(Vec::clear);
+    }
+
     /// The request of this number (from 0), as soon as it has come.
     pub async fn request(&self, number: usize) -> Request {
         let mut changes = self.shared.requests.subscribe();
