@@ -201,11 +201,6 @@ fn a_key_given_twice_in_one_file_is_refused() {
 fn what_is_not_built_yet_is_refused_and_says_what_is() {
     let rows = [
         (
-            "recording.format",
-            "ogg",
-            "\"ogg\" is not supported by this release; allowed: wav",
-        ),
-        (
             "transcripts.driver",
             "mysql",
             "\"mysql\" is not supported by this release; allowed: postgres, sqlite",
