@@ -29,7 +29,7 @@ async fn reports_move_the_call_forward_only_and_its_end_frees_the_slot() {
     assert_eq!(report("busy").await, "busy");
     assert_eq!(report("completed").await, "busy", "over is over");
 
-    assert_eq!(setup.node.ended(), [session_id.clone()]);
+    assert_eq!(setup.node.ended(), std::slice::from_ref(&session_id));
     assert_eq!(setup.store.session(&session_id).await.unwrap(), None);
     let shown = setup.shown(&session_id).await;
     assert_eq!(
@@ -129,7 +129,8 @@ async fn every_providers_words_for_a_state_are_understood() {
         assert_eq!(setup.plane.send(request).await.status, 204, "{provider} {report}");
         assert_eq!(setup.shown(&session_id).await["call"], shown, "{provider} {report}");
     }
-    let forms: [(&str, &[(&str, &str)], Value); 4] = [
+    type Fields = &'static [(&'static str, &'static str)];
+    let forms: [(&str, Fields, Value); 4] = [
         ("plivo", &[("CallStatus", "ringing")], json!({"state": "ringing"})),
         ("plivo", &[("CallStatus", "timeout")], json!({"state": "no-answer"})),
         (
