@@ -13,4 +13,10 @@ pub mod transport;
 pub use media::{Media, MediaListeners};
 
 /// Routes that need no API key in a header: they check tokens (or the key) themselves.
-pub const OPEN_ROUTES: &[&str] = &["/ws", "/telephony/ws", "/telephony/ws/*"];
+pub const OPEN_ROUTES: &[&str] = &[
+    "/ws",
+    "/telephony/ws",
+    "/telephony/ws/*",
+    "/telephony/genesys/ws",
+    "/telephony/genesys/ws/*",
+];

@@ -17,7 +17,7 @@ use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::Calls;
 use crate::node::{Bound, Drained, Node, Registration};
 use crate::providers::{self, Agent};
-use crate::transport::{self, Gate, Timeouts};
+use crate::transport::{self, Gate, HeldStreams, Timeouts};
 use crate::{control, speech};
 
 /// Sockets a media node listens on.
@@ -109,6 +109,7 @@ impl Media {
             providers: agent.providers,
             scope,
             timeouts,
+            held: HeldStreams::default(),
         });
         Ok(Self {
             gate,

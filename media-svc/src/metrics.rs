@@ -105,3 +105,21 @@ pub static PROTOCOL_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
         &["transport"],
     )
 });
+
+/// Pieces of caller audio that came twice or too late to be heard. Label: provider.
+pub static PHONE_FRAMES_LATE: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "voxray_phone_frames_late_total",
+        "Pieces of caller audio that came twice or too late to be heard.",
+        &["provider"],
+    )
+});
+
+/// Phone streams that were cut by the network. Label: outcome (`returned`, `lost`).
+pub static PHONE_STREAM_CUTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "voxray_phone_stream_cuts_total",
+        "Phone streams that were cut and came back in time, or did not.",
+        &["outcome"],
+    )
+});

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use voxray_proto::control::{CreateSessionRequest, EndSessionRequest, Transport};
 
+use crate::archive::Archive;
 use crate::error::PlaceError;
 use crate::nodes::MediaNodes;
 use crate::placement::{self, NoNode};
@@ -50,6 +51,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// The way to media nodes.
     pub nodes: Arc<MediaNodes>,
+    /// The way to what was archived.
+    pub archive: Archive,
     /// Signs stream tokens.
     pub signer: TokenSigner,
     /// Peers whose `X-Forwarded-*` headers are believed.

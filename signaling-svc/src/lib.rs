@@ -2,6 +2,7 @@
 //! must outlive a request is in the session store, so that any instance answers any request.
 
 mod app;
+mod archive;
 mod error;
 mod nodes;
 mod placement;
@@ -23,6 +24,7 @@ use service_kit::token::TokenSigner;
 use session_store::Store;
 
 use crate::app::App;
+use crate::archive::Archive;
 use crate::nodes::MediaNodes;
 use crate::proxies::TrustedProxies;
 
@@ -46,7 +48,7 @@ impl Signaling {
     /// Starts the watch over store and media nodes, which keeps `readiness` and the gauges true from the first moment.
     /// Services that share a port share one `readiness`.
     ///
-    /// Errors: a trusted proxy that is no address (exit status 64). A store that does not answer is no error: the
+    /// Errors: a trusted proxy that is no address, an `archiver_url` that is none (exit status 64). A store that does not answer is no error: the
     /// instance is not ready until it does.
     pub async fn start(
         config: Arc<Config>,
@@ -56,10 +58,12 @@ impl Signaling {
         shutdown: Shutdown,
     ) -> Result<Self, Fatal> {
         warn_about_open_webhooks(&config);
+        warn_about_open_archive(&config);
         app::declare_metrics();
         let app = Arc::new(App {
             trusted_proxies: TrustedProxies::parse(&config.telephony.trusted_proxies)?,
             signer: TokenSigner::new(config.links.service_token.clone()),
+            archive: Archive::new(&config.links)?,
             nodes: Arc::new(MediaNodes::new(&config.links.service_token)),
             store,
             config,
@@ -80,6 +84,16 @@ impl Signaling {
     /// What `/ready` answers.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+}
+
+fn warn_about_open_archive(config: &Config) {
+    let is_public = config.telephony.proxy_host.is_some();
+    if is_public && config.secrets.server_api_keys().is_empty() && config.transcripts.enable {
+        tracing::warn!(
+            "anyone who reaches this server can read, hear and erase archived calls: set server_api_key (and \
+             VOXRAY_SERVER_API_KEY for clients)"
+        );
     }
 }
 

@@ -36,7 +36,7 @@ pub enum Command {
     Serve,
     /// Starts everything on free loopback ports, places one phone call and shows it as it happens.
     Demo(DemoArgs),
-    /// Places a phone call (Twilio Media Streams) against a server: plays a WAV, keeps what was heard.
+    /// Places a phone call as a provider would against a server: plays a WAV, keeps what was heard.
     Call(CallArgs),
     /// Runs the signaling service: HTTP API, webhooks, choice of a media node.
     Signaling,
@@ -71,11 +71,15 @@ pub struct CallArgs {
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub url: String,
     /// Phone provider to act as.
-    #[arg(long, default_value = "twilio", value_parser = ["twilio"])]
+    #[arg(long, default_value = "twilio", value_parser = ["twilio", "telnyx", "plivo", "exotel", "vonage", "genesys"])]
     pub provider: String,
-    /// Auth token with which the provider signs its webhooks, when the server checks them.
-    #[arg(long, env = "TWILIO_AUTH_TOKEN", hide_env_values = true)]
+    /// What the server knows the provider by, when it checks: Twilio's auth token, the secret in Exotel's URL, the API
+    /// key of Genesys; default for Twilio: $TWILIO_AUTH_TOKEN, for Genesys: $GENESYS_API_KEY.
+    #[arg(long)]
     pub auth_token: Option<String>,
+    /// Client secret with which Genesys signs its connections, in base64.
+    #[arg(long, env = "GENESYS_CLIENT_SECRET", hide_env_values = true)]
+    pub client_secret: Option<String>,
     /// Where to write what the caller heard (left: sent, right: heard).
     #[arg(long, default_value = "call.wav")]
     pub out: PathBuf,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use media_core::wire::telephony::Provider;
 use media_svc::speech::models;
 use service_kit::config::{self, Profile};
 use service_kit::exit::{self, Fatal};
@@ -32,8 +33,17 @@ pub async fn call(options: CallArgs) -> anyhow::Result<()> {
         });
         steps.push(Step::answer());
     }
+    let provider = Provider::from_name(&options.provider).unwrap_or(Provider::Twilio);
+    let variable = match provider {
+        Provider::Twilio => Some("TWILIO_AUTH_TOKEN"),
+        Provider::Genesys => Some("GENESYS_API_KEY"),
+        Provider::Telnyx | Provider::Plivo | Provider::Exotel | Provider::Vonage => None,
+    };
+    let from_environment = || variable.and_then(|name| std::env::var(name).ok());
     let call = Call {
-        auth_token: options.auth_token.clone(),
+        provider,
+        auth_token: options.auth_token.clone().or_else(from_environment),
+        client_secret: options.client_secret.clone(),
         ..Call::new(options.url.clone(), steps)
     };
     let progress = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}")?);

@@ -423,6 +423,7 @@ pub fn config(dir: &Path) -> Config {
             verify_signatures: true,
             trusted_proxies: Vec::new(),
             twilio_account_sid: None,
+            genesys_client_secret: None,
         },
         media: config::Media {
             node_id: None,
@@ -448,6 +449,7 @@ pub fn config(dir: &Path) -> Config {
         },
         s3: config::S3 {
             endpoint: None,
+            public_endpoint: None,
             region: "us-east-1".to_owned(),
             force_path_style: true,
             encryption: config::S3Encryption::None,
@@ -458,6 +460,7 @@ pub fn config(dir: &Path) -> Config {
             driver: config::TranscriptDriver::Sqlite,
             dsn: Secret::new(format!("sqlite://{}", dir.join("db/transcripts.db").display())),
             table_name: "call_transcripts".to_owned(),
+            extended: false,
         },
         outbox: config::Outbox {
             dir: dir.join("outbox"),
@@ -467,6 +470,7 @@ pub fn config(dir: &Path) -> Config {
             port: 0,
             spool_dir: dir.join("spool"),
             node_timeout_secs: 30.0,
+            retention_days: 0,
         },
         links: config::Links {
             archiver_url: None,

@@ -188,6 +188,8 @@ impl Call {
             CallerEvent::Dtmf(key) => conversation.handle_input(now, Input::Dtmf(key)),
             CallerEvent::Played(mark) => conversation.handle_input(now, Input::Played(mark)),
             CallerEvent::Text(text) => conversation.handle_input(now, Input::Text(text)),
+            CallerEvent::LineCut => conversation.handle_input(now, Input::LineCut),
+            CallerEvent::LineBack => conversation.handle_input(now, Input::LineBack),
             CallerEvent::Closed(reason) => {
                 self.caller_gone = true;
                 conversation.handle_input(now, Input::CallerGone(reason));
@@ -216,6 +218,8 @@ impl Call {
             | Input::Dtmf(_)
             | Input::Text(_)
             | Input::EndRequested { .. }
+            | Input::LineCut
+            | Input::LineBack
             | Input::CallerGone(_)
             | Input::Tick => {}
         }

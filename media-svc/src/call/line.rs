@@ -26,6 +26,10 @@ pub enum CallerEvent {
     Played(MarkId),
     /// Typed text.
     Text(String),
+    /// The network to the far end was cut; it may come back.
+    LineCut,
+    /// The far end is there again.
+    LineBack,
     /// The far end is gone.
     Closed(EndReason),
 }

@@ -13,7 +13,7 @@ use service_kit::token::{Claims, TokenSigner};
 use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
 use tokio::sync::mpsc;
 
-use super::Timeouts;
+use super::{HeldStreams, Timeouts};
 use crate::archive::{ArchiveSession, ArchiveSink};
 use crate::call::registry::{Arrival, Calls, Refusal, Slot, transport_name};
 use crate::call::{self, CallSetup, CallerLink, TransportTraits, conversation_settings};
@@ -40,6 +40,8 @@ pub struct Gate {
     pub scope: TaskScope,
     /// How long a far end may take for what.
     pub timeouts: Timeouts,
+    /// Phone streams that may come back after a cut.
+    pub held: HeldStreams,
 }
 
 /// A caller who may come in; dropping it gives everything back.

@@ -108,7 +108,6 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, socket: WebSocket) {
     let (replies, reply_receiver) = mpsc::channel(writer::REPLIES);
     let stuck = CancellationToken::new();
     let sources = writer::Sources {
-        commands: transport.commands,
         replies: reply_receiver,
         closing,
         ping_every: Some(gate.timeouts.ping_every),
@@ -119,10 +118,11 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, socket: WebSocket) {
     let encoder = Outbound {
         narrator: Narrator::default(),
     };
-    scope.spawn(
-        "client socket writer",
-        writer::write(sink, sources, encoder, gate.config.pipeline),
-    );
+    let pipeline = gate.config.pipeline;
+    let mut commands = transport.commands;
+    scope.spawn("client socket writer", async move {
+        writer::write(sink, &mut commands, sources, encoder, pipeline).await;
+    });
 
     let mut inbound = Inbound {
         stream,
@@ -184,7 +184,7 @@ impl Inbound {
                 let bytes = match reader::next(&mut self.stream, None).await {
                     Received::Binary(bytes) => bytes,
                     Received::Text(_) => return Err(wrong_kind()),
-                    Received::Gone => return Err(Closing::new(Closing::NORMAL, "")),
+                    Received::Gone | Received::Cut => return Err(Closing::new(Closing::NORMAL, "")),
                     Received::Refuse(reason) => return Err(reason),
                 };
                 match self
@@ -229,7 +229,7 @@ impl Inbound {
             let bytes = match reader::next(&mut self.stream, Some(silence)).await {
                 Received::Binary(bytes) => bytes,
                 Received::Text(_) => return give_up(wrong_kind()),
-                Received::Gone => return EndReason::CallerHungUp,
+                Received::Gone | Received::Cut => return EndReason::CallerHungUp,
                 Received::Refuse(reason) => return give_up(reason),
             };
             match self.meaning(&bytes) {
@@ -354,20 +354,25 @@ struct Outbound {
 }
 
 impl Encode for Outbound {
-    fn encode(&mut self, command: CallerCommand) -> Vec<Message> {
+    type Reply = Message;
+
+    fn encode(&mut self, command: CallerCommand, out: &mut Vec<Message>) {
         match command {
             CallerCommand::Audio(samples) => {
-                vec![Message::Binary(
-                    pipecat::audio_frame(&samples, PIPECAT.output_rate_hz).into(),
-                )]
+                let bytes = pipecat::audio_frame(&samples, PIPECAT.output_rate_hz);
+                out.push(Message::Binary(bytes.into()));
             }
             CallerCommand::Notice(notice) => {
                 let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
                 let messages = self.narrator.messages(notice, &timestamp);
-                messages.iter().map(|message| frame(message.to_json(None))).collect()
+                out.extend(messages.iter().map(|message| frame(message.to_json(None))));
             }
             // The client's player knows neither; pacing keeps what it holds short.
-            CallerCommand::Mark(_) | CallerCommand::Clear | CallerCommand::Close(_) => Vec::new(),
+            CallerCommand::Mark(_) | CallerCommand::Clear | CallerCommand::Close(_) => {}
         }
+    }
+
+    fn reply(&mut self, reply: Message, out: &mut Vec<Message>) {
+        out.push(reply);
     }
 }

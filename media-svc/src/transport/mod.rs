@@ -13,12 +13,15 @@ use axum::Router;
 use axum::routing::get;
 
 pub use admission::Gate;
+pub use telephony::HeldStreams;
 
 /// How long a far end may take for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// A phone provider, until it says which stream this is.
     pub start: Duration,
+    /// A phone stream that was cut, to come back.
+    pub hold: Duration,
     /// A client, until `client-ready`.
     pub ready: Duration,
     /// Anyone, to take what is sent; then the connection is given up.
@@ -33,6 +36,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             start: Duration::from_secs(5),
+            hold: Duration::from_secs(10),
             ready: Duration::from_secs(10),
             stuck: Duration::from_secs(10),
             ping_every: Duration::from_secs(20),
@@ -48,6 +52,12 @@ pub fn router(gate: Arc<Gate>) -> Router {
         .route("/telephony/ws", get(telephony::open))
         // Twilio's <Stream url> takes no query string, so its token is part of the path.
         .route("/telephony/ws/{token}", get(telephony::open_with_path_token))
+        // Genesys opens its socket without a webhook, and appends the connector's id where the flow names one.
+        .route("/telephony/genesys/ws", get(telephony::open_genesys))
+        .route(
+            "/telephony/genesys/ws/{connector}",
+            get(telephony::open_genesys_with_connector),
+        )
         .with_state(gate);
     Router::new().merge(routes.clone()).nest("/api/v1", routes)
 }

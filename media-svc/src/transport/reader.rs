@@ -30,8 +30,10 @@ pub enum Received {
     Text(axum::extract::ws::Utf8Bytes),
     /// A binary message.
     Binary(bytes::Bytes),
-    /// The far end closed, or the connection broke.
+    /// The far end closed.
     Gone,
+    /// The connection broke without a word.
+    Cut,
     /// The socket has to be closed from here.
     Refuse(Closing),
 }
@@ -53,7 +55,8 @@ pub async fn next(socket: &mut SplitStream<WebSocket>, silence: Option<Duration>
             Some(Ok(Message::Text(text))) => return Received::Text(text),
             Some(Ok(Message::Binary(bytes))) => return Received::Binary(bytes),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Close(_))) | None => return Received::Gone,
+            Some(Ok(Message::Close(_))) => return Received::Gone,
+            None => return Received::Cut,
             Some(Err(error)) => return broken(&error),
         }
     }
@@ -91,7 +94,7 @@ fn broken(error: &axum::Error) -> Received {
             Received::Refuse(Closing::new(Closing::PROTOCOL_ERROR, problem.to_string()))
         }
         // Everything else is a connection that is no longer there.
-        Some(_) | None => Received::Gone,
+        Some(_) | None => Received::Cut,
     }
 }
 

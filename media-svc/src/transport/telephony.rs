@@ -1,18 +1,36 @@
-//! `/telephony/ws`: a phone provider's media stream.
+//! `/telephony/ws`: a phone provider's media stream, whoever the provider is; `/telephony/genesys/ws`: Genesys', who
+//! comes without a webhook.
+//!
+//! The first messages say whose stream it is, within 5 s. A stream ends by a close frame of either side, by the
+//! provider's word for it, or when nothing has come for `media.socket_silence_secs`. A socket that breaks without a word
+//! is a network cut: the call waits 10 s for the same URL to be opened again ([`held`]).
+//!
+//! | closed with | because |
+//! |---|---|
+//! | 1000 | the call is over |
+//! | 1002 | not WebSocket (RFC 6455) |
+//! | 1007 | a message that is no JSON, no base64, of another audio format, or lacks what it needs |
+//! | 1008 | no start in time, audio or keys before it, a second start, another call or provider than announced, more keys than a telephone can send, silence |
+//! | 1009 | a message larger than 64 KiB |
+//!
+//! Before the start the first bad message closes the stream; afterwards 50 are tolerated, except binary messages from a
+//! provider that sends text, and oversized ones. All of them count in `voxray_protocol_errors_total`.
 
-mod twilio;
+mod genesys;
+mod held;
+mod line;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use futures_util::StreamExt;
-use futures_util::stream::SplitStream;
-use media_core::conversation::EndReason;
-use media_core::wire::twilio::StreamStart;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use media_core::wire::telephony::{Answer, Event, Frame, Provider, Start};
 use serde::Deserialize;
 use serde_json::Value;
 use service_kit::config::MediaTransport;
@@ -20,25 +38,41 @@ use service_kit::http::{ActiveConnection, ApiError, LiveRoute};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Gate;
+pub use genesys::{open as open_genesys, open_with_connector as open_genesys_with_connector};
+pub use held::HeldStreams;
+
 use super::admission::Admitted;
 use super::reader::{self, Received};
-use super::writer::{self, Closing};
-use crate::call::{CallerEvent, PipelineInput, TransportTraits, link};
+use super::writer::{self, Closing, Encode};
+use super::{Gate, Timeouts};
+use crate::call::{TransportTraits, link};
 use crate::metrics::PROTOCOL_ERRORS;
+use held::Return;
+use line::{Connection, Line};
+use wire::{Inbound, Outbound};
 
 const TRANSPORT: &str = "telephony";
 
-/// Twilio: µ-law at 8 kHz both ways; recordings keep that rate; audio runs at most 200 ms ahead of the clock, so that
-/// a `clear` has little to undo.
-const TWILIO: TransportTraits = TransportTraits {
-    name: TRANSPORT,
-    input_rate_hz: 8_000,
-    output_rate_hz: 8_000,
-    recording_rate_hz: 8_000,
-    echoes_marks: true,
-    playout_lead: Duration::from_millis(200),
-};
+/// Audio runs at most this far ahead of the clock, so that a clear has little to undo.
+const LEAD: Duration = Duration::from_millis(200);
+/// Genesys takes few messages a second, so each is 200 ms long; the next one has to be there before that is over.
+const GENESYS_LEAD: Duration = Duration::from_millis(400);
+
+/// What a call has to know of the stream that carries it: the stream's own rate both ways, which recordings keep.
+fn traits(start: &Start) -> TransportTraits {
+    let rate_hz = start.format.rate_hz;
+    TransportTraits {
+        name: TRANSPORT,
+        input_rate_hz: rate_hz,
+        output_rate_hz: rate_hz,
+        recording_rate_hz: rate_hz,
+        echoes_marks: start.provider.echoes_marks(),
+        playout_lead: match start.provider {
+            Provider::Twilio | Provider::Telnyx | Provider::Plivo | Provider::Exotel | Provider::Vonage => LEAD,
+            Provider::Genesys => GENESYS_LEAD,
+        },
+    }
+}
 
 /// `?token=`
 #[derive(Debug, Deserialize)]
@@ -71,144 +105,247 @@ async fn accept(
 ) -> Result<Response, ApiError> {
     // First, so that whoever only looks at the URL does not use its token up.
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
+    if let Some(returning) = token.as_deref().and_then(|token| gate.held.reclaim(token)) {
+        return Ok(reader::limited(upgrade).on_upgrade(async move |socket| {
+            let scope = gate.scope.child("returning phone stream");
+            scope.spawn("returning phone stream", async move {
+                come_back(gate, returning, socket).await;
+            });
+        }));
+    }
     let claims = gate.redeem(token.as_deref(), MediaTransport::Telephony).await?;
     let admitted = gate.admit(claims, MediaTransport::Telephony).await?;
+    let expected = Expected {
+        provider: Provider::from_name(&admitted.provider),
+        id: admitted.call_id.clone(),
+        parameters: Value::Null,
+    };
+    Ok(take_up(gate, upgrade, admitted, expected, token))
+}
+
+/// What is known of a stream before it says so itself.
+struct Expected {
+    provider: Option<Provider>,
+    /// Of the call; for Genesys, of the session. Empty when unknown.
+    id: String,
+    parameters: Value,
+}
+
+impl Expected {
+    fn check(&self, start: &Start) -> Result<(), Closing> {
+        let id = match start.provider {
+            Provider::Genesys => &start.stream_id,
+            Provider::Twilio | Provider::Telnyx | Provider::Plivo | Provider::Exotel | Provider::Vonage => {
+                &start.call_id
+            }
+        };
+        if !self.id.is_empty() && !id.is_empty() && *id != self.id {
+            return Err(Closing::new(Closing::POLICY, "this token is for another call"));
+        }
+        Ok(())
+    }
+}
+
+fn take_up(
+    gate: Arc<Gate>,
+    upgrade: WebSocketUpgrade,
+    admitted: Admitted,
+    expected: Expected,
+    token: Option<String>,
+) -> Response {
     let upgrade = reader::limited(upgrade).on_failed_upgrade(gate.forget_unless_upgraded(admitted.session_id.clone()));
-    Ok(upgrade.on_upgrade(async move |socket| {
+    upgrade.on_upgrade(async move |socket| {
         // A scope of its own: a panic ends this call and nothing else.
         let scope = gate.scope.child("phone call");
         scope.spawn("phone call", async move {
             let _open = ActiveConnection::open(LiveRoute::TelephonyWs);
-            serve(gate, admitted, socket).await;
+            serve(gate, admitted, expected, token, socket).await;
         });
-    }))
+    })
 }
 
-async fn serve(gate: Arc<Gate>, admitted: Admitted, socket: WebSocket) {
-    let (sink, mut stream) = socket.split();
-    let (refuse, closing) = watch::channel(None);
-    let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
-    let (_no_replies, replies) = mpsc::channel(1);
-    let stuck = CancellationToken::new();
-    let sources = writer::Sources {
-        commands: transport.commands,
-        replies,
-        closing,
-        ping_every: None,
-        stuck_after: gate.timeouts.stuck,
-        stuck: stuck.clone(),
-    };
-    let mut protocol = twilio::Inbound::new();
-    let introduced = introduce(&mut stream, &mut protocol, &admitted.call_id, gate.timeouts.start);
-    let started = match introduced.await {
-        Ok(started) => started,
-        Err(reason) => {
-            PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
-            tracing::info!(session_id = %admitted.session_id, code = reason.code, reason = reason.reason,
-                "a phone stream was refused");
-            let broken = reason.is_broken();
-            let _ = refuse.send(Some(reason));
+async fn serve(gate: Arc<Gate>, admitted: Admitted, expected: Expected, token: Option<String>, socket: WebSocket) {
+    let connection = match introduce(socket, &expected, &gate).await {
+        Ok(connection) => connection,
+        Err(refused) => {
+            count_refusal(&admitted.session_id, &refused.reason);
             gate.turn_away(admitted).await;
-            let encoder = twilio::Outbound::new(String::new());
-            writer::write(sink, sources, encoder, gate.config.pipeline).await;
-            reader::linger(&mut stream, broken).await;
+            refused.close(&gate).await;
             return;
         }
     };
+    let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
+    let (traits, start) = (traits(&connection.start), &connection.start);
+    let body = merged(expected.parameters, start);
+    let call_id = expected.id;
+    let (session_id, provider) = (admitted.session_id.clone(), start.provider);
+    tracing::info!(%session_id, provider = provider.name(), "a phone stream has begun");
+    let line = Line {
+        input: transport.input,
+        commands: transport.commands,
+        timeouts: gate.timeouts,
+        silence: Duration::try_from_secs_f64(gate.config.media.socket_silence_secs).unwrap_or(Duration::MAX),
+        pipeline: gate.config.pipeline,
+    };
     let scope = gate.scope.child("phone socket");
-    let silence = Duration::try_from_secs_f64(gate.config.media.socket_silence_secs).unwrap_or(Duration::MAX);
-    let read_out = CancellationToken::new();
-    let reading = read_out.clone().drop_guard();
-    let _reader = scope.spawn_owned("phone socket reader", async move {
-        let _reading = reading;
-        let end = tokio::select! {
-            end = read(&mut stream, protocol, &transport.input, silence, &refuse) => end,
-            () = stuck.cancelled() => reader::not_read(),
-        };
-        transport.input.send(CallerEvent::Closed(end)).await;
-        let broken = refuse.borrow().as_ref().is_some_and(Closing::is_broken);
-        reader::linger(&mut stream, broken).await;
+    let carried = CancellationToken::new();
+    let carrying = carried.clone().drop_guard();
+    let holder = Arc::clone(&gate);
+    let _line = scope.spawn_owned("phone stream", async move {
+        let _carrying = carrying;
+        let token = token.filter(|_| provider.may_return());
+        let remembered = holder.held.remember(token.as_deref(), session_id, call_id);
+        line.carry(connection, remembered).await;
     });
-    let encoder = twilio::Outbound::new(started.stream_sid);
-    let pipeline = gate.config.pipeline;
-    scope.spawn("phone socket writer", writer::write(sink, sources, encoder, pipeline));
-    let body = serde_json::to_value(started.custom_parameters).unwrap_or(Value::Null);
-    gate.run(admitted, body, TWILIO, caller).await;
-    // The writer ends by itself: with the call's queue closed it sends a close frame and leaves. The far end's own is
-    // waited for, so that it sees ours.
-    let _ = tokio::time::timeout(writer::CLOSE_TIMEOUT, read_out.cancelled()).await;
+    gate.run(admitted, body, traits, caller).await;
+    // The line ends by itself: with the call's queue closed it says goodbye and leaves.
+    let _ = tokio::time::timeout(2 * writer::CLOSE_TIMEOUT, carried.cancelled()).await;
 }
 
-/// Waits for `start`; everything before it must fit the protocol, and come in time, whatever else comes meanwhile.
-async fn introduce(
-    stream: &mut SplitStream<WebSocket>,
-    protocol: &mut twilio::Inbound,
-    call_id: &str,
-    limit: Duration,
-) -> Result<StreamStart, Closing> {
-    match tokio::time::timeout(limit, wait_for_start(stream, protocol, call_id)).await {
+/// Parameters of the stream with what was known before underneath.
+fn merged(known: Value, start: &Start) -> Value {
+    let mut body = match known {
+        Value::Object(object) => object,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => serde_json::Map::new(),
+    };
+    let parameters = start.parameters.iter();
+    body.extend(parameters.map(|(name, value)| (name.clone(), Value::String(value.clone()))));
+    if body.is_empty() {
+        Value::Null
+    } else {
+        Value::Object(body)
+    }
+}
+
+/// A socket that wants to go on with a stream that was cut.
+async fn come_back(gate: Arc<Gate>, returning: Return, socket: WebSocket) {
+    let _open = ActiveConnection::open(LiveRoute::TelephonyWs);
+    let expected = Expected {
+        provider: None,
+        id: returning.stream.call_id.clone(),
+        parameters: Value::Null,
+    };
+    match introduce(socket, &expected, &gate).await {
+        Ok(connection) => {
+            // A call that ended meanwhile drops the connection: there is nothing to go on with.
+            returning.connect(connection).await;
+        }
+        Err(refused) => {
+            count_refusal(&returning.stream.session_id, &refused.reason);
+            refused.close(&gate).await;
+        }
+    }
+}
+
+fn count_refusal(session_id: &str, reason: &Closing) {
+    if reason.code == Closing::NORMAL {
+        return;
+    }
+    PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
+    tracing::info!(
+        session_id,
+        code = reason.code,
+        reason = reason.reason,
+        "a phone stream was refused"
+    );
+}
+
+/// A socket whose stream does not begin.
+struct Refused {
+    sink: SplitSink<WebSocket, Message>,
+    stream: SplitStream<WebSocket>,
+    reason: Closing,
+}
+
+impl Refused {
+    async fn close(mut self, gate: &Gate) {
+        let (_refuse, closing) = watch::channel(Some(self.reason.clone()));
+        let (_no_replies, replies) = mpsc::channel(1);
+        let (_no_call, mut commands) = mpsc::channel(1);
+        let sources = writer::Sources {
+            replies,
+            closing,
+            ping_every: None,
+            stuck_after: gate.timeouts.stuck,
+            stuck: CancellationToken::new(),
+        };
+        writer::write(
+            self.sink,
+            &mut commands,
+            sources,
+            Outbound::new(None),
+            gate.config.pipeline,
+        )
+        .await;
+        reader::linger(&mut self.stream, self.reason.is_broken()).await;
+    }
+}
+
+/// Waits for the start; everything before it must fit the protocol, and come in time, whatever else comes meanwhile.
+async fn introduce(socket: WebSocket, expected: &Expected, gate: &Gate) -> Result<Connection, Box<Refused>> {
+    let (mut sink, mut stream) = socket.split();
+    let mut inbound = Inbound::new(expected.provider);
+    let limit = gate.timeouts.start;
+    let waiting = wait_for_start(&mut sink, &mut stream, &mut inbound, expected);
+    let outcome = match tokio::time::timeout(limit, waiting).await {
         Ok(outcome) => outcome,
         Err(_) => {
             let reason = format!("no start message within {} s", limit.as_secs_f64());
             Err(Closing::new(Closing::POLICY, reason))
         }
+    };
+    match outcome {
+        Ok((start, answer)) => Ok(Connection {
+            sink,
+            stream,
+            inbound,
+            start,
+            answer,
+        }),
+        Err(reason) => Err(Box::new(Refused { sink, stream, reason })),
     }
 }
 
 async fn wait_for_start(
+    sink: &mut SplitSink<WebSocket, Message>,
     stream: &mut SplitStream<WebSocket>,
-    protocol: &mut twilio::Inbound,
-    call_id: &str,
-) -> Result<StreamStart, Closing> {
+    inbound: &mut Inbound,
+    expected: &Expected,
+) -> Result<(Start, Option<Answer>), Closing> {
+    // A test whether anybody answers has no call, but answers.
+    let mut probe = Outbound::new(None);
     loop {
-        let text = match reader::next(stream, None).await {
-            Received::Text(text) => text,
-            Received::Binary(_) => {
-                return Err(Closing::new(Closing::INVALID_DATA, "expected JSON text messages"));
-            }
-            Received::Gone => return Err(Closing::new(Closing::NORMAL, "")),
+        let read = match reader::next(stream, None).await {
+            Received::Text(text) => inbound.introduction(Frame::Text(&text))?,
+            Received::Binary(bytes) => inbound.introduction(Frame::Binary(&bytes))?,
+            Received::Gone | Received::Cut => return Err(Closing::new(Closing::NORMAL, "")),
             Received::Refuse(reason) => return Err(reason),
         };
-        let Some(start) = protocol.introduction(&text)? else {
-            continue;
-        };
-        if !call_id.is_empty() && !start.call_sid.is_empty() && start.call_sid != call_id {
-            return Err(Closing::new(Closing::POLICY, "this token is for another call"));
-        }
-        return Ok(start);
-    }
-}
-
-/// Reads until the stream is over; says why it is.
-async fn read(
-    stream: &mut SplitStream<WebSocket>,
-    mut protocol: twilio::Inbound,
-    input: &PipelineInput,
-    silence: Duration,
-    refuse: &watch::Sender<Option<Closing>>,
-) -> EndReason {
-    let give_up = |reason: Closing| {
-        PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
-        let why = EndReason::TransportFailed(reason.reason.clone());
-        let _ = refuse.send(Some(reason));
-        why
-    };
-    loop {
-        let text = match reader::next(stream, Some(silence)).await {
-            Received::Text(text) => text,
-            Received::Binary(_) => return give_up(Closing::new(Closing::INVALID_DATA, "expected JSON text messages")),
-            Received::Gone => return EndReason::CallerHungUp,
-            Received::Refuse(reason) => return give_up(reason),
-        };
-        match protocol.event(&text) {
-            Ok(Some(CallerEvent::Closed(reason))) => return reason,
-            Ok(Some(event)) => {
-                if !input.send(event).await {
-                    return EndReason::CallerHungUp;
-                }
+        match read.event {
+            Event::Start(start) => {
+                expected.check(&start)?;
+                return Ok((start, read.answer));
             }
-            Ok(None) => {}
-            Err(reason) => return give_up(reason),
+            Event::Probe(ref start) => probe = Outbound::new(Some(start)),
+            Event::Connected
+            | Event::Stop
+            | Event::Media(_)
+            | Event::Held
+            | Event::Late
+            | Event::Dtmf(_)
+            | Event::Mark(_)
+            | Event::Trouble(_)
+            | Event::Ignored => {}
+        }
+        let mut messages = Vec::new();
+        if let Some(answer) = read.answer {
+            probe.reply(answer, &mut messages);
+        }
+        for message in messages {
+            let _ = sink.send(message).await;
+        }
+        if matches!(read.event, Event::Stop) {
+            return Err(Closing::new(Closing::NORMAL, "stopped before it began"));
         }
     }
 }

@@ -17,8 +17,32 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Turns commands into messages of one protocol.
 pub trait Encode: Send {
-    /// The messages for one command; none where the protocol has no word for it.
-    fn encode(&mut self, command: CallerCommand) -> Vec<Message>;
+    /// What the reader wants to have answered.
+    type Reply: Send;
+
+    /// Appends the messages for one command; none where the protocol has no word for it.
+    fn encode(&mut self, command: CallerCommand, out: &mut Vec<Message>);
+
+    /// Appends the messages for one answer.
+    fn reply(&mut self, reply: Self::Reply, out: &mut Vec<Message>);
+
+    /// Whether audio waits for more of it.
+    fn is_holding(&self) -> bool {
+        false
+    }
+
+    /// Appends what is held, because no more has come.
+    fn flush(&mut self, _out: &mut Vec<Message>) {}
+
+    /// Appends the protocol's own goodbye; true when the far end is to close first, which `reply` then hears of.
+    fn goodbye(&mut self, _end: &Closing, _out: &mut Vec<Message>) -> bool {
+        false
+    }
+
+    /// Whether the far end has taken its leave.
+    fn has_left(&self) -> bool {
+        false
+    }
 }
 
 /// Why and how a socket is closed (RFC 6455, section 7.4).
@@ -62,12 +86,13 @@ impl Closing {
 /// Answers of the reader that wait to be written; when full the reader waits, and the socket is not read.
 pub const REPLIES: usize = 32;
 
-/// Where a writer's messages come from.
-pub struct Sources {
-    /// From the call.
-    pub commands: mpsc::Receiver<CallerCommand>,
+/// How long audio that does not fill a message waits for the next frame, which is due after 20 ms.
+const HOLD: Duration = Duration::from_millis(60);
+
+/// Where a writer's messages come from, besides the call.
+pub struct Sources<R> {
     /// From the reader, in answer to what it read.
-    pub replies: mpsc::Receiver<Message>,
+    pub replies: mpsc::Receiver<R>,
     /// Why the reader gave up, once it has.
     pub closing: watch::Receiver<Option<Closing>>,
     /// How often the far end is asked for a sign of life.
@@ -78,16 +103,29 @@ pub struct Sources {
     pub stuck: CancellationToken,
 }
 
+/// How writing ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// With a close frame, as far as the far end took it.
+    Closed,
+    /// The connection broke.
+    Broken,
+    /// The far end takes nothing any more.
+    Stuck,
+}
+
 /// Writes until the call is over or the socket breaks.
-pub async fn write(
+pub async fn write<E: Encode>(
     mut socket: SplitSink<WebSocket, Message>,
-    mut from: Sources,
-    mut encoder: impl Encode,
+    commands: &mut mpsc::Receiver<CallerCommand>,
+    mut from: Sources<E::Reply>,
+    mut encoder: E,
     pipeline: Pipeline,
-) {
+) -> Written {
     let mut end = Closing::new(Closing::NORMAL, "");
     let mut batch = Vec::new();
     let mut next_ping = from.ping_every.map(|every| Instant::now() + every);
+    let mut flush_at = None;
     loop {
         let mut last = false;
         tokio::select! {
@@ -96,42 +134,71 @@ pub async fn write(
                 end = reason;
                 break;
             }
-            Some(reply) = from.replies.recv() => batch.push(reply),
-            command = from.commands.recv() => {
+            Some(reply) = from.replies.recv() => encoder.reply(reply, &mut batch),
+            command = commands.recv() => {
                 let Some(command) = command else { break };
                 last = is_close(&command, &mut end);
-                batch.extend(encoder.encode(command));
+                encoder.encode(command, &mut batch);
                 if pipeline.ws_write_coalesce_ms > 0 && !last {
-                    last = gather(&mut batch, &mut from.commands, &mut encoder, pipeline, &mut end).await;
+                    last = gather(&mut batch, commands, &mut encoder, pipeline, &mut end).await;
                 }
+                flush_at = encoder.is_holding().then(|| Instant::now() + HOLD);
+            }
+            () = at(flush_at) => {
+                encoder.flush(&mut batch);
+                flush_at = None;
             }
             () = at(next_ping) => {
                 batch.push(Message::Ping(bytes::Bytes::new()));
                 next_ping = from.ping_every.map(|every| Instant::now() + every);
             }
         }
+        if last {
+            encoder.flush(&mut batch);
+        }
         match tokio::time::timeout(from.stuck_after, send(&mut socket, &mut batch)).await {
             Ok(true) => {}
-            Ok(false) => return,
+            Ok(false) => return Written::Broken,
             Err(_) => {
                 from.stuck.cancel();
-                return;
+                return Written::Stuck;
             }
         }
         if last {
             break;
         }
     }
+    if encoder.goodbye(&end, &mut batch) {
+        let farewell = farewell(&mut socket, &mut from.replies, &mut encoder, &mut batch);
+        // A far end that does not answer is closed all the same.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
+        batch.clear();
+    }
     let frame = CloseFrame {
         code: end.code,
         reason: end.reason.into(),
     };
     let close = async {
+        let _ = send(&mut socket, &mut batch).await;
         let _ = socket.send(Message::Close(Some(frame))).await;
         let _ = socket.close().await;
     };
     // A far end that takes nothing any more loses its close frame, nothing else.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+    Written::Closed
+}
+
+/// Sends the goodbye and answers the far end until it has taken its own leave.
+async fn farewell<E: Encode>(
+    socket: &mut SplitSink<WebSocket, Message>,
+    replies: &mut mpsc::Receiver<E::Reply>,
+    encoder: &mut E,
+    batch: &mut Vec<Message>,
+) {
+    while send(socket, batch).await && !encoder.has_left() {
+        let Some(reply) = replies.recv().await else { return };
+        encoder.reply(reply, batch);
+    }
 }
 
 /// False when the connection is broken.
@@ -180,7 +247,7 @@ async fn gather(
             command = commands.recv() => {
                 let Some(command) = command else { return true };
                 let last = is_close(&command, end);
-                batch.extend(encoder.encode(command));
+                encoder.encode(command, batch);
                 if last {
                     return true;
                 }

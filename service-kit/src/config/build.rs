@@ -70,6 +70,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             verify_signatures: v.flag("telephony.verify_signatures"),
             trusted_proxies: v.list("telephony.trusted_proxies"),
             twilio_account_sid: v.text("twilio.account_sid"),
+            genesys_client_secret: v.text("genesys.client_secret").map(Secret::new),
         },
         media: media(v),
         recording: Recording {
@@ -87,6 +88,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
         },
         s3: S3 {
             endpoint: v.text("s3.endpoint"),
+            public_endpoint: v.text("s3.public_endpoint"),
             region: v.word("s3.region"),
             force_path_style: v.flag("s3.force_path_style"),
             encryption: recording::encryption(v),
@@ -100,6 +102,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
         archiver: Archiver {
             port: v.number("archiver.port"),
             spool_dir: v.path("archiver.spool_dir"),
+            retention_days: v.number("archive.retention_days"),
             node_timeout_secs: v.float("archiver.node_timeout_secs"),
         },
         links: Links {
@@ -247,19 +250,21 @@ fn transcripts(merged: &mut Merged, profile: Profile) -> Transcripts {
     let by_dsn = match dsn.split("://").next() {
         Some("sqlite") => Some(TranscriptDriver::Sqlite),
         Some("postgres" | "postgresql") => Some(TranscriptDriver::Postgres),
+        Some("mysql" | "mariadb") => Some(TranscriptDriver::Mysql),
         Some(_) | None => None,
     };
     let by_name = match merged.values.word("transcripts.driver").as_str() {
         "sqlite" => Some(TranscriptDriver::Sqlite),
         "postgres" => Some(TranscriptDriver::Postgres),
+        "mysql" => Some(TranscriptDriver::Mysql),
         _ => None,
     };
     let enable = merged.values.flag("transcripts.enable");
     // The database's password is the archiver's: the others only need to know that there are transcripts.
     let writes = profile != Profile::Service;
     if enable && writes && dsn.is_empty() && !merged.is_broken("transcripts.dsn") {
-        let message =
-            "needed because transcripts.enable is true (postgres://user:password@host/database or sqlite://path)";
+        let message = "needed because transcripts.enable is true (postgres://user:password@host/database, \
+                       mysql://user:password@host/database or sqlite://path)";
         merged.problem("transcripts.dsn", message);
     }
     if let (Some(by_name), Some(by_dsn)) = (by_name, by_dsn)
@@ -270,35 +275,59 @@ fn transcripts(merged: &mut Merged, profile: Profile) -> Transcripts {
         merged.problem("transcripts.driver", message.to_lowercase());
     }
     let table_name = merged.values.word("transcripts.table_name");
-    if !is_identifier(&table_name) {
+    if !is_table_name(&table_name) {
         merged.problem(
             "transcripts.table_name",
-            format!("{table_name:?} is not allowed; allowed: a letter or _, then letters, digits and _, at most 63"),
+            format!(
+                "{table_name:?} is not allowed; allowed: a letter or _, then letters, digits and _, at most 48, and \
+                 before it a schema and a dot"
+            ),
         );
+    } else if enable && writes && by_name.or(by_dsn).is_none_or(is_sqlite) && table_name.contains('.') {
+        let message = format!("{table_name:?} names a schema, which SQLite does not have; give the table alone");
+        merged.problem("transcripts.table_name", message);
     }
     let driver = by_name.or(by_dsn).unwrap_or(TranscriptDriver::Sqlite);
     if by_name.is_none() && by_dsn.is_some() {
         let name = match driver {
             TranscriptDriver::Postgres => "postgres",
+            TranscriptDriver::Mysql => "mysql",
             TranscriptDriver::Sqlite => "sqlite",
         };
         merged.values.derive("transcripts.driver", Value::Text(name.to_owned()));
+    }
+    let retention_days: u32 = merged.values.number("archive.retention_days");
+    if retention_days > 0 && !enable && merged.values.flag("recording.enable") {
+        let message = "needs transcripts.enable=true: the age of a call is known from its table alone";
+        merged.problem("archive.retention_days", message);
     }
     Transcripts {
         enable,
         driver,
         dsn: Secret::new(dsn),
         table_name,
+        extended: merged.values.flag("transcripts.extended"),
     }
 }
 
-/// A plain SQL identifier that PostgreSQL keeps whole (63 bytes).
+fn is_sqlite(driver: TranscriptDriver) -> bool {
+    driver == TranscriptDriver::Sqlite
+}
+
+/// One or two plain SQL identifiers: a table, and before it a schema.
+fn is_table_name(name: &str) -> bool {
+    let mut parts = name.split('.');
+    parts.by_ref().take(2).all(is_identifier) && parts.next().is_none()
+}
+
+/// A plain SQL identifier that every database keeps whole, also with what stands behind it in the names of indexes
+/// (PostgreSQL: 63 bytes, MySQL: 64).
 fn is_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
     let starts_well = bytes
         .next()
         .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_');
-    starts_well && name.len() <= 63 && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    starts_well && name.len() <= 48 && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn service_token(merged: &mut Merged, profile: Profile) -> Secret {

@@ -124,6 +124,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("telephony.verify_signatures", Bool, "Check webhook signatures when the provider's secret is set.").or("true"),
     Key::new("telephony.trusted_proxies", List, "Addresses or networks (CIDR) whose `X-Forwarded-*` headers are believed.").or(""),
     Key::new("twilio.account_sid", Text, "Twilio account SID, to end calls there.").env(&["TWILIO_ACCOUNT_SID"]),
+    Key::new("genesys.client_secret", Text, "Client secret of the Genesys AudioHook integration, in base64: checks the signature of its connections.").hidden().env(&["GENESYS_CLIENT_SECRET"]),
     // Media nodes
     Key::new("media.max_sessions", COUNT, "Most sessions on this node; 0 = by cores.").or("0"),
     Key::new("media.drain_timeout_secs", WHOLE_SECONDS, "Longest wait in seconds for running calls on shutdown.").or("3600"),
@@ -147,6 +148,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("recording.tags", List, "Tags of stored objects, at most 10: any of `session`, `transport`, `provider`, `duration`, `complete`, and fixed `name=value`. Needs the right to tag objects.").or(""),
     Key::new("recording.upload_max_age_secs", Int { min: 3600, max: 31_536_000 }, "An upload that nobody has worked on for this many seconds is closed with what it has, or aborted.").or("86400"),
     Key::new("s3.endpoint", Url(HTTP_SCHEMES), "Endpoint of an S3-compatible store; unset = AWS. Credentials come from the AWS standard chain.").env(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+    Key::new("s3.public_endpoint", Url(HTTP_SCHEMES), "The same store as clients reach it, for the URLs of recordings that are given to them; unset = `s3.endpoint`."),
     Key::new("s3.region", Text, "Region.").or("us-east-1").env(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
     Key::new("s3.force_path_style", Bool, "`http://host/bucket/key` instead of `http://bucket.host/key`; most S3-compatible stores need it.").or("false"),
     Key::new("s3.sse", Choice(&["none", "AES256", "aws:kms"]), "Server-side encryption asked for with every object; `none` leaves it to the bucket.").or("none"),
@@ -154,15 +156,17 @@ pub(super) const FIXED: &[Key] = &[
     // Transcripts
     Key::new("transcripts.enable", Bool, "Write turns to a database.").or("false").or_alone("true"),
     Key::new("transcripts.driver", Choice(&["postgres", "mysql", "sqlite"]), "Kind of database; unset = as `transcripts.dsn` says."),
-    Key::new("transcripts.dsn", Url(&["postgres", "postgresql", "mysql", "sqlite"]), "Database URL; `pool_max_conns` in it is honoured.").hidden().or_alone("sqlite://{data_dir}/transcripts.db"),
-    Key::new("transcripts.table_name", Text, "Table, made at start when missing.").or("call_transcripts").alias(&["transcripts.table"]),
+    Key::new("transcripts.dsn", Url(&["postgres", "postgresql", "mysql", "mariadb", "sqlite"]), "Database URL; `pool_max_conns` in it is honoured.").hidden().or_alone("sqlite://{data_dir}/transcripts.db"),
+    Key::new("transcripts.table_name", Text, "Table, made at start when missing; a schema may stand before it (`archive.calls`). `{table_name}_sessions` is made beside it.").or("call_transcripts").alias(&["transcripts.table"]),
+    Key::new("transcripts.extended", Bool, "A further column `interrupted`: whether the caller cut this turn of the agent off.").or("false"),
+    Key::new("archive.retention_days", Int { min: 0, max: 36_500 }, "Days after which transcript and recording of a call are deleted; 0 = never.").or("0"),
     // Tools
     Key::new("mcp.command", Text, "Command of an MCP server whose tools the agent may call."),
     Key::new("mcp.args", List, "Arguments of that command."),
     Key::new("mcp.tools_filter", List, "The only tools that are offered; empty = all."),
     Key::new("mcp.url", Url(HTTP_SCHEMES), "URL of an MCP server whose tools the agent may call."),
     // Between services, and on disk
-    Key::new("archiver_url", Url(HTTP_SCHEMES), "Where media nodes send what is archived (`http://archiver:9091`)."),
+    Key::new("archiver_url", Url(HTTP_SCHEMES), "Where media nodes send what is archived, and where it is read back from (`http://archiver:9091`)."),
     Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; unset = its bound address."),
     Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set."),
     Key::new("service_token", Text, "The same secret in all services: internal calls carry it, stream tokens are signed with it. One process alone makes its own.").hidden(),

@@ -261,6 +261,8 @@ pub struct Telephony {
     pub trusted_proxies: Vec<String>,
     /// Twilio account SID.
     pub twilio_account_sid: Option<String>,
+    /// Client secret of the Genesys AudioHook integration, in base64 as Genesys shows it.
+    pub genesys_client_secret: Option<Secret>,
 }
 
 /// A media node.
@@ -325,6 +327,8 @@ pub struct Recording {
 pub struct S3 {
     /// Endpoint of an S3-compatible store; `None` = AWS.
     pub endpoint: Option<String>,
+    /// The same as clients reach it; `None` = as [`endpoint`](Self::endpoint).
+    pub public_endpoint: Option<String>,
     /// Region.
     pub region: String,
     /// `http://host/bucket/key` instead of `http://bucket.host/key`.
@@ -344,8 +348,10 @@ pub struct Transcripts {
     pub driver: TranscriptDriver,
     /// Connection string of the driver.
     pub dsn: Secret,
-    /// Table name, a plain SQL identifier.
+    /// Table name, a plain SQL identifier; one schema may stand before it.
     pub table_name: String,
+    /// Whether rows say which turns of the agent the caller cut off.
+    pub extended: bool,
 }
 
 /// Databases that take transcripts.
@@ -353,6 +359,8 @@ pub struct Transcripts {
 pub enum TranscriptDriver {
     /// PostgreSQL
     Postgres,
+    /// MySQL and MariaDB
+    Mysql,
     /// SQLite
     Sqlite,
 }
@@ -373,6 +381,8 @@ pub struct Archiver {
     pub port: u16,
     /// Folder for recordings in the making.
     pub spool_dir: PathBuf,
+    /// Days after which transcript and recording of a call are deleted; 0 = never.
+    pub retention_days: u32,
     /// Without a stream for this many seconds a media node counts as dead.
     pub node_timeout_secs: f64,
 }
@@ -380,7 +390,7 @@ pub struct Archiver {
 /// Addresses and trust between services.
 #[derive(Debug, Clone)]
 pub struct Links {
-    /// Where media nodes send archive events (`http://archiver:9091`).
+    /// Where media nodes send archive events, and where they are read back from (`http://archiver:9091`).
     pub archiver_url: Option<String>,
     /// Where this media node can be reached for control (`http://10.0.0.7:9090`); default: its bound address.
     pub media_control_url: Option<String>,

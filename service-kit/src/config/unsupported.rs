@@ -28,7 +28,6 @@ const PROVIDERS: &[&str] = &["local", "openai"];
 
 #[rustfmt::skip]
 static UNSUPPORTED: &[Row] = &[
-    row("transcripts.driver", Refused::Values(&["mysql"])),
     row("turn_detection", Refused::Values(&["smart", "none"])),
     row("vad_type", Refused::Values(&["silero"])),
     row("interruption_strategy", Refused::Values(&["keyword"])),
@@ -60,7 +59,6 @@ pub(super) static UNSUPPORTED_SCHEMES: &[(&str, &str)] = &[
     ("redis_url", "rediss+cluster"),
     ("redis_url", "redis-cluster"),
     ("redis_url", "cluster"),
-    ("transcripts.dsn", "mysql"),
 ];
 
 fn find(key: &str) -> Option<Refused> {

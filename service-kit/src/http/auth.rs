@@ -101,6 +101,17 @@ pub fn check_api_key(headers: &HeaderMap, secrets: &Secrets) -> Result<(), ApiEr
     }
 }
 
+/// Names who made a request in an audit log, without naming the key: `key-` and the first 8 hex digits of its SHA-256;
+/// `anonymous` when none was presented.
+pub fn requester(headers: &HeaderMap) -> String {
+    use sha2::{Digest, Sha256};
+    let Some(key) = presented_key(headers) else {
+        return "anonymous".to_owned();
+    };
+    let hash = hex::encode(Sha256::digest(key));
+    format!("key-{}", hash.get(..8).unwrap_or(&hash))
+}
+
 fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.as_bytes().split_at_checked(b"bearer ".len())?;

@@ -4,7 +4,7 @@ use axum::{Json, Router, routing::get};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{offer, root, sessions, start, telephony, webrtc};
+use super::{archive, offer, recording, root, sessions, start, telephony, webrtc};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,10 @@ use super::{offer, root, sessions, start, telephony, webrtc};
         sessions::list,
         sessions::one,
         sessions::end,
+        archive::transcript,
+        recording::recording,
+        archive::erase,
+        archive::list,
         offer::offer,
         offer::add_candidates,
         webrtc::offer,

@@ -1,7 +1,9 @@
 //! The route table. A file per resource; every route exists unversioned and under `/api/v1`.
 
+mod archive;
 mod docs;
 mod offer;
+mod recording;
 mod root;
 mod sessions;
 mod shape;
@@ -11,7 +13,7 @@ mod webrtc;
 
 use std::sync::Arc;
 
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 
 use crate::app::App;
@@ -41,6 +43,10 @@ fn shared() -> Router<Arc<App>> {
         .route("/start", post(start::start))
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}", get(sessions::one).delete(sessions::end))
+        .route("/sessions/{id}/transcript", get(archive::transcript))
+        .route("/sessions/{id}/recording", get(recording::recording))
+        .route("/sessions/{id}/archive", delete(archive::erase))
+        .route("/archive/sessions", get(archive::list))
         .route("/webrtc/offer", post(webrtc::offer))
         .route("/telephony/{provider}", post(telephony::webhook))
 }

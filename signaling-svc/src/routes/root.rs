@@ -23,13 +23,14 @@ pub struct UsefulUrl {
     what: &'static str,
 }
 
-const URLS: [UsefulUrl; 9] = [
+const URLS: [UsefulUrl; 10] = [
     url("GET", "/health", "is the process alive"),
     url("GET", "/ready", "can it take calls"),
     url("GET", "/metrics", "Prometheus metrics"),
     url("GET", "/swagger/", "the API, to try out"),
     url("GET", "/openapi.json", "the API, for tools"),
     url("GET", "/sessions", "live sessions"),
+    url("GET", "/archive/sessions", "archived calls of today"),
     url("POST", "/start", "start a session"),
     url("POST", "/webrtc/offer", "start a WebRTC session with an offer"),
     url("POST", "/telephony/twilio", "webhook for a Twilio phone number"),

@@ -68,7 +68,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Data<SessionList>, ApiE
 
 /// Shows one session.
 #[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", params(("id" = String, Path, description = "Session id")),
-    responses((status = 200, description = "`data`", body = SessionView), (status = 404, description = "Unknown or expired")))]
+    responses((status = 200, description = "`data`", body = SessionView), (status = 404, description = "Unknown, expired or finished; a finished session is in the archive: `/sessions/{id}/transcript`")))]
 pub async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Data<SessionView>, ApiError> {
     Ok(Data(find(&app, &id).await?.into()))
 }

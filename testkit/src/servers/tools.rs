@@ -58,6 +58,36 @@ pub fn postgres_bin() -> anyhow::Result<PathBuf> {
         .context("PostgreSQL is not installed: run `make tools`")
 }
 
+/// `mariadbd`.
+///
+/// # Errors
+/// When it is not installed.
+pub fn mariadbd() -> anyhow::Result<PathBuf> {
+    system_program("mariadbd").context("MariaDB is not installed: run `make tools`")
+}
+
+/// `mariadb-install-db`.
+///
+/// # Errors
+/// When it is not installed.
+pub fn mariadb_install_db() -> anyhow::Result<PathBuf> {
+    system_program("mariadb-install-db").context("MariaDB is not installed: run `make tools`")
+}
+
+/// `pgbouncer`.
+///
+/// # Errors
+/// When it is not installed.
+pub fn pgbouncer() -> anyhow::Result<PathBuf> {
+    system_program("pgbouncer").context("PgBouncer is not installed: run `make tools`")
+}
+
+/// On PATH or where servers are, which is not on the PATH of everybody.
+fn system_program(name: &str) -> Option<PathBuf> {
+    let elsewhere = Path::new("/usr/sbin").join(name);
+    on_path(name).or_else(|| elsewhere.is_file().then_some(elsewhere))
+}
+
 fn is_postgres_bin(folder: &Path) -> bool {
     folder.join("initdb").is_file() && folder.join("postgres").is_file()
 }

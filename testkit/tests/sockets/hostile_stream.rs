@@ -74,9 +74,9 @@ async fn what_comes_before_start_ends_the_stream_with_its_code() {
             "before `start`",
         ),
         ("a key", far_end("CA1").dtmf('1').into(), 1008, "before `start`"),
-        ("junk", "hello".into(), 1007, "not a Media Streams message"),
-        ("JSON of another kind", "[]".into(), 1007, "not a Media Streams message"),
-        ("binary", Message::binary(vec![0; 160]), 1007, "text"),
+        ("junk", "hello".into(), 1007, "not a media stream message"),
+        ("JSON of another kind", "[]".into(), 1007, "not a media stream message"),
+        ("binary", Message::binary(vec![0; 160]), 1008, "before `start`"),
         (
             "start of another call",
             far_end("CA2").start().into(),
@@ -185,7 +185,7 @@ async fn a_stream_that_falls_silent_for_ever_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_far_end_that_vanishes_leaves_nothing_behind() {
-    let server = Server::start(Script::new()).await;
+    let server = Server::start_with(Script::new(), SHORT, |_| {}).await;
     let (running, _) = server.begin_stream("CA1").await;
     let waiting = server.open_stream("CA2").await;
 

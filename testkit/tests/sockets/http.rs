@@ -81,7 +81,7 @@ async fn fails(server: &Server, method: Method, path: &str, status: u16, code: &
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_are_counted_under_their_route_and_tokens_are_no_labels() {
     let server = Server::start(Script::new()).await;
-    let (socket, _) = server.begin_stream("CA1").await;
+    let (mut socket, _) = server.begin_stream("CA1").await;
 
     assert_eq!(
         server.metric("http_active_connections{route=\"/telephony/ws\"}").await,
@@ -91,7 +91,7 @@ async fn sockets_are_counted_under_their_route_and_tokens_are_no_labels() {
     assert!(metrics.contains("route=\"/telephony/ws/{token}\""), "{metrics}");
     let label = |line: &str| line.contains("route=\"/telephony/ws/ey");
     assert!(!metrics.lines().any(label), "{metrics}");
-    drop(socket);
+    socket.close(None).await.unwrap();
     server.is_idle().await;
     server.stop().await;
 }

@@ -3,12 +3,18 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "helpers of tests fail by panicking"
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and tests print what they measure"
 )]
 
 mod admission;
 mod client;
+mod genesys;
 mod hostile_client;
+mod hostile_provider;
 mod hostile_stream;
 mod http;
+mod pipecat;
+mod providers;
+mod returning;
 mod support;

@@ -1,10 +1,11 @@
 //! A single process with scripted providers, and the far ends that connect to it.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{SinkExt, StreamExt};
-use media_core::wire::twilio::StreamStart;
+use media_core::wire::telephony::{Channels, Codec, MediaFormat, Message as WireMessage, Provider, Start};
 use media_core::wire::twilio::far_end::{self, FarEnd};
 use media_svc::transport::Timeouts;
 use reqwest::{Method, Response};
@@ -31,6 +32,7 @@ pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub const SHORT: Timeouts = Timeouts {
     start: Duration::from_millis(300),
     ready: Duration::from_millis(300),
+    hold: Duration::from_millis(600),
     stuck: Duration::from_millis(500),
     ping_every: Duration::from_millis(100),
     silence: Duration::from_secs(60),
@@ -134,6 +136,39 @@ impl Server {
         open(&self.stream_url(call_sid).await).await
     }
 
+    /// The URL of a stream of this provider's, and its session.
+    pub fn url_for(&self, provider: Provider, call_id: &str) -> (String, String) {
+        let claims = Claims {
+            provider: provider.name().to_owned(),
+            call_id: call_id.to_owned(),
+            ..claims("telephony")
+        };
+        (
+            self.ws(&format!("/telephony/ws/{}", self.sign(&claims))),
+            claims.session_id,
+        )
+    }
+
+    /// What the archive has of a session, once it is complete: rows (role and text) and the recording.
+    pub async fn archived(&self, session_id: &str) -> (Vec<(String, String)>, PathBuf) {
+        let name = format!("{session_id}.wav");
+        eventually("the recording is stored", async || {
+            find(self._folder.path(), &name).is_some()
+        })
+        .await;
+        let store = self.process.archiver().transcripts().unwrap();
+        let rows = store.rows(session_id).await.unwrap();
+        let rows = rows.into_iter().map(|row| (row.role, row.text)).collect();
+        (rows, find(self._folder.path(), &name).unwrap())
+    }
+
+    /// All recordings stored so far, by session.
+    pub fn recordings(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        list(self._folder.path(), &mut names);
+        names
+    }
+
     /// A phone stream that has begun.
     pub async fn begin_stream(&self, call_sid: &str) -> (Socket, FarEnd) {
         let mut socket = self.open_stream(call_sid).await;
@@ -183,6 +218,32 @@ impl Server {
     }
 }
 
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            find(&path, name)
+        } else {
+            path.file_name().is_some_and(|found| found == name).then_some(path)
+        }
+    })
+}
+
+fn list(folder: &Path, names: &mut Vec<String>) {
+    for path in std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+    {
+        if path.is_dir() {
+            list(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "wav") {
+            names.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
+        }
+    }
+}
+
 /// Looks until it is true. For what other tasks do in their own time and nobody announces.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, look: impl Fn() -> F) {
     let waiting = async {
@@ -212,12 +273,25 @@ pub fn forged(claims: &Claims) -> String {
 }
 
 pub fn far_end(call_sid: &str) -> FarEnd {
-    FarEnd::new(StreamStart {
-        stream_sid: "MZ1".to_owned(),
-        call_sid: call_sid.to_owned(),
-        account_sid: None,
-        custom_parameters: [].into(),
-    })
+    FarEnd::new(stream_start(Provider::Twilio, call_sid))
+}
+
+/// How a stream of this provider begins.
+pub fn stream_start(provider: Provider, call_id: &str) -> Start {
+    let (codec, rate_hz) = match provider {
+        Provider::Twilio | Provider::Telnyx | Provider::Plivo | Provider::Genesys => (Codec::Ulaw, 8_000),
+        Provider::Exotel => (Codec::L16, 8_000),
+        Provider::Vonage => (Codec::L16, 16_000),
+    };
+    Start {
+        provider,
+        stream_id: "MZ1".to_owned(),
+        call_id: call_id.to_owned(),
+        account_id: None,
+        parameters: [].into(),
+        format: MediaFormat { codec, rate_hz },
+        channels: Channels::Caller,
+    }
 }
 
 pub async fn open(url: &str) -> Socket {
@@ -228,6 +302,14 @@ pub async fn open(url: &str) -> Socket {
 /// Sends; a server that has closed meanwhile is noticed when reading.
 pub async fn send(socket: &mut Socket, message: impl Into<Message>) {
     let _ = socket.send(message.into()).await;
+}
+
+/// Sends what a far end says.
+pub async fn put(socket: &mut Socket, message: WireMessage) {
+    match message {
+        WireMessage::Text(text) => send(socket, text).await,
+        WireMessage::Binary(bytes) => send(socket, bytes).await,
+    }
 }
 
 /// Reads to the close frame: code and reason.

@@ -142,6 +142,11 @@ pub enum Input {
         /// Polite last sentence.
         last_words: Option<String>,
     },
+    /// The network to the far end was cut, and may come back: nothing is played until it has, so that what the caller
+    /// misses is said when they can hear it.
+    LineCut,
+    /// The far end is there again; what was being said goes on.
+    LineBack,
     /// The far end is gone. `HangUp` follows: at once, or as soon as what the caller was just saying is recognised (at
     /// most 1.5 s later, by `Tick`), so that the last words of a call are not missing from its transcript.
     CallerGone(EndReason),

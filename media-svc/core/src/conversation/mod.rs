@@ -53,6 +53,8 @@ pub struct Conversation {
     idle: Idle,
     ids: Ids,
     next_seq: u32,
+    /// The network to the far end is cut: nothing is played.
+    line_is_cut: bool,
 }
 
 /// Ids given out last.
@@ -104,6 +106,7 @@ impl Conversation {
             idle: Idle::default(),
             ids: Ids::default(),
             next_seq: 0,
+            line_is_cut: false,
             settings,
         }
     }
@@ -160,6 +163,8 @@ impl Conversation {
             Input::Dtmf(key) => self.on_key(key),
             Input::Text(text) => self.on_text(text),
             Input::EndRequested { reason, last_words } => self.on_end_requested(reason, last_words),
+            Input::LineCut => self.on_line_cut(),
+            Input::LineBack => self.line_is_cut = false,
             Input::CallerGone(reason) => self.close(reason),
             Input::Tick => {}
         }

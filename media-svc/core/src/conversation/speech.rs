@@ -243,6 +243,8 @@ impl Conversation {
         let Agent::Talking(turn) = &mut self.agent else { return };
         loop {
             match turn.speech.next(frame_samples) {
+                // Nobody hears it.
+                Next::Frame if self.line_is_cut => break,
                 Next::Frame => {
                     let Some(start) = self.pacer.admit(now) else { break };
                     let Some((frame, begins)) = turn.speech.take_frame(start, frame_samples) else {
@@ -293,7 +295,7 @@ impl Conversation {
     pub(super) fn agent_deadline(&self) -> Option<Time> {
         let Agent::Talking(turn) = &self.agent else { return None };
         let frame = match turn.speech.next(self.pacer.frame_samples()) {
-            Next::Frame => Some(self.pacer.due()),
+            Next::Frame => Some(self.pacer.due()).filter(|_| !self.line_is_cut),
             Next::PieceEnd | Next::Nothing => None,
         };
         let heard = if turn.speech.schedule.frames() > 0 && turn.is_complete() {

@@ -6,6 +6,7 @@ mod failures;
 mod harness;
 mod heard;
 mod joined_turns;
+mod line_cut;
 mod playout;
 mod promises;
 mod recorder;

@@ -15,8 +15,6 @@ const RATE_HZ: f64 = 8_000.0;
 const FRAME_SAMPLES: usize = 160;
 const FRAMES: u64 = 180_000;
 const FRAME_SECS: f64 = 0.020;
-/// The network delays by 0 to 15 ms.
-const MEAN_DELAY_SECS: f64 = 0.007_5;
 /// How far ahead of time the agent's frames are sent, in frames.
 const LEAD: u64 = 5;
 /// An utterance of the agent begins this often, and lasts this long, in frames.
@@ -64,9 +62,7 @@ fn hour() -> [Ticks; 2] {
             let mut samples = [0; FRAME_SAMPLES];
             if frame % 10 == 0 {
                 samples[80] = 1_000;
-                caller
-                    .expected
-                    .push_back(((frame - 1) as f64 * FRAME_SECS + 0.010) * clock);
+                caller.expected.push_back((frame - 1) as f64 * FRAME_SECS + 0.010);
             }
             recorder.caller(now, &samples);
         }

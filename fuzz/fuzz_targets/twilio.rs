@@ -1,0 +1,6 @@
+//! Twilio's messages.
+#![no_main]
+
+mod shared;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| shared::replay(media_core::wire::telephony::Provider::Twilio, input));

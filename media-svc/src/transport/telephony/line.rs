@@ -1,0 +1,232 @@
+//! One call's stream over the sockets that carry it: usually one, more when the network is cut in between.
+
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::stream::{SplitSink, SplitStream};
+use media_core::conversation::EndReason;
+use media_core::wire::telephony::{Answer, Frame, Start};
+use service_kit::config::Pipeline;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::held::{Remembered, Stream};
+use super::wire::{Inbound, Outbound};
+use super::{TRANSPORT, Timeouts};
+use crate::call::{CallerCommand, CallerEvent, PipelineInput};
+use crate::metrics::{PHONE_STREAM_CUTS, PROTOCOL_ERRORS};
+use crate::transport::reader::{self, Received};
+use crate::transport::writer::{self, CLOSE_TIMEOUT, Closing, Written};
+
+/// A socket whose stream has begun.
+pub struct Connection {
+    /// To the provider.
+    pub sink: SplitSink<WebSocket, Message>,
+    /// From the provider.
+    pub stream: SplitStream<WebSocket>,
+    /// What was read so far.
+    pub inbound: Inbound,
+    /// How it began.
+    pub start: Start,
+    /// What has to be answered first.
+    pub answer: Option<Answer>,
+}
+
+/// The stream of one call.
+pub struct Line {
+    /// To the call.
+    pub input: PipelineInput,
+    /// From the call.
+    pub commands: mpsc::Receiver<CallerCommand>,
+    /// How long anything may take.
+    pub timeouts: Timeouts,
+    /// Silence after which a socket is dead.
+    pub silence: Duration,
+    /// How messages are batched.
+    pub pipeline: Pipeline,
+}
+
+/// How one socket ended.
+enum Ending {
+    /// The call is over, or will be.
+    Over,
+    /// The network was cut.
+    Cut,
+    /// Another socket of the same stream is there.
+    Replaced(Box<Connection>),
+}
+
+/// How reading ended.
+enum ReadOut {
+    Ended(EndReason),
+    Refused(Closing),
+    Cut,
+}
+
+impl Line {
+    /// Carries the stream until the call is over.
+    pub async fn carry(mut self, mut connection: Connection, mut remembered: Remembered<'_>) {
+        loop {
+            let may_return = connection.start.provider.may_return();
+            match self.talk(connection, &mut remembered).await {
+                Ending::Over => return,
+                Ending::Replaced(next) => {
+                    // What the call heard of the old socket ends; the new one goes on.
+                    self.input.send(CallerEvent::LineCut).await;
+                    connection = *next;
+                }
+                Ending::Cut if may_return => match self.wait_for_return(&mut remembered).await {
+                    Some(next) => connection = next,
+                    None => return,
+                },
+                Ending::Cut => {
+                    self.input.send(CallerEvent::Closed(EndReason::CallerHungUp)).await;
+                    return;
+                }
+            }
+            PHONE_STREAM_CUTS.with_label_values(&["returned"]).inc();
+            tracing::info!(session_id = %remembered.stream.session_id, "a phone stream came back after a cut");
+            remembered.stream.set_cut(false);
+            self.input.send(CallerEvent::LineBack).await;
+        }
+    }
+
+    /// Holds the call while there is no socket. Nothing is played meanwhile; `None` when the call ended.
+    async fn wait_for_return(&mut self, remembered: &mut Remembered<'_>) -> Option<Connection> {
+        if self.commands.is_closed() && self.commands.is_empty() {
+            // The far end only left without waiting for our leave.
+            return None;
+        }
+        remembered.stream.set_cut(true);
+        tracing::info!(session_id = %remembered.stream.session_id, "a phone stream was cut: waiting for it to come back");
+        self.input.send(CallerEvent::LineCut).await;
+        let deadline = tokio::time::sleep(self.timeouts.hold);
+        tokio::pin!(deadline);
+        let mut lost = false;
+        loop {
+            tokio::select! {
+                next = remembered.returns.recv(), if !lost => return next,
+                command = self.commands.recv() => match command {
+                    None | Some(CallerCommand::Close(_)) => return None,
+                    // The conversation knows that nobody hears it; these are its last frames before that.
+                    Some(_) => {}
+                },
+                () = &mut deadline, if !lost => {
+                    lost = true;
+                    PHONE_STREAM_CUTS.with_label_values(&["lost"]).inc();
+                    let why = format!("the stream was cut and did not come back within {} s", self.timeouts.hold.as_secs_f64());
+                    self.input.send(CallerEvent::Closed(EndReason::TransportFailed(why))).await;
+                }
+            }
+        }
+    }
+
+    /// Carries the stream over one socket.
+    async fn talk(&mut self, connection: Connection, remembered: &mut Remembered<'_>) -> Ending {
+        let (refuse, closing) = watch::channel(None);
+        let (replies, reply_receiver) = mpsc::channel(writer::REPLIES);
+        let stuck = CancellationToken::new();
+        let sources = writer::Sources {
+            replies: reply_receiver,
+            closing,
+            ping_every: None,
+            stuck_after: self.timeouts.stuck,
+            stuck: stuck.clone(),
+        };
+        if let Some(answer) = connection.answer {
+            // There is room: it is the first one.
+            let _ = replies.try_send(answer);
+        }
+        let outbound = Outbound::new(Some(&connection.start));
+        let input = &self.input;
+        let writing = writer::write(connection.sink, &mut self.commands, sources, outbound, self.pipeline);
+        let reading = Reading {
+            stream: connection.stream,
+            inbound: connection.inbound,
+            answers: replies,
+            input,
+            silence: self.silence,
+            heard: &remembered.stream,
+        };
+        let reading = reading.run();
+        tokio::pin!(writing, reading);
+        tokio::select! {
+            (out, mut stream) = &mut reading => {
+                let end = match out {
+                    ReadOut::Cut => return Ending::Cut,
+                    ReadOut::Ended(end) => end,
+                    ReadOut::Refused(reason) => {
+                        PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
+                        let end = EndReason::TransportFailed(reason.reason.clone());
+                        let _ = refuse.send(Some(reason));
+                        end
+                    }
+                };
+                input.send(CallerEvent::Closed(end)).await;
+                let broken = refuse.borrow().as_ref().is_some_and(Closing::is_broken);
+                // The writer ends when the call has said its last; the far end's own close is taken meanwhile.
+                tokio::join!(writing, reader::linger(&mut stream, broken));
+                Ending::Over
+            }
+            written = &mut writing => match written {
+                Written::Closed => {
+                    // The far end's own close frame is waited for, so that it sees ours.
+                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, reading).await;
+                    Ending::Over
+                }
+                Written::Stuck => {
+                    input.send(CallerEvent::Closed(reader::not_read())).await;
+                    Ending::Over
+                }
+                Written::Broken => match tokio::time::timeout(CLOSE_TIMEOUT, reading).await {
+                    Ok((ReadOut::Ended(end), _)) => {
+                        input.send(CallerEvent::Closed(end)).await;
+                        Ending::Over
+                    }
+                    Ok((ReadOut::Cut | ReadOut::Refused(_), _)) | Err(_) => Ending::Cut,
+                },
+            },
+            Some(next) = remembered.returns.recv() => Ending::Replaced(Box::new(next)),
+        }
+    }
+}
+
+/// The reading half of one socket.
+struct Reading<'a> {
+    stream: SplitStream<WebSocket>,
+    inbound: Inbound,
+    answers: mpsc::Sender<Answer>,
+    input: &'a PipelineInput,
+    silence: Duration,
+    heard: &'a Stream,
+}
+
+impl Reading<'_> {
+    /// Reads until the stream is over; what comes after the end of the call is only answered.
+    async fn run(mut self) -> (ReadOut, SplitStream<WebSocket>) {
+        let mut call_is_over = false;
+        loop {
+            let meaning = match reader::next(&mut self.stream, Some(self.silence)).await {
+                Received::Text(text) => self.inbound.event(Frame::Text(&text)),
+                Received::Binary(bytes) => self.inbound.event(Frame::Binary(&bytes)),
+                Received::Gone => return (ReadOut::Ended(EndReason::CallerHungUp), self.stream),
+                Received::Cut => return (ReadOut::Cut, self.stream),
+                Received::Refuse(reason) => return (ReadOut::Refused(reason), self.stream),
+            };
+            self.heard.heard();
+            let meaning = match meaning {
+                Ok(meaning) => meaning,
+                Err(reason) => return (ReadOut::Refused(reason), self.stream),
+            };
+            if let Some(answer) = meaning.answer {
+                // A writer that is gone has closed the socket: that is seen next.
+                let _ = self.answers.send(answer).await;
+            }
+            match meaning.event {
+                Some(CallerEvent::Closed(reason)) => return (ReadOut::Ended(reason), self.stream),
+                Some(event) if !call_is_over => call_is_over = !self.input.send(event).await,
+                Some(_) | None => {}
+            }
+        }
+    }
+}
