@@ -6,11 +6,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "voxray/control/v1/control.proto",
         "voxray/archive/v1/archive.proto",
+        "voxray/archive/v1/query.proto",
         "pipecat/frames.proto",
     ];
     let descriptors = protox::compile(files, ["."])?;
     tonic_prost_build::configure()
         .bytes(".voxray.archive.v1.AudioChunk")
+        .bytes(".voxray.archive.v1.GetRecordingResponse")
         .bytes(".pipecat.AudioRawFrame")
         .compile_fds(descriptors)?;
     Ok(())

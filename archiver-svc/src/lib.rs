@@ -7,7 +7,9 @@
 mod backoff;
 mod ingest;
 mod metrics;
+mod query;
 mod recordings;
+mod register;
 mod transcripts;
 
 use std::net::{SocketAddr, TcpListener};
@@ -24,11 +26,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use voxray_proto::archive::archive_query_server::ArchiveQueryServer;
 use voxray_proto::archive::archive_service_server::ArchiveServiceServer;
 
 use crate::ingest::{Archive, FinishedSessions, IngestService, Nodes};
+use crate::query::QueryService;
 use crate::recordings::{RecordingStore, Recordings, SpoolDir, UploadQueue};
-pub use crate::transcripts::{Row, StoreError, TranscriptStore};
+use crate::register::Register;
+pub use crate::transcripts::{Batch, End, Erasure, Page, Row, SessionRow, Start, StoreError, TranscriptStore};
+
+/// How often what is too old is erased.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Largest message: one second of 48 kHz stereo is 192 000 bytes.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -43,6 +51,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// Without a stream for this long a node counts as dead; `None` = `archiver.node_timeout_secs`.
     pub node_dead_after: Option<Duration>,
+    /// How often what is too old is erased; `None` = [`RETENTION_INTERVAL`].
+    pub retention_interval: Option<Duration>,
     /// Signs S3 requests; `None` = the AWS standard chain (environment, profile, role).
     pub s3_credentials: Option<aws_sdk_s3::config::Credentials>,
     /// Length of a part of a recording in a local folder, bytes, a multiple of 4; `None` = 1 MiB.
@@ -98,6 +108,10 @@ impl Archiver {
             None => None,
         };
         let (address, incoming) = incoming(listener)?;
+        let register = Register {
+            transcripts: transcripts.clone(),
+            recordings: recordings.as_ref().map(|recordings| Arc::clone(&recordings.store)),
+        };
         let finished = Arc::new(FinishedSessions::default());
         let archive = Arc::new(Archive {
             transcripts: transcripts.clone(),
@@ -115,6 +129,8 @@ impl Archiver {
         let run = Run {
             config,
             archive,
+            register,
+            retention_interval: options.retention_interval.unwrap_or(RETENTION_INTERVAL),
             nodes: Arc::new(Nodes::new(dead_after, finished)),
             scope: scope.clone(),
             shutdown,
@@ -154,6 +170,8 @@ impl Archiver {
 struct Run {
     config: Arc<Config>,
     archive: Arc<Archive>,
+    register: Register,
+    retention_interval: Duration,
     nodes: Arc<Nodes>,
     scope: TaskScope,
     shutdown: Shutdown,
@@ -170,7 +188,7 @@ impl Run {
         let uploads = self.scope.child("uploads");
         let _uploaders = self.start_uploaders(&uploads);
         let _sweeper = self.start_sweeper();
-        let housekeeping = self.start_housekeeping();
+        let housekeeping = (self.start_housekeeping(), self.start_retention());
         let stop_now = async {
             tokio::select! {
                 () = self.shutdown.hurried() => {}
@@ -210,13 +228,18 @@ impl Run {
             self.shutdown.clone(),
         );
         let service = ArchiveServiceServer::new(ingest).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let service = InterceptedService::new(service, RequireToken::new(&self.config.links.service_token));
+        let token = RequireToken::new(&self.config.links.service_token);
+        let service = InterceptedService::new(service, token.clone());
+        let readers = self.scope.child("readers");
+        let query = QueryService::new(self.register.clone(), readers, self.shutdown.clone());
+        let query = InterceptedService::new(ArchiveQueryServer::new(query), token);
         let served = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_service(service)
+            .add_service(query)
             .serve_with_incoming_shutdown(incoming, self.shutdown.draining())
             .await;
         if let Err(error) = served {
@@ -232,6 +255,7 @@ impl Run {
             .map(|_| {
                 let uploader = recordings::run_uploader(
                     Arc::clone(&recordings.store),
+                    self.register.clone(),
                     Arc::clone(&self.archive.queue),
                     self.config.recording.max_retries,
                     self.shutdown.clone(),
@@ -240,6 +264,16 @@ impl Run {
                 scope.child("uploader").spawn_owned("recording upload", uploader)
             })
             .collect()
+    }
+
+    fn start_retention(&self) -> AbortOnDrop {
+        let keep = query::keep_retention(
+            self.register.clone(),
+            self.config.archiver.retention_days,
+            self.retention_interval,
+            self.shutdown.clone(),
+        );
+        self.scope.child("retention").spawn_owned("archive retention", keep)
     }
 
     fn start_sweeper(&self) -> Option<AbortOnDrop> {

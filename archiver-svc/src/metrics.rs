@@ -1,11 +1,14 @@
 //! The archiver's metrics; names and labels are the contract of the specification.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 use service_kit::metrics::{counter_vec, gauge_vec, histogram_vec};
+
+use crate::transcripts::StoreError;
 
 /// Recordings handed to the uploaders.
 pub static JOBS_ENQUEUED: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -83,8 +86,13 @@ pub static LAG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 pub static DB_WRITE: LazyLock<HistogramVec> =
     LazyLock::new(|| histogram_vec("db_write_duration_seconds", "Time of one transcript transaction.", &[]));
 /// Failed transactions.
-pub static DB_ERRORS: LazyLock<IntCounterVec> =
-    LazyLock::new(|| counter_vec("db_errors_total", "Failed transcript transactions.", &["error_type"]));
+pub static DB_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "db_errors_total",
+        "Failed transcript transactions and queries.",
+        &["error_type"],
+    )
+});
 /// Time of one S3 request.
 pub static S3_REQUEST: LazyLock<HistogramVec> =
     LazyLock::new(|| histogram_vec("s3_request_duration_seconds", "Time of one S3 request.", &["operation"]));
@@ -113,6 +121,25 @@ pub fn declare() {
 /// Adds one to a counter without labels.
 pub fn bump(counter: &IntCounterVec) {
     counter.with_label_values(&[] as &[&str]).inc();
+}
+
+/// Times a transaction that writes, and counts it when it fails.
+pub async fn transaction<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let started = Instant::now();
+    let outcome = query(work).await;
+    DB_WRITE
+        .with_label_values(&[] as &[&str])
+        .observe(started.elapsed().as_secs_f64());
+    outcome
+}
+
+/// Counts a query that fails.
+pub async fn query<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let outcome = work.await;
+    if let Err(error) = &outcome {
+        DB_ERRORS.with_label_values(&[error.kind()]).inc();
+    }
+    outcome
 }
 
 /// Kind of an archive event, as a label.

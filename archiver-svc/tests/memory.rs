@@ -1,4 +1,10 @@
 //! What a running recording costs in memory. Alone in its process: it reads the size of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "panics are how a test fails, in its helpers too"
+)]
 
 mod common;
 

@@ -1,4 +1,6 @@
-//! The gRPC service `MediaControl`: the control plane reserves, lists and ends sessions here, and drains the node.
+//! The gRPC service `MediaControl`: the control plane reserves, lists, steers and ends sessions here, and drains the node.
+
+mod steer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,8 @@ use voxray_proto::control::media_control_server::{MediaControl, MediaControlServ
 use voxray_proto::control::{
     AddCandidatesRequest, AddCandidatesResponse, CreateSessionRequest, CreateSessionResponse, DrainRequest,
     DrainResponse, EndSessionRequest, EndSessionResponse, GetLoadRequest, ListSessionsRequest, ListSessionsResponse,
-    Load, OfferRequest, OfferResponse, Session, Transport,
+    Load, OfferRequest, OfferResponse, ReportAnsweredByRequest, ReportAnsweredByResponse, SendDtmfRequest,
+    SendDtmfResponse, Session, TransferSessionRequest, TransferSessionResponse, Transport,
 };
 
 use crate::archive::ArchiveSink;
@@ -134,6 +137,30 @@ impl MediaControl for Control {
         Ok(Response::new(DrainResponse {
             sessions_remaining: count(remaining),
         }))
+    }
+
+    async fn transfer_session(
+        &self,
+        request: Request<TransferSessionRequest>,
+    ) -> Result<Response<TransferSessionResponse>, Status> {
+        let request = request.into_inner();
+        steer::transfer(&self.calls, &request.session_id, &request.to).await?;
+        Ok(Response::new(TransferSessionResponse {}))
+    }
+
+    async fn send_dtmf(&self, request: Request<SendDtmfRequest>) -> Result<Response<SendDtmfResponse>, Status> {
+        let request = request.into_inner();
+        steer::send_dtmf(&self.calls, &request.session_id, request.digits).await?;
+        Ok(Response::new(SendDtmfResponse {}))
+    }
+
+    async fn report_answered_by(
+        &self,
+        request: Request<ReportAnsweredByRequest>,
+    ) -> Result<Response<ReportAnsweredByResponse>, Status> {
+        let request = request.into_inner();
+        steer::answered_by(&self.calls, &request.session_id, request.answered_by()).await?;
+        Ok(Response::new(ReportAnsweredByResponse {}))
     }
 
     async fn get_load(&self, _request: Request<GetLoadRequest>) -> Result<Response<Load>, Status> {

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
+use carriers::Carriers;
 use media_core::conversation::Notice;
 use media_core::redact::{Kind, Redactor};
 use service_kit::config::{self, Config};
@@ -87,6 +88,7 @@ impl Media {
             },
         );
         let node_id = registration.node_id.clone();
+        let carriers = Carriers::from_config(&config)?;
         let outbox = Arc::new(Outbox::open(&config.outbox)?);
         let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
         let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
@@ -115,6 +117,7 @@ impl Media {
             store,
             calls,
             providers: agent.providers,
+            carriers,
             scope,
             timeouts,
             held: HeldStreams::default(),

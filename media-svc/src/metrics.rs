@@ -116,6 +116,15 @@ pub static INTERRUPTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
+/// Sockets refused for their token. Label: reason (`missing`, `malformed`, `forged`, `expired`, `used`, `foreign`).
+pub static TOKENS_REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "voxray_socket_tokens_refused_total",
+        "Sockets refused for their token: missing, malformed, forged, expired, used before, or foreign (for another kind of socket or another call).",
+        &["reason"],
+    )
+});
+
 /// Messages that break a socket's protocol. Label: transport.
 pub static PROTOCOL_ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec(

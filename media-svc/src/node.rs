@@ -8,7 +8,7 @@ use media_core::conversation::EndReason;
 use service_kit::config::{Config, Links};
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
-use session_store::{NODE_HEARTBEAT, NodeRecord, Store};
+use session_store::{NODE_HEARTBEAT, NodeRecord, SessionState, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,6 +21,8 @@ const LAST_WORDS: &str = "I am sorry, this service has to restart. Please call a
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the archive may take for what is left in the outbox.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a session may be reserved here before the node looks whether it went elsewhere.
+const STRAY_AGE: Duration = NODE_HEARTBEAT.saturating_mul(2);
 
 /// Addresses that were bound.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +95,14 @@ impl Node {
             tokio::select! {
                 () = cancelled => {}
                 () = heartbeat => {}
+            }
+        });
+        let strays = reporter.clone().give_up_strays(calls.clone());
+        let cancelled = scope.token().cancelled_owned();
+        scope.spawn("stray reservations", async move {
+            tokio::select! {
+                () = cancelled => {}
+                () = strays => {}
             }
         });
         Self {
@@ -176,6 +186,29 @@ impl Reporter {
             tokio::select! {
                 () = tokio::time::sleep(NODE_HEARTBEAT) => {}
                 () = state_change(&mut load, now) => {}
+            }
+        }
+    }
+
+    /// Frees the slots of sessions that were reserved here and went to another node: behind one address for all nodes
+    /// the balancer knows nothing of the choice that was made.
+    async fn give_up_strays(self, calls: Calls) {
+        loop {
+            tokio::time::sleep(NODE_HEARTBEAT).await;
+            for session_id in calls.waiting_since(STRAY_AGE) {
+                let found = tokio::time::timeout(NODE_HEARTBEAT, self.store.session(&session_id)).await;
+                // A store that does not answer says nothing: the reservation runs out by itself.
+                let Ok(Ok(found)) = found else { break };
+                let waits_here = found.is_some_and(|session| match session.state {
+                    SessionState::Created | SessionState::Reserved => true,
+                    SessionState::Connected | SessionState::Ending => {
+                        session.node_id.as_deref() == Some(self.record.node_id.as_str())
+                    }
+                });
+                if !waits_here {
+                    tracing::debug!(%session_id, "a reserved session went elsewhere");
+                    calls.give_up_reservation(&session_id);
+                }
             }
         }
     }

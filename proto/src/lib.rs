@@ -10,7 +10,8 @@ pub mod control {
     tonic::include_proto!("voxray.control.v1");
 }
 
-/// media-svc to archiver-svc: what was said and heard, with two acknowledgements.
+/// media-svc to archiver-svc: what was said and heard, with two acknowledgements; signaling-svc to archiver-svc: the
+/// same read back and erased.
 pub mod archive {
     tonic::include_proto!("voxray.archive.v1");
 }

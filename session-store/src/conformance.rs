@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::{Claim, NodeRecord, SessionRecord, SessionState, Store};
+use crate::{Claim, NodeRecord, Rate, SessionRecord, SessionState, Store};
 
 /// Long enough never to expire while a check runs.
 const LONG: Duration = Duration::from_secs(600);
@@ -56,6 +56,10 @@ pub async fn all<S: Store>(store: &S, pass: impl AsyncFn(Duration)) {
     one_node_owns_a_session(store, &pass).await;
     only_one_of_many_racing_claims_wins(store).await;
     nodes_report_and_leave(store).await;
+    an_allowance_is_used_up_and_refills(store, &pass).await;
+    a_tenant_has_no_more_sessions_than_it_may(store).await;
+    only_so_many_of_racing_sessions_are_held(store).await;
+    progress_goes_forward_only(store, &pass).await;
 }
 
 /// A second put replaces the first; an unknown id is none.
@@ -187,4 +191,65 @@ pub async fn nodes_report_and_leave<S: Store>(store: &S) {
     store.remove_node("a").await.unwrap();
     assert_eq!(store.nodes().await.unwrap(), [node("b")]);
     store.remove_node("b").await.unwrap();
+}
+
+/// As many as the burst at once, then one for every interval; tenants do not take from each other.
+pub async fn an_allowance_is_used_up_and_refills<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+    // One comes back every ten minutes: none while this runs, however slow the machine.
+    let slow = Rate {
+        burst: 3,
+        window: LONG * 3,
+    };
+    for _ in 0..3 {
+        assert_eq!(store.take("slow", slow).await.unwrap(), None);
+    }
+    let wait = store.take("slow", slow).await.unwrap().unwrap();
+    assert!(wait <= LONG && wait > LONG / 2, "{wait:?}");
+    assert_eq!(store.take("other", slow).await.unwrap(), None);
+
+    let quick = Rate {
+        burst: 1,
+        window: SHORT,
+    };
+    assert_eq!(store.take("quick", quick).await.unwrap(), None);
+    pass(PASSES).await;
+    assert_eq!(store.take("quick", quick).await.unwrap(), None);
+}
+
+/// A session counts from the moment it is held, and no longer when it is dropped or over.
+pub async fn a_tenant_has_no_more_sessions_than_it_may<S: Store>(store: &S) {
+    assert!(store.hold_session("tenant", "one", 2).await.unwrap());
+    assert!(store.hold_session("tenant", "two", 2).await.unwrap());
+    assert!(!store.hold_session("tenant", "three", 2).await.unwrap());
+    assert!(store.hold_session("another tenant", "three", 2).await.unwrap());
+
+    store.drop_session("tenant", "one").await.unwrap();
+    assert!(store.hold_session("tenant", "three", 2).await.unwrap());
+    assert!(!store.hold_session("tenant", "four", 2).await.unwrap());
+    store.drop_session("nobody", "one").await.unwrap();
+}
+
+/// Sixteen starts at once, room for five.
+pub async fn only_so_many_of_racing_sessions_are_held<S: Store>(store: &S) {
+    let names: Vec<_> = (0..16).map(|n| format!("racing-{n}")).collect();
+    let holds = names.iter().map(|name| store.hold_session("crowd", name, 5));
+    let held = futures_util::future::join_all(holds).await;
+    assert_eq!(held.into_iter().filter(|held| *held.as_ref().unwrap()).count(), 5);
+}
+
+/// What is late, or comes twice, changes nothing.
+pub async fn progress_goes_forward_only<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+    assert_eq!(store.progress("call").await.unwrap(), None);
+    assert!(store.advance("call", 0, "queued", LONG).await.unwrap());
+    assert!(!store.advance("call", 0, "again", LONG).await.unwrap());
+    assert!(store.advance("call", 2, "answered", LONG).await.unwrap());
+    assert!(!store.advance("call", 1, "ringing", LONG).await.unwrap());
+    assert_eq!(store.progress("call").await.unwrap().as_deref(), Some("answered"));
+
+    store.forget_progress("call").await.unwrap();
+    assert_eq!(store.progress("call").await.unwrap(), None);
+    assert!(store.advance("call", 0, "queued", SHORT).await.unwrap());
+    pass(PASSES).await;
+    assert_eq!(store.progress("call").await.unwrap(), None);
+    assert!(store.advance("call", 0, "queued", LONG).await.unwrap());
 }

@@ -85,6 +85,31 @@ pub struct NodeRecord {
     pub version: String,
 }
 
+/// How long a session counts for its tenant before its record is written.
+pub const HOLD_GRACE: Duration = Duration::from_secs(30);
+
+/// An allowance: `burst` at once, and as many in each `window` from then on (the generic cell rate algorithm, ITU-T
+/// I.371, which keeps one time stamp).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Times in a window, at least 1.
+    pub burst: u32,
+    /// Length of the window.
+    pub window: Duration,
+}
+
+impl Rate {
+    /// Time in which one of them is given back, at least a millisecond.
+    fn interval(self) -> Duration {
+        (self.window / self.burst.max(1)).max(Duration::from_millis(1))
+    }
+
+    /// How far ahead of the clock the time stamp may be before a take.
+    fn tolerance(self) -> Duration {
+        self.interval() * self.burst.max(1).saturating_sub(1)
+    }
+}
+
 /// Outcome of claiming a session for a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
@@ -128,6 +153,21 @@ pub trait Store: Send + Sync {
     async fn remove_node(&self, node_id: &str) -> Result<(), StoreError>;
     /// Nodes that reported within `NODE_TTL`.
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError>;
+
+    /// Takes a start from an allowance that refills evenly; answers how long to wait when it is used up.
+    async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError>;
+    /// Counts a session among those of a tenant unless `most` of them are alive; false when they are. The session
+    /// counts from now, and after [`HOLD_GRACE`] as long as its record lives.
+    async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError>;
+    /// Counts a session no longer.
+    async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError>;
+
+    /// Notes progress: keeps `value` unless something of this rank or a higher one is kept already. True when kept.
+    async fn advance(&self, what: &str, rank: u32, value: &str, ttl: Duration) -> Result<bool, StoreError>;
+    /// Reads what [`advance`](Self::advance) keeps.
+    async fn progress(&self, what: &str) -> Result<Option<String>, StoreError>;
+    /// Forgets progress, so that it may begin again.
+    async fn forget_progress(&self, what: &str) -> Result<(), StoreError>;
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;

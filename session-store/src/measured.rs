@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use prometheus::HistogramVec;
 
-use crate::{Claim, NodeRecord, SessionRecord, Store, StoreError};
+use crate::{Claim, NodeRecord, Rate, SessionRecord, Store, StoreError};
 
 static DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
     service_kit::metrics::histogram_vec(
@@ -109,6 +109,36 @@ impl<S: Store> Store for Measured<S> {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         let _timer = time("nodes");
         self.inner.nodes().await
+    }
+
+    async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
+        let _timer = time("take");
+        self.inner.take(allowance, rate).await
+    }
+
+    async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
+        let _timer = time("hold_session");
+        self.inner.hold_session(tenant, session_id, most).await
+    }
+
+    async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {
+        let _timer = time("drop_session");
+        self.inner.drop_session(tenant, session_id).await
+    }
+
+    async fn advance(&self, what: &str, rank: u32, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let _timer = time("advance");
+        self.inner.advance(what, rank, value, ttl).await
+    }
+
+    async fn progress(&self, what: &str) -> Result<Option<String>, StoreError> {
+        let _timer = time("progress");
+        self.inner.progress(what).await
+    }
+
+    async fn forget_progress(&self, what: &str) -> Result<(), StoreError> {
+        let _timer = time("forget_progress");
+        self.inner.forget_progress(what).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 // Tokio's clock, not the system's: tests pause and advance it.
 use tokio::time::Instant;
 
-use crate::{Claim, NODE_TTL, NodeRecord, SessionRecord, Store, StoreError};
+use crate::{Claim, HOLD_GRACE, NODE_TTL, NodeRecord, Rate, SessionRecord, Store, StoreError};
 
 /// Sessions, nodes, keys and claims of one process; gone with it.
 #[derive(Default)]
@@ -23,6 +23,11 @@ struct Inner {
     kept: Expiring<String>,
     used_tokens: Expiring<()>,
     nodes: Expiring<NodeRecord>,
+    /// When the allowance will be whole again.
+    allowances: Expiring<Instant>,
+    /// Until when each session of a tenant counts whether it has a record or not.
+    held: HashMap<String, HashMap<String, Instant>>,
+    progress: Expiring<(u32, String)>,
 }
 
 impl MemoryStore {
@@ -125,6 +130,65 @@ impl Store for MemoryStore {
         let mut nodes = self.lock().nodes.values(Instant::now());
         nodes.sort_by(|a, b| a.node_id.cmp(&b.node_id));
         Ok(nodes)
+    }
+
+    async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let whole_at = inner.allowances.get(allowance, now).copied().unwrap_or(now).max(now);
+        let wait = (whole_at - now).saturating_sub(rate.tolerance());
+        if !wait.is_zero() {
+            return Ok(Some(wait));
+        }
+        let whole_at = whole_at + rate.interval();
+        inner.allowances.put(allowance, whole_at, now, whole_at - now);
+        Ok(None)
+    }
+
+    async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let Inner { sessions, held, .. } = &mut *inner;
+        let of_tenant = held.entry(tenant.to_owned()).or_default();
+        of_tenant.retain(|id, until| *until > now || sessions.get(id, now).is_some());
+        let fits = of_tenant.len() < usize::try_from(most).unwrap_or(usize::MAX);
+        if fits {
+            of_tenant.insert(session_id.to_owned(), now + HOLD_GRACE);
+        } else if of_tenant.is_empty() {
+            held.remove(tenant);
+        }
+        Ok(fits)
+    }
+
+    async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        if let Some(of_tenant) = inner.held.get_mut(tenant) {
+            of_tenant.remove(session_id);
+            if of_tenant.is_empty() {
+                inner.held.remove(tenant);
+            }
+        }
+        Ok(())
+    }
+
+    async fn advance(&self, what: &str, rank: u32, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        if inner.progress.get(what, now).is_some_and(|(kept, _)| *kept >= rank) {
+            return Ok(false);
+        }
+        inner.progress.put(what, (rank, value.to_owned()), now, ttl);
+        Ok(true)
+    }
+
+    async fn progress(&self, what: &str) -> Result<Option<String>, StoreError> {
+        let kept = self.lock().progress.get(what, Instant::now()).cloned();
+        Ok(kept.map(|(_, value)| value))
+    }
+
+    async fn forget_progress(&self, what: &str) -> Result<(), StoreError> {
+        self.lock().progress.remove(what);
+        Ok(())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

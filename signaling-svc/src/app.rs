@@ -4,14 +4,17 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use carriers::Carriers;
 use prometheus::IntCounterVec;
 use service_kit::config::Config;
+use service_kit::tasks::TaskScope;
 use service_kit::token::{Claims, TokenSigner};
 use session_store::{NodeRecord, SessionRecord, SessionState, Store};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use voxray_proto::control::{CreateSessionRequest, EndSessionRequest, Transport};
 
+use crate::archive::Archive;
 use crate::error::PlaceError;
 use crate::nodes::MediaNodes;
 use crate::placement::{self, NoNode};
@@ -50,8 +53,14 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// The way to media nodes.
     pub nodes: Arc<MediaNodes>,
+    /// The way to what was archived.
+    pub archive: Archive,
     /// Signs stream tokens.
     pub signer: TokenSigner,
+    /// Parent of what goes on when its request is gone.
+    pub tasks: TaskScope,
+    /// The phone providers' APIs.
+    pub carriers: Carriers,
     /// Peers whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: TrustedProxies,
 }

@@ -2,8 +2,11 @@
 //! must outlive a request is in the session store, so that any instance answers any request.
 
 mod app;
+mod archive;
 mod error;
+mod limits;
 mod nodes;
+mod outbound;
 mod placement;
 mod proxies;
 mod routes;
@@ -14,6 +17,7 @@ mod watch;
 use std::sync::Arc;
 
 use axum::Router;
+use carriers::Carriers;
 use service_kit::config::Config;
 use service_kit::exit::Fatal;
 use service_kit::health::Readiness;
@@ -23,6 +27,7 @@ use service_kit::token::TokenSigner;
 use session_store::Store;
 
 use crate::app::App;
+use crate::archive::Archive;
 use crate::nodes::MediaNodes;
 use crate::proxies::TrustedProxies;
 
@@ -32,6 +37,7 @@ pub const OPEN_ROUTES: &[&str] = &[
     "GET /openapi.json",
     "GET /swagger",
     "GET /swagger/*",
+    "GET /telephony/*",
     "POST /telephony/*",
     "POST /",
 ];
@@ -46,7 +52,8 @@ impl Signaling {
     /// Starts the watch over store and media nodes, which keeps `readiness` and the gauges true from the first moment.
     /// Services that share a port share one `readiness`.
     ///
-    /// Errors: a trusted proxy that is no address (exit status 64). A store that does not answer is no error: the
+    /// Errors: a trusted proxy that is no address, an `archiver_url` that is none, or an account of a phone provider
+    /// that cannot be used (exit status 64). A store that does not answer is no error: the
     /// instance is not ready until it does.
     pub async fn start(
         config: Arc<Config>,
@@ -55,15 +62,21 @@ impl Signaling {
         scope: TaskScope,
         shutdown: Shutdown,
     ) -> Result<Self, Fatal> {
-        warn_about_open_webhooks(&config);
         app::declare_metrics();
+        limits::declare_metrics();
+        telephony::signed::declare_metrics();
         let app = Arc::new(App {
             trusted_proxies: TrustedProxies::parse(&config.telephony.trusted_proxies)?,
             signer: TokenSigner::new(config.links.service_token.clone()),
+            archive: Archive::new(&config.links)?,
+            tasks: scope.child("signaling requests"),
+            carriers: Carriers::from_config(&config)?,
             nodes: Arc::new(MediaNodes::new(&config.links.service_token)),
             store,
             config,
         });
+        warn_about_open_webhooks(&app);
+        warn_about_open_archive(&app.config);
         watch::refresh(&app, &readiness).await;
         let watching = watch::run(Arc::clone(&app), readiness.clone(), scope.token(), shutdown);
         scope.spawn("signaling watch", watching);
@@ -83,13 +96,34 @@ impl Signaling {
     }
 }
 
-fn warn_about_open_webhooks(config: &Config) {
-    let has_secret = config.secrets.api_key(telephony::TWILIO).is_some();
+fn warn_about_open_archive(config: &Config) {
+    let is_public = config.telephony.proxy_host.is_some();
+    if is_public && config.secrets.server_api_keys().is_empty() && config.transcripts.enable {
+        tracing::warn!(
+            "anyone who reaches this server can read, hear and erase archived calls: set server_api_key (and \
+             VOXRAY_SERVER_API_KEY for clients)"
+        );
+    }
+}
+
+/// Unset secrets of providers that nobody uses are no reason to worry: only what the configuration says is in use is
+/// asked for.
+fn warn_about_open_webhooks(app: &App) {
+    let config = &app.config;
     if !config.telephony.verify_signatures {
         tracing::warn!("telephony.verify_signatures is false: anyone who knows the URL can place phone calls here");
-    } else if !has_secret && !config.secrets.server_api_keys().is_empty() {
-        tracing::warn!(
-            "phone webhooks are open: set api_keys.twilio (TWILIO_AUTH_TOKEN) to have their signatures checked"
-        );
+        return;
+    }
+    let is_public = !config.secrets.server_api_keys().is_empty();
+    for provider in telephony::Provider::ALL {
+        let only = config.telephony.runner_transport.as_str();
+        let (in_use, setting) = (only == provider.name(), telephony::signed::setting(provider));
+        if (in_use || (is_public && only.is_empty())) && !telephony::signed::are_checked(app, provider) {
+            tracing::warn!(
+                provider = provider.name(),
+                "phone webhooks of this provider are open: set {setting} to have their signatures checked, or \
+                 runner_transport to the one provider you use"
+            );
+        }
     }
 }

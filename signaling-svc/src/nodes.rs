@@ -13,10 +13,13 @@ use tonic::transport::{Channel, Endpoint};
 use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_proto::control::{
     AddCandidatesRequest, CreateSessionRequest, CreateSessionResponse, EndSessionRequest, OfferRequest, OfferResponse,
+    ReportAnsweredByRequest, SendDtmfRequest, TransferSessionRequest,
 };
 
 /// Longest wait for a node's answer; a caller is waiting too, and there may be another node.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait where the node asks a phone provider: three attempts of the usual 5 s, and the pauses between them.
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(25);
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -25,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct MediaNodes {
     token: AttachToken,
     channels: Mutex<HashMap<String, Channel>>,
+    /// For what a node can only answer when a phone provider has answered it.
+    patient: Mutex<HashMap<String, Channel>>,
 }
 
 type Client = MediaControlClient<InterceptedService<Channel, AttachToken>>;
@@ -35,11 +40,25 @@ impl MediaNodes {
         Self {
             token: AttachToken::new(service_token),
             channels: Mutex::default(),
+            patient: Mutex::default(),
         }
     }
 
     fn client(&self, url: &str) -> Result<Client, Status> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        self.client_of(&self.channels, url, CALL_TIMEOUT)
+    }
+
+    fn patient_client(&self, url: &str) -> Result<Client, Status> {
+        self.client_of(&self.patient, url, PROVIDER_TIMEOUT)
+    }
+
+    fn client_of(
+        &self,
+        channels: &Mutex<HashMap<String, Channel>>,
+        url: &str,
+        timeout: Duration,
+    ) -> Result<Client, Status> {
+        let mut channels = channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match channels.get(url) {
             Some(channel) => channel.clone(),
             None => {
@@ -47,7 +66,7 @@ impl MediaNodes {
                     .map_err(|_| Status::unavailable("the media node registered a control_url that is none"))?;
                 let channel = endpoint
                     .connect_timeout(CONNECT_TIMEOUT)
-                    .timeout(CALL_TIMEOUT)
+                    .timeout(timeout)
                     .tcp_nodelay(true)
                     .connect_lazy();
                 channels.insert(url.to_owned(), channel.clone());
@@ -81,11 +100,28 @@ impl MediaNodes {
         self.client(url)?.end_session(request).await.map(drop)
     }
 
+    /// Transfers the phone call of a session.
+    pub async fn transfer_session(&self, url: &str, request: TransferSessionRequest) -> Result<(), Status> {
+        self.patient_client(url)?.transfer_session(request).await.map(drop)
+    }
+
+    /// Sends digits into the phone call of a session.
+    pub async fn send_dtmf(&self, url: &str, request: SendDtmfRequest) -> Result<(), Status> {
+        self.patient_client(url)?.send_dtmf(request).await.map(drop)
+    }
+
+    /// Tells a session who has answered its call.
+    pub async fn report_answered_by(&self, url: &str, request: ReportAnsweredByRequest) -> Result<(), Status> {
+        self.client(url)?.report_answered_by(request).await.map(drop)
+    }
+
     /// Drops the connections to nodes that are not in this list any more.
     pub fn forget_others(&self, alive: &[NodeRecord]) {
-        self.channels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|url, _| alive.iter().any(|node| node.control_url == *url));
+        for channels in [&self.channels, &self.patient] {
+            channels
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|url, _| alive.iter().any(|node| node.control_url == *url));
+        }
     }
 }

@@ -26,8 +26,7 @@ pub fn media_base(config: &Config, node: &NodeRecord) -> String {
     }
 }
 
-/// The URL that a client of this server used, as far as it can be known: from `proxy_host`, from the headers of a
-/// trusted proxy, or from the request itself.
+/// The URL that a client of this server used, as far as it can be known.
 pub fn public_url(
     config: &Config,
     proxies: &TrustedProxies,
@@ -36,18 +35,48 @@ pub fn public_url(
     uri: &Uri,
 ) -> String {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let own_host = uri.authority().map(|authority| authority.as_str());
+    format!("{}{path}", public_base(config, proxies, peer, headers, own_host))
+}
+
+/// Scheme and host under which clients reach this server: from `proxy_host`, from the headers of a trusted proxy, or
+/// from the request itself.
+pub fn public_base(
+    config: &Config,
+    proxies: &TrustedProxies,
+    peer: Option<IpAddr>,
+    headers: &HeaderMap,
+    own_host: Option<&str>,
+) -> String {
     if let Some(host) = &config.telephony.proxy_host {
-        return format!("https://{}{path}", host_only(host));
+        return format!("https://{}", host_only(host));
     }
     let trusted = peer.is_some_and(|peer| proxies.contains(peer));
     let forwarded = |name| Some(name).filter(|_| trusted).and_then(|name| first(headers, name));
     let host = forwarded("x-forwarded-host")
         .or_else(|| first(headers, HOST.as_str()))
-        .or_else(|| uri.authority().map(|authority| authority.as_str()))
+        .or(own_host)
         .unwrap_or("localhost");
     let own = if config.http.tls.is_some() { "https" } else { "http" };
     let scheme = forwarded("x-forwarded-proto").unwrap_or(own);
-    format!("{scheme}://{host}{path}")
+    format!("{scheme}://{host}")
+}
+
+/// Address of the client: the peer, or what a trusted proxy says about it. Proxies append to the header, so the client
+/// is the last address in it that is no trusted proxy; anything before that the client may have written itself.
+pub fn client_address(proxies: &TrustedProxies, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
+    let peer = peer?;
+    if !proxies.contains(peer) {
+        return Some(peer);
+    }
+    let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+    let hops = lines.iter().rev().filter_map(|line| line.to_str().ok());
+    let mut hops = hops
+        .flat_map(|line| line.rsplit(','))
+        .map(|hop| hop.trim().parse::<IpAddr>());
+    // Whatever stands before something unreadable is nobody's word.
+    let client = hops.find(|hop| hop.as_ref().is_ok_and(|hop| !proxies.contains(*hop)) || hop.is_err());
+    client.and_then(Result::ok).or(Some(peer))
 }
 
 /// The first value of a header that proxies append to.
@@ -61,4 +90,30 @@ fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn host_only(host: &str) -> &str {
     let host = host.split_once("://").map_or(host, |(_, rest)| rest);
     host.trim_end_matches('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_whom_the_trusted_proxies_saw_last() {
+        let proxies = TrustedProxies::parse(&["10.0.0.0/8".to_owned()]).unwrap();
+        // peer, header, client
+        let cases = [
+            ("203.0.113.9", "198.51.100.1", "203.0.113.9"),
+            ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+            ("10.0.0.1", "1.1.1.1, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+            ("10.0.0.1", "10.0.0.2", "10.0.0.1"),
+            ("10.0.0.1", "1.1.1.1, junk", "10.0.0.1"),
+            ("10.0.0.1", "", "10.0.0.1"),
+        ];
+        for (peer, header, client) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", header.parse().unwrap());
+            let found = client_address(&proxies, Some(peer.parse().unwrap()), &headers);
+            assert_eq!(found, Some(client.parse().unwrap()), "{peer} {header}");
+        }
+        assert_eq!(client_address(&proxies, None, &HeaderMap::new()), None);
+    }
 }

@@ -30,7 +30,8 @@ pub struct Script {
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     text: String,
-    tools: Vec<String>,
+    /// Names and arguments.
+    tools: Vec<(String, String)>,
 }
 
 impl Answer {
@@ -44,8 +45,14 @@ impl Answer {
 
     /// Also calls a tool, without arguments.
     #[must_use]
-    pub fn and_call(mut self, tool: impl Into<String>) -> Self {
-        self.tools.push(tool.into());
+    pub fn and_call(self, tool: impl Into<String>) -> Self {
+        self.and_call_with(tool, "{}")
+    }
+
+    /// Also calls a tool with these arguments (JSON).
+    #[must_use]
+    pub fn and_call_with(mut self, tool: impl Into<String>, arguments: impl Into<String>) -> Self {
+        self.tools.push((tool.into(), arguments.into()));
         self
     }
 }
@@ -147,11 +154,11 @@ impl LanguageModel for Mind {
                 .text
                 .split_inclusive(' ')
                 .map(|word| LlmEvent::Text(word.to_owned()));
-            let tools = answer.tools.iter().enumerate().map(|(number, name)| {
+            let tools = answer.tools.iter().enumerate().map(|(number, (name, arguments))| {
                 LlmEvent::ToolCall(ToolCall {
                     id: format!("tool-{said}-{number}"),
                     name: name.clone(),
-                    arguments: "{}".to_owned(),
+                    arguments: arguments.clone(),
                 })
             });
             for event in words.chain(tools).chain([LlmEvent::Done]) {

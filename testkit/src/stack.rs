@@ -302,7 +302,7 @@ impl Stack {
                 binary,
                 Role::Signaling,
                 format!("signaling-{number}"),
-                |spec, _| Ok(spec),
+                |spec, _| Ok(spec.env("VOXRAY_ARCHIVER_URL", &archiver_url)),
             )
         });
         let signaling = signaling.collect::<anyhow::Result<Vec<_>>>()?;

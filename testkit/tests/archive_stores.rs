@@ -111,7 +111,7 @@ async fn a_long_recording_goes_up_in_parts_while_the_call_runs_and_is_the_same_b
         RecordingTag::Session,
         RecordingTag::Duration,
         RecordingTag::Complete,
-        RecordingTag::Fixed("team".to_owned(), "support & sales".to_owned()),
+        RecordingTag::Fixed("team".to_owned(), "support: tier 2/3".to_owned()),
     ];
     place.config.s3.encryption = S3Encryption::Aes256;
     let archiver = start(&place, options(&s3)).await;
@@ -146,7 +146,7 @@ async fn a_long_recording_goes_up_in_parts_while_the_call_runs_and_is_the_same_b
         ("complete", "true"),
         ("duration_secs", &seconds),
         ("session", "long"),
-        ("team", "support & sales"),
+        ("team", "support: tier 2/3"),
     ];
     assert_eq!(tags, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(open_uploads(&s3).await, 0);

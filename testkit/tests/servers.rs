@@ -2,8 +2,8 @@
 
 use std::net::TcpStream;
 
-use sqlx::{Connection, PgConnection};
-use voxray_testkit::servers::{Postgres, Redis, S3};
+use sqlx::{Connection, MySqlConnection, PgConnection};
+use voxray_testkit::servers::{MariaDb, Postgres, Redis, S3};
 
 fn nobody_listens_on(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_err()
@@ -155,4 +155,28 @@ async fn s3_refuses_a_wrong_secret() {
         .unwrap_err()
         .into_service_error();
     assert_eq!(error.meta().code(), Some("SignatureDoesNotMatch"));
+}
+
+#[tokio::test]
+async fn mariadb_keeps_what_was_committed_when_killed_and_is_gone_after_drop() {
+    let mut server = MariaDb::start().await.unwrap();
+    let mut connection = MySqlConnection::connect(&server.dsn("voxray")).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE t (n INT); INSERT INTO t VALUES (7)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+
+    server.stop();
+    assert!(nobody_listens_on(server.port()));
+    server.restart_on_same_port().await.unwrap();
+
+    let mut connection = MySqlConnection::connect(&server.dsn("voxray")).await.unwrap();
+    let kept: i32 = sqlx::query_scalar("SELECT n FROM t")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(kept, 7);
+    let port = server.port();
+    drop(server);
+    assert!(nobody_listens_on(port));
 }

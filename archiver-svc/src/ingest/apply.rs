@@ -9,6 +9,7 @@ use std::time::Duration;
 use service_kit::shutdown::Shutdown;
 use voxray_proto::archive::{Event, SessionEnded};
 
+use super::entry::Entry;
 use super::ledger::Ledger;
 use super::nodes::{Delivery, FinishedSessions, Node};
 use super::session::{self, Samples, Session, Stage, Work};
@@ -66,10 +67,10 @@ impl Archive {
             }
         }
         let growing = self.spool(work.audio).await?;
-        self.acknowledge(node, sessions, &touched, &work.rows);
+        self.acknowledge(node, sessions, &touched, &work.entries);
         if self.transcripts.is_some() {
-            for (sequence, row) in work.rows {
-                self.unless_draining(node.rows.push(sequence, row)).await?;
+            for (sequence, entry) in work.entries {
+                self.unless_draining(node.rows.push(sequence, entry)).await?;
             }
         }
         for (live, id) in growing {
@@ -182,7 +183,7 @@ impl Archive {
         node: &Node,
         sessions: &HashMap<String, Session>,
         touched: &[String],
-        rows: &[(u64, crate::transcripts::Row)],
+        entries: &[(u64, Entry)],
     ) {
         for id in touched {
             let Some(session) = sessions.get(id).filter(|session| session.received > 0) else {
@@ -190,9 +191,9 @@ impl Archive {
             };
             node.acks.received(id, session.received);
             let written = self.transcripts.is_some();
-            let turns = rows.iter().filter(|(_, row)| written && row.session_id == *id);
+            let entries = entries.iter().filter(|(_, entry)| written && entry.session_id() == id);
             node.settle(id, |ledger| {
-                ledger.applied(session.received, turns.map(|(sequence, _)| *sequence));
+                ledger.applied(session.received, entries.map(|(sequence, _)| *sequence));
             });
         }
     }

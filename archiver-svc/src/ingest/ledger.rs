@@ -80,7 +80,11 @@ impl Ledger {
             .map_or(self.applied, |first| first.saturating_sub(1));
         let durable = self.audio.map_or(rows, |audio| audio.min(rows));
         // A start alone is not stored anywhere: it waits for the first thing that is.
-        if durable == 1 && !self.ended { 0 } else { durable }
+        if durable == 1 && (self.applied > 1 || !self.ended) {
+            0
+        } else {
+            durable
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod acks;
 mod adopt;
 mod apply;
+mod entry;
 mod ledger;
 mod nodes;
 mod rows;

@@ -1,16 +1,15 @@
 //! Transcript rows on their way to SQL, one queue a node: while the database is away, audio goes on.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::apply::{Archive, Stopped};
+use super::entry::{self, Entry};
 use super::nodes::Node;
 use crate::backoff::Backoff;
-use crate::metrics::{DB_ERRORS, DB_WRITE, Waiting};
-use crate::transcripts::Row;
+use crate::metrics::{self, Waiting};
 
 /// Bytes of rows that may wait. When full, the node's stream is held back: some hours of the turns of 50 calls.
 const WAITING_BYTES: usize = 4 * 1024 * 1024;
@@ -37,7 +36,7 @@ struct Inner {
 #[derive(Debug)]
 struct Pending {
     sequence: u64,
-    row: Row,
+    entry: Entry,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -53,14 +52,14 @@ impl Default for Rows {
 
 impl Rows {
     /// Adds the row of an event, waiting for room as long as it takes.
-    pub async fn push(&self, sequence: u64, row: Row) {
-        let bytes = (row.text.len() + ROW_BYTES).min(WAITING_BYTES);
+    pub async fn push(&self, sequence: u64, entry: Entry) {
+        let bytes = (entry.text_bytes() + ROW_BYTES).min(WAITING_BYTES);
         let places = u32::try_from(bytes).unwrap_or(u32::MAX);
         // The semaphore is never closed; without a permit the row would still be queued, only past the limit.
         let place = Arc::clone(&self.places).acquire_many_owned(places).await.ok();
         self.lock().waiting.push_back(Pending {
             sequence,
-            row,
+            entry,
             _place: place,
         });
         self.changed.notify_one();
@@ -105,31 +104,21 @@ impl Archive {
 
     async fn write_batch(&self, node: &Node, batch: Vec<Pending>) -> Result<(), Stopped> {
         let Some(store) = &self.transcripts else { return Ok(()) };
-        // One statement does not see its own rows: a turn number used twice would break the unique key for ever.
-        let mut seen = HashSet::new();
-        let rows: Vec<_> = batch
-            .iter()
-            .filter(|pending| seen.insert((&pending.row.session_id, pending.row.seq)))
-            .map(|pending| pending.row.clone())
-            .collect();
+        let rows = entry::batch(batch.iter().map(|pending| &pending.entry));
         let _waiting = Waiting::begin();
         let mut backoff = Backoff::default();
         loop {
-            let started = Instant::now();
-            let outcome = store.write(&rows).await;
-            DB_WRITE
-                .with_label_values(&[] as &[&str])
-                .observe(started.elapsed().as_secs_f64());
-            match outcome {
+            match metrics::transaction(store.write(&rows)).await {
                 Ok(()) => break,
                 Err(error) => {
-                    DB_ERRORS.with_label_values(&[error.kind()]).inc();
                     self.pause(&mut backoff, "cannot write transcript rows", &error).await?;
                 }
             }
         }
         for pending in batch {
-            node.settle(&pending.row.session_id, |ledger| ledger.row_written(pending.sequence));
+            node.settle(pending.entry.session_id(), |ledger| {
+                ledger.row_written(pending.sequence)
+            });
         }
         Ok(())
     }

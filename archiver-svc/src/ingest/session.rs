@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{SessionEnded, SessionStarted, Turn};
 
+use super::entry::{self, Entry};
 use crate::metrics::{Kind, KindCounts};
 use crate::recordings::{Facts, Format, Live, Recordings};
 use crate::transcripts::Row;
@@ -74,8 +75,8 @@ pub struct Open {
 pub struct Work {
     /// Samples and where they go.
     pub audio: Vec<Samples>,
-    /// Transcript rows and the events they come from.
-    pub rows: Vec<(u64, Row)>,
+    /// What goes to SQL, and the events it comes from.
+    pub entries: Vec<(u64, Entry)>,
     /// Sessions that have ended.
     pub ends: Vec<(String, SessionEnded)>,
 }
@@ -197,8 +198,10 @@ impl Session {
             }
             self.received += 1;
         }
-        work.ends
-            .extend(self.early_end.take().map(|ended| (id.to_owned(), ended)));
+        if let Some(ended) = self.early_end.take() {
+            work.entries.push((self.received, Entry::End(entry::end(id, &ended))));
+            work.ends.push((id.to_owned(), ended));
+        }
         Ok(())
     }
 
@@ -243,7 +246,10 @@ impl Session {
                 let Body::Started(started) = body else {
                     return Err(Refusal::OutOfPlace);
                 };
-                self.stage = Stage::Open(start(id, &started, recordings)?);
+                let open = start(id, &started, recordings)?;
+                let key = open.recording.as_ref().map(|live| live.key.clone());
+                work.entries.push((1, Entry::Start(entry::start(id, started, key))));
+                self.stage = Stage::Open(open);
                 return Ok(());
             }
             Stage::Open(open) => open,
@@ -254,7 +260,7 @@ impl Session {
         let sequence = self.received + 1;
         match body {
             Body::Started(_) => return Err(Refusal::OutOfPlace),
-            Body::Turn(turn) => work.rows.push((sequence, row(id, turn)?)),
+            Body::Turn(turn) => work.entries.push((sequence, Entry::Row(row(id, turn)?))),
             Body::Audio(audio) => {
                 let live = open.recording.as_ref().ok_or(Refusal::UnexpectedAudio)?;
                 // Recorders make no chunks without samples: this one stands for a chunk that the node has lost.
@@ -268,7 +274,10 @@ impl Session {
                     pcm: audio.pcm,
                 });
             }
-            Body::Ended(ended) => work.ends.push((id.to_owned(), ended)),
+            Body::Ended(ended) => {
+                work.entries.push((sequence, Entry::End(entry::end(id, &ended))));
+                work.ends.push((id.to_owned(), ended));
+            }
         }
         Ok(())
     }
@@ -317,12 +326,14 @@ fn row(id: &str, turn: Turn) -> Result<Row, Refusal> {
             text
         }
     };
+    let interrupted = (turn.role == "assistant").then_some(turn.interrupted);
     Ok(Row {
         session_id: id.to_owned(),
         role: clean(turn.role),
         text: clean(turn.text),
         seq: i32::try_from(turn.seq).map_err(|_| Refusal::TurnNumber)?,
         created_at: date(turn.created_at_unix_ms),
+        interrupted,
     })
 }
 

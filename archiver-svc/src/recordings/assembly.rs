@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::digest::common::hazmat::SerializableState as _;
@@ -71,6 +72,14 @@ pub struct Finished {
     pub tail_sha256: [u8; 32],
     /// Shape of the samples.
     pub format: Format,
+}
+
+/// Writes the header of a recording of which this many bytes of samples are known.
+pub fn write_header(path: &Path, format: Format, pcm_bytes: u64) -> io::Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .open(path)?
+        .write_all(&format.header(pcm_bytes))
 }
 
 impl Assembly {
@@ -211,12 +220,9 @@ impl Assembly {
         self.whole.retain(|part| part.number > parts);
     }
 
-    /// Completes the header of the file.
+    /// The recording as it is. The header in the file is written by who sends it: it differs between a part and a whole.
     pub fn finish(&mut self) -> io::Result<Finished> {
-        let header = self.format.header(self.pcm_bytes);
-        let file = self.open()?;
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&header)?;
+        self.open()?;
         Ok(Finished {
             file: Arc::clone(&self.path),
             bytes: HEADER + self.pcm_bytes,

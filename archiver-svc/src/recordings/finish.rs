@@ -1,19 +1,19 @@
 //! The end of a recording: what is missing of it, then its first part with the right header, then one object.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::assembly::Finished;
+use super::assembly::{Finished, write_header};
 use super::folder::each_block;
 use super::live::{ATTEMPTS, Live, Progress, open_upload};
 use super::manifest::{Manifest, Part, StoredObject};
 use super::metadata::{self, Known, KnownEnd};
 use super::objects::{Condition, ObjectError, Piece};
-use super::wav::{HEADER_BYTES, UNKNOWN_LENGTH};
+use super::wav::{Format, HEADER_BYTES, UNKNOWN_LENGTH};
 use super::{RecordingStore, blocking};
 use crate::metrics::KindCounts;
 
@@ -109,8 +109,15 @@ impl RecordingStore {
             end: Some(end.known()),
         };
         let tags = metadata::tags(known, &self.tags);
-        if !tags.is_empty() {
-            self.objects.tag(&live.key, &tags).await?;
+        // The recording is what counts: without the right to tag it is stored all the same.
+        if !tags.is_empty()
+            && let Err(error) = self.objects.tag(&live.key, &tags).await
+        {
+            tracing::warn!(
+                error = super::chain(&error),
+                key = live.key,
+                "a recording is stored without its last tags"
+            );
         }
         let mut next = manifest.clone();
         next.upload_id = None;
@@ -126,9 +133,8 @@ impl RecordingStore {
     async fn first_part(&self, manifest: &Manifest, end: &End) -> Result<Part, ObjectError> {
         let file = Arc::clone(&end.file.file);
         let (length, expected) = (manifest.part_bytes, manifest.head_sha256.clone());
-        let real = end.file.format.header(end.file.bytes - HEADER_BYTES as u64);
-        let unknown = end.file.format.header(UNKNOWN_LENGTH);
-        let sha256 = blocking(move || put_header(file.path(), length, &unknown, &real, &expected)).await?;
+        let (format, pcm_bytes) = (end.file.format, end.file.bytes - HEADER_BYTES as u64);
+        let sha256 = blocking(move || put_header(file.path(), length, format, pcm_bytes, &expected)).await?;
         let piece = Piece {
             file: end.file.file.path(),
             from: 0,
@@ -170,17 +176,21 @@ impl RecordingStore {
         let is_this = |head: &super::objects::Head| {
             head.bytes == end.file.bytes && head.parts_sha256.is_some() && head.parts_sha256 == parts_sha256(parts)
         };
-        let etag = match there {
+        // What a node left that went away never replaces something as long or longer.
+        let is_enough = |head: &super::objects::Head| end.last.is_none() && head.bytes >= end.file.bytes;
+        let (etag, bytes) = match there {
             // It was completed, and whoever did it did not get to say so.
-            Some(head) if is_this(&head) => head.etag,
+            Some(head) if is_this(&head) || is_enough(&head) => (head.etag, head.bytes),
             there => {
                 let condition = Condition::unchanged(there.as_ref().map(|head| head.etag.as_str()));
-                self.objects.complete(open_upload(manifest)?, parts, &condition).await?
+                let upload = open_upload(manifest)?;
+                let etag = self.objects.complete(upload, parts, &condition).await?;
+                (etag, end.file.bytes)
             }
         };
         Ok(StoredObject {
             etag,
-            bytes: end.file.bytes,
+            bytes,
             ended: end.last,
             pcm_sha256: hex::encode(end.file.pcm_sha256),
         })
@@ -206,12 +216,12 @@ fn already_stored(manifest: &Manifest, end: &End) -> Result<Stored, ObjectError>
 fn put_header(
     path: &Path,
     length: u64,
-    unknown: &[u8],
-    real: &[u8],
+    format: Format,
+    pcm_bytes: u64,
     expected_sha256: &str,
 ) -> Result<[u8; 32], ObjectError> {
-    let mut before = Sha256::new_with_prefix(unknown);
-    let mut after = Sha256::new_with_prefix(real);
+    let mut before = Sha256::new_with_prefix(format.header(UNKNOWN_LENGTH));
+    let mut after = Sha256::new_with_prefix(format.header(pcm_bytes));
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
     each_block(&mut file, length.saturating_sub(HEADER_BYTES as u64), |block| {
@@ -222,7 +232,7 @@ fn put_header(
     if hex::encode(before.finalize()) != expected_sha256 {
         return Err(ObjectError::Damaged("the first part of a recording"));
     }
-    OpenOptions::new().write(true).open(path)?.write_all(real)?;
+    write_header(path, format, pcm_bytes)?;
     Ok(after.finalize().into())
 }
 

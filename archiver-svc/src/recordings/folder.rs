@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use service_kit::exit::{self, Fatal};
 use sha2::{Digest, Sha256};
 
+use super::Readable;
 use super::manifest::Part;
 use super::objects::{
     Condition, CopiedPart, Head, Listed, ListedUpload, NewObject, ObjectError, Objects, Piece, Upload,
@@ -138,6 +139,27 @@ impl Objects for FolderStore {
             Ok(())
         })
         .await
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<Readable>, ObjectError> {
+        let key = key.to_owned();
+        self.run(move |place| {
+            let Some(file) = place.find(&key)? else {
+                return Ok(None);
+            };
+            let facts = file.metadata()?;
+            Ok(Some(Readable::File {
+                bytes: facts.len(),
+                modified: facts.modified()?,
+                file: file.into(),
+            }))
+        })
+        .await
+    }
+
+    /// A folder has no versions.
+    async fn erase(&self, key: &str) -> Result<(), ObjectError> {
+        self.delete(key).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), ObjectError> {

@@ -4,10 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::assembly::{Assembly, WholePart};
+use super::assembly::{Assembly, WholePart, write_header};
 use super::manifest::{self, Facts, Manifest, Part, StoredObject};
 use super::metadata::{self, Known};
 use super::objects::{Condition, CopiedPart, NewObject, ObjectError, Piece, Upload};
+use super::wav::UNKNOWN_LENGTH;
 use super::{RecordingStore, blocking};
 use crate::metrics::KindCounts;
 
@@ -194,6 +195,8 @@ impl RecordingStore {
             length: part_bytes,
             sha256: part.sha256,
         };
+        let header_of = Arc::clone(&file);
+        blocking(move || Ok(write_header(header_of.path(), format, UNKNOWN_LENGTH)?)).await?;
         // Left by an archiver that got no further: replaced.
         let there = self.objects.head(&head.key).await?.map(|head| head.etag);
         let condition = Condition::unchanged(there.as_deref());

@@ -5,6 +5,8 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 
+use super::Readable;
+
 /// A store of objects under keys.
 #[async_trait]
 pub trait Objects: Send + Sync + std::fmt::Debug {
@@ -30,6 +32,13 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
 
     /// Copies an object to the beginning of a local file, leaving the rest of that file alone.
     async fn get_to_file(&self, key: &str, file: &Path) -> Result<(), ObjectError>;
+
+    /// Opens an object for a client; `None` when a folder does not have it. Whether a bucket has it shows when the URL
+    /// is used.
+    async fn read(&self, key: &str) -> Result<Option<Readable>, ObjectError>;
+
+    /// Removes an object with all its older versions; one that is not there is no error.
+    async fn erase(&self, key: &str) -> Result<(), ObjectError>;
 
     /// Removes an object; one that is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), ObjectError>;

@@ -9,6 +9,8 @@ use super::{End, Live, ObjectError, RecordingStore, Stored, UploadQueue, chain};
 use crate::backoff::Backoff;
 use crate::ingest::Delivery;
 use crate::metrics::{self, Waiting};
+use crate::register::Register;
+use crate::transcripts::StoreError;
 
 /// Something to be stored.
 #[derive(Debug)]
@@ -47,18 +49,40 @@ impl Job {
     }
 }
 
+/// Where recordings go, and where that is noted.
+struct Place {
+    store: Arc<RecordingStore>,
+    register: Register,
+}
+
+/// Why a job is not done.
+#[derive(Debug, thiserror::Error)]
+enum UploadError {
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error("cannot note where a recording is")]
+    Sql(#[from] StoreError),
+}
+
 /// Takes jobs until the queue is closed and empty. A job that fails `max_retries` times in a row goes to the back of
 /// the queue, so that one bad recording does not hold up the others; it is tried until it works.
-pub async fn run_uploader(store: Arc<RecordingStore>, queue: Arc<UploadQueue>, max_retries: u32, shutdown: Shutdown) {
+pub async fn run_uploader(
+    store: Arc<RecordingStore>,
+    register: Register,
+    queue: Arc<UploadQueue>,
+    max_retries: u32,
+    shutdown: Shutdown,
+) {
+    let place = Place { store, register };
     while let Some(job) = queue.pop().await {
-        upload(&store, &queue, job, max_retries, &shutdown).await;
+        upload(&place, &queue, job, max_retries, &shutdown).await;
     }
 }
 
-async fn upload(store: &RecordingStore, queue: &UploadQueue, mut job: Job, max_retries: u32, shutdown: &Shutdown) {
+async fn upload(place: &Place, queue: &UploadQueue, mut job: Job, max_retries: u32, shutdown: &Shutdown) {
     let mut quick_retries = 0;
     loop {
-        let error = match run(store, &job).await {
+        let error = match run(place, &job).await {
             Ok(stored) => return finish(queue, job, stored),
             Err(error) => error,
         };
@@ -97,20 +121,49 @@ async fn upload(store: &RecordingStore, queue: &UploadQueue, mut job: Job, max_r
     }
 }
 
-async fn run(store: &RecordingStore, job: &Job) -> Result<Option<Stored>, ObjectError> {
+/// Nothing of an erased session is stored, and what was stored just before it was erased goes again: after the grave is
+/// dug, every job sees it.
+async fn run(place: &Place, job: &Job) -> Result<Option<Stored>, UploadError> {
+    let Place { store, register } = place;
+    let (session_id, key) = (&job.live.facts.session_id, &job.live.key);
     let stored = |sequence, counts| {
         if let Some(delivery) = &job.delivery {
             delivery.audio_stored(sequence, counts);
         }
     };
     match &job.task {
-        Task::Parts => store.store_parts(&job.live, stored).await.map(|()| None),
-        Task::Finish(end) => store.finish(&job.live, end, stored).await.map(Some),
+        Task::Parts => {
+            // Audio goes on while the database is away; the end of the recording looks again.
+            let is_erased = async || register.is_erased(session_id).await.unwrap_or(false);
+            if !is_erased().await {
+                store.store_parts(&job.live, stored).await?;
+            }
+            if is_erased().await {
+                store.erase(session_id, key).await?;
+            }
+            Ok(None)
+        }
+        Task::Finish(end) => {
+            let mut done = Stored::AlreadyThere;
+            let mut erased = register.is_erased(session_id).await?;
+            if !erased {
+                done = store.finish(&job.live, end, stored).await?;
+                erased = !register.recorded(session_id, key, end.file.bytes).await?;
+            }
+            if erased {
+                tracing::info!(session_id, "the recording of an erased session is not kept");
+                store.erase(session_id, key).await?;
+            }
+            Ok(Some(done))
+        }
     }
 }
 
 /// Nothing that is done here again can help.
-fn is_final(error: &ObjectError) -> bool {
+fn is_final(error: &UploadError) -> bool {
+    let UploadError::Object(error) = error else {
+        return false;
+    };
     match error {
         ObjectError::Different { .. } | ObjectError::Damaged(_) | ObjectError::Encode(_) => true,
         ObjectError::Conflict { .. }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::assembly::write_header;
 use super::encode;
 use super::finish::{End, Stored};
 use super::folder::each_block;
@@ -63,6 +64,7 @@ impl RecordingStore {
         let session_id = live.facts.session_id.clone();
         blocking(move || {
             check(&from)?;
+            write_header(from.file.path(), from.format, from.bytes - HEADER_BYTES as u64)?;
             let file = encode::encode(&from, format, &session_id)?;
             let mut reader = File::open(file.path())?;
             let bytes = reader.metadata()?.len();

@@ -1,9 +1,13 @@
-//! Transcript rows in SQL: one trait, and one file of SQL a database.
+//! Transcript rows and what is known of each session in SQL: one trait, and one module of SQL a database.
 
 mod dsn;
+mod mysql;
 mod postgres;
 mod sqlite;
+mod table;
+mod types;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,35 +16,49 @@ use service_kit::exit::{self, Fatal};
 use time::OffsetDateTime;
 
 pub use dsn::PoolSettings;
+pub use mysql::MysqlStore;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
+pub use table::Table;
+pub use types::{Batch, End, Erasure, Page, Row, SessionRow, Start};
 
-/// One row: one turn of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The session.
-    pub session_id: String,
-    /// `user` or `assistant`.
-    pub role: String,
-    /// What was said, or for the assistant what was heard.
-    pub text: String,
-    /// 0-based number of the turn within the session.
-    pub seq: i32,
-    /// When the turn was closed; kept in whole milliseconds.
-    pub created_at: OffsetDateTime,
-}
-
-/// Where transcript rows are kept. Writing a row twice leaves one row.
+/// Where transcripts are kept. Everything here can be done twice and changes nothing the second time; nothing is ever
+/// added to a session that was erased.
 #[async_trait]
 pub trait TranscriptStore: Send + Sync {
-    /// Writes these rows in one transaction; rows whose `(session_id, seq)` is there already are left as they are.
-    async fn write(&self, rows: &[Row]) -> Result<(), StoreError>;
+    /// Writes all of this in one transaction. Rows whose `(session_id, seq)` is there already are left as they are,
+    /// also in a table without a unique key.
+    async fn write(&self, batch: &Batch) -> Result<(), StoreError>;
 
     /// All rows of a session in the order spoken.
     async fn rows(&self, session_id: &str) -> Result<Vec<Row>, StoreError>;
 
-    /// How many different turns before `seq` are there.
+    /// How many different turns before `seq` are there. Of an erased session all of them were, and count as there.
     async fn turns_before(&self, session_id: &str, seq: i32) -> Result<u64, StoreError>;
+
+    /// What is known of a session; `None` when nothing is.
+    async fn session(&self, session_id: &str) -> Result<Option<SessionRow>, StoreError>;
+
+    /// Sessions by their start, oldest first, erased ones left out.
+    async fn sessions(&self, page: &Page) -> Result<Vec<SessionRow>, StoreError>;
+
+    /// Notes that the recording of a session is stored under this key. `false`: the session was erased meanwhile, and
+    /// nothing is noted.
+    async fn recorded(&self, session_id: &str, key: &str, bytes: u64) -> Result<bool, StoreError>;
+
+    /// Deletes the rows of a session and all that is known of it but that it was erased, and its recording's key,
+    /// which [`forget_key`](Self::forget_key) removes when the recording is gone.
+    async fn erase(&self, session_id: &str, now: OffsetDateTime) -> Result<Erasure, StoreError>;
+
+    /// The recording of an erased session is gone.
+    async fn forget_key(&self, session_id: &str) -> Result<(), StoreError>;
+
+    /// Sessions that are to be erased or whose erasure is not complete: begun before this, or erased with a recording
+    /// that is still there. At most `limit`; with `before` = `None` only the latter.
+    async fn to_erase(&self, before: Option<OffsetDateTime>, limit: u32) -> Result<Vec<String>, StoreError>;
+
+    /// Deletes rows from before this, whatever their session (those of older releases have none), and returns how many.
+    async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError>;
 
     /// Closes the connections.
     async fn close(&self);
@@ -53,7 +71,7 @@ pub enum StoreError {
     #[error("the transcript database did not take part")]
     Sql(#[from] sqlx::Error),
     /// A row holds a date that is none.
-    #[error("created_at of a transcript row is not a date")]
+    #[error("a date of a transcript row is not a date")]
     Date(#[source] time::error::Parse),
 }
 
@@ -71,68 +89,43 @@ impl StoreError {
     }
 }
 
-/// Connects to the configured database and makes the table when it is missing.
+/// Connects to the configured database and makes the tables when they are missing.
 ///
 /// # Errors
-/// A bad DSN or table name ([`exit::CONFIG`]), a database that refuses ([`exit::UNAVAILABLE`]), a SQLite folder that
-/// cannot be written ([`exit::CANNOT_CREATE`]).
+/// A bad DSN or table name, or a table that is there and lacks a column ([`exit::CONFIG`]), a database that refuses
+/// ([`exit::UNAVAILABLE`]), a SQLite folder that cannot be written ([`exit::CANNOT_CREATE`]).
 pub async fn open(config: &Config) -> Result<Option<Arc<dyn TranscriptStore>>, Fatal> {
     let transcripts = &config.transcripts;
     if !transcripts.enable {
         return Ok(None);
     }
-    let table = identifier(&transcripts.table_name)?;
+    let table = Table::parse(&transcripts.table_name, transcripts.extended)?;
     let (dsn, pool) = dsn::split(transcripts.dsn.expose()).map_err(|error| {
-        let example = match transcripts.driver {
-            TranscriptDriver::Postgres => "postgres://user:password@host:5432/database?pool_max_conns=10",
-            TranscriptDriver::Sqlite => "sqlite:///var/lib/voxray/transcripts.db",
-        };
-        Fatal::new(
-            exit::CONFIG,
-            error.to_string(),
-            format!("set transcripts.dsn like {example}"),
-        )
+        let example = example(transcripts.driver);
+        let remedy = format!("set transcripts.dsn like {example}");
+        Fatal::new(exit::CONFIG, error.to_string(), remedy)
     })?;
     Ok(Some(match transcripts.driver {
         TranscriptDriver::Postgres => Arc::new(PostgresStore::open(&dsn, pool, table).await?),
+        TranscriptDriver::Mysql => Arc::new(MysqlStore::open(&dsn, pool, table).await?),
         TranscriptDriver::Sqlite => Arc::new(SqliteStore::open(&dsn, pool, table).await?),
     }))
 }
 
-/// A table name that can be put into SQL as it is: letters, digits and `_`, not starting with a digit; one schema
-/// (`archive.calls`) may stand before it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table(String);
-
-impl Table {
-    /// The name as it stands in SQL.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The name of an index or constraint of this table.
-    fn companion(&self, suffix: &str) -> String {
-        let name = self.0.rsplit('.').next().unwrap_or_default();
-        format!("{name}_{suffix}")
+fn example(driver: TranscriptDriver) -> &'static str {
+    match driver {
+        TranscriptDriver::Postgres => "postgres://user:password@host:5432/database?pool_max_conns=10",
+        TranscriptDriver::Mysql => "mysql://user:password@host:3306/database?pool_max_conns=10",
+        TranscriptDriver::Sqlite => "sqlite:///var/lib/voxray/transcripts.db",
     }
 }
 
-fn identifier(name: &str) -> Result<Table, Fatal> {
-    let plain = |part: &str| {
-        part.len() <= 48
-            && part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    let parts: Vec<_> = name.split('.').collect();
-    if parts.len() <= 2 && parts.iter().all(|part| plain(part)) {
-        Ok(Table(name.to_owned()))
-    } else {
-        Err(Fatal::new(
-            exit::CONFIG,
-            format!("transcripts.table_name {name:?} is not a table name"),
-            "use letters, digits and _, not starting with a digit, at most 48 of them, like call_transcripts",
-        ))
-    }
+fn not_a_dsn(driver: TranscriptDriver, error: &sqlx::Error) -> Fatal {
+    Fatal::new(
+        exit::CONFIG,
+        format!("transcripts.dsn is not a {driver:?} DSN: {error}"),
+        format!("set transcripts.dsn like {}", example(driver)),
+    )
 }
 
 fn refused(place: &str, error: &sqlx::Error) -> Fatal {
@@ -140,7 +133,26 @@ fn refused(place: &str, error: &sqlx::Error) -> Fatal {
         exit::UNAVAILABLE,
         format!("the transcript database {place} refused: {error}"),
         "check that the database runs, that transcripts.dsn names host, database and user that exist, and that this \
-         user may create and write the table; or set transcripts.enable to false",
+         user may create and write the table (transcripts.table_name) and the one beside it (…_sessions); or set \
+         transcripts.enable to false",
+    )
+}
+
+/// A table that is there and cannot be used as it is.
+fn unfit(table: &Table, error: &sqlx::Error) -> Fatal {
+    let (name, columns) = (table.rows(), table.columns());
+    let further = if table.extended() {
+        format!(
+            "; when only interrupted is missing: ALTER TABLE {name} ADD COLUMN interrupted BOOLEAN, or \
+             transcripts.extended=false"
+        )
+    } else {
+        String::new()
+    };
+    Fatal::new(
+        exit::CONFIG,
+        format!("the table {name} is there, but cannot be used: {error}"),
+        format!("give it the columns {columns}, or set transcripts.table_name to another name{further}"),
     )
 }
 
@@ -149,17 +161,12 @@ fn sql(text: &Arc<str>) -> sqlx::AssertSqlSafe<Arc<str>> {
     sqlx::AssertSqlSafe(Arc::clone(text))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_plain_identifiers_are_table_names() {
-        for good in ["call_transcripts", "_a1", "archive.calls"] {
-            assert_eq!(identifier(good).unwrap().as_str(), good);
-        }
-        for bad in ["", "1a", "a b", "a;drop table b", "a.b.c", "a\"b", ".a", "größe", "a-b"] {
-            assert_eq!(identifier(bad).unwrap_err().status, exit::CONFIG, "{bad}");
-        }
-    }
+/// The sessions of a batch, each once and sorted: locks are taken in one order, so that no two transactions wait for
+/// each other.
+fn session_ids(batch: &Batch) -> Vec<&str> {
+    let starts = batch.starts.iter().map(|start| start.session_id.as_str());
+    let rows = batch.rows.iter().map(|row| row.session_id.as_str());
+    let ends = batch.ends.iter().map(|end| end.session_id.as_str());
+    let sorted: BTreeSet<&str> = starts.chain(rows).chain(ends).collect();
+    sorted.into_iter().collect()
 }

@@ -1,16 +1,23 @@
 //! Transcript rows in PostgreSQL, directly or through PgBouncer in transaction mode.
 
+mod statements;
+
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use service_kit::exit::{self, Fatal};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use service_kit::config::TranscriptDriver;
+use service_kit::exit::Fatal;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::query::Query;
+use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _};
 use time::OffsetDateTime;
 
-use super::{PoolSettings, Row, StoreError, Table, TranscriptStore, refused, sql};
+use self::statements::{LOCK_SESSIONS, LOCK_TABLES, Statements, TABLE_EXISTS};
+use super::{
+    Batch, End, Erasure, Page, PoolSettings, Row, SessionRow, Start, StoreError, Table, TranscriptStore, not_a_dsn,
+    refused, session_ids, sql, unfit,
+};
 
 /// How long to wait for a connection before the write counts as failed (and is tried again).
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,25 +26,15 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: PgPool,
-    insert: Arc<str>,
-    select: Arc<str>,
-    count: Arc<str>,
+    sql: Statements,
 }
 
-/// Two archivers that are sent the same session write one after the other, so that a table without a unique key gets
-/// no row twice either. The ids are sorted: two transactions never wait for each other.
-const LOCK_SESSIONS: &str = "SELECT pg_advisory_xact_lock(hashtextextended(s, 0)) FROM unnest($1::text[]) AS s";
+type Transaction = sqlx::Transaction<'static, Postgres>;
 
 impl PostgresStore {
-    /// Connects and makes the table when it is missing.
+    /// Connects and makes the tables when they are missing.
     pub(super) async fn open(dsn: &str, settings: PoolSettings, table: Table) -> Result<Self, Fatal> {
-        let options = PgConnectOptions::from_str(dsn).map_err(|error| {
-            Fatal::new(
-                exit::CONFIG,
-                format!("transcripts.dsn is not a PostgreSQL DSN: {error}"),
-                "set transcripts.dsn like postgres://user:password@host:5432/database?pool_max_conns=10",
-            )
-        })?;
+        let options = PgConnectOptions::from_str(dsn).map_err(|error| not_a_dsn(TranscriptDriver::Postgres, &error))?;
         let options = options
             .application_name("voxray-archiver")
             // Behind PgBouncer in transaction mode the next transaction may meet another server connection: nothing
@@ -54,38 +51,49 @@ impl PostgresStore {
             .connect_lazy_with(options);
         let store = Self {
             pool,
-            insert: insert(&table),
-            select: select(&table),
-            count: count(&table),
+            sql: Statements::new(&table),
         };
         let place = place(&store.pool.connect_options());
         store.create(&table).await.map_err(|error| refused(&place, &error))?;
+        store.check().await.map_err(|error| unfit(&table, &error))?;
         Ok(store)
     }
 
     async fn create(&self, table: &Table) -> Result<(), sqlx::Error> {
-        let name = table.as_str();
         let mut transaction = self.pool.begin().await?;
-        // Two archivers that start together would both try: IF NOT EXISTS alone fails then on pg_type's unique key.
-        sqlx::raw_sql("SELECT pg_advisory_xact_lock(7238143109)")
-            .execute(&mut *transaction)
-            .await?;
-        let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-            .bind(name)
-            .persistent(false)
-            .fetch_one(&mut *transaction)
-            .await?;
-        if !there {
-            let index = table.companion("created_at_idx");
-            sqlx::raw_sql(AssertSqlSafe(format!(
-                "CREATE TABLE {name} (session_id TEXT NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL, \
-                 seq INTEGER NOT NULL, created_at TIMESTAMP WITH TIME ZONE NOT NULL, UNIQUE (session_id, seq)); \
-                 CREATE INDEX {index} ON {name} (created_at)"
-            )))
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::raw_sql(LOCK_TABLES).execute(&mut *transaction).await?;
+        for (name, create) in [
+            (table.rows(), &self.sql.create_rows),
+            (table.sessions(), &self.sql.create_sessions),
+        ] {
+            let there: bool = sqlx::query_scalar(TABLE_EXISTS)
+                .bind(name)
+                .persistent(false)
+                .fetch_one(&mut *transaction)
+                .await?;
+            if !there {
+                sqlx::raw_sql(sql(create)).execute(&mut *transaction).await?;
+            }
         }
         transaction.commit().await
+    }
+
+    async fn check(&self) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql(&self.sql.check_rows))
+            .execute(&self.pool)
+            .await
+            .map(drop)
+    }
+
+    /// A transaction that alone writes to these sessions. `session_ids` are sorted.
+    async fn begin_with(&self, session_ids: &[&str]) -> Result<Transaction, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query(LOCK_SESSIONS)
+            .bind(session_ids)
+            .persistent(false)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction)
     }
 }
 
@@ -107,36 +115,33 @@ fn place(options: &PgConnectOptions) -> String {
     format!("{}:{}/{database}", options.get_host(), options.get_port())
 }
 
+/// A statement that is prepared for one use. Even so it is two round trips, which PgBouncer may send to two server
+/// connections: outside of a transaction it does not work.
+fn query(text: &std::sync::Arc<str>) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(sql(text)).persistent(false)
+}
+
 #[async_trait]
 impl TranscriptStore for PostgresStore {
-    async fn write(&self, rows: &[Row]) -> Result<(), StoreError> {
-        let mut sessions: Vec<&str> = rows.iter().map(|row| row.session_id.as_str()).collect();
-        sessions.sort_unstable();
-        sessions.dedup();
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query(LOCK_SESSIONS)
-            .bind(sessions)
-            .persistent(false)
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query(sql(&self.insert))
-            .bind(rows.iter().map(|row| row.session_id.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.role.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.text.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.seq).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.created_at).collect::<Vec<_>>())
-            .persistent(false)
-            .execute(&mut *transaction)
-            .await?;
+    async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut transaction = self.begin_with(&session_ids(batch)).await?;
+        if !batch.starts.is_empty() {
+            insert_starts(&mut transaction, &self.sql, &batch.starts).await?;
+        }
+        if !batch.rows.is_empty() {
+            insert_rows(&mut transaction, &self.sql, &batch.rows).await?;
+        }
+        if !batch.ends.is_empty() {
+            insert_ends(&mut transaction, &self.sql, &batch.ends).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
 
     async fn rows(&self, session_id: &str) -> Result<Vec<Row>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let found = sqlx::query(sql(&self.select))
+        let found = query(&self.sql.rows)
             .bind(session_id)
-            .persistent(false)
             .fetch_all(&mut *transaction)
             .await?;
         transaction.commit().await?;
@@ -145,14 +150,117 @@ impl TranscriptStore for PostgresStore {
 
     async fn turns_before(&self, session_id: &str, seq: i32) -> Result<u64, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let turns: i64 = sqlx::query_scalar(sql(&self.count))
+        let erased = query(&self.sql.is_erased)
+            .bind(session_id)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let turns = query(&self.sql.count)
             .bind(session_id)
             .bind(seq)
-            .persistent(false)
             .fetch_one(&mut *transaction)
             .await?;
         transaction.commit().await?;
+        let turns = if erased.try_get(0)? {
+            i64::from(seq)
+        } else {
+            turns.try_get(0)?
+        };
         Ok(turns.unsigned_abs())
+    }
+
+    async fn session(&self, session_id: &str) -> Result<Option<SessionRow>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let found = query(&self.sql.session)
+            .bind(session_id)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        found.as_ref().map(session_of).transpose()
+    }
+
+    async fn sessions(&self, page: &Page) -> Result<Vec<SessionRow>, StoreError> {
+        let (at, id) = page.position();
+        let mut transaction = self.pool.begin().await?;
+        let found = query(&self.sql.sessions)
+            .bind(page.from)
+            .bind(page.until)
+            .bind(at)
+            .bind(id)
+            .bind(i64::from(page.limit))
+            .fetch_all(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        found.iter().map(session_of).collect()
+    }
+
+    async fn recorded(&self, session_id: &str, key: &str, bytes: u64) -> Result<bool, StoreError> {
+        let mut transaction = self.begin_with(&[session_id]).await?;
+        let done = query(&self.sql.recorded)
+            .bind(session_id)
+            .bind(key)
+            .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    async fn erase(&self, session_id: &str, now: OffsetDateTime) -> Result<Erasure, StoreError> {
+        let mut transaction = self.begin_with(&[session_id]).await?;
+        let known = query(&self.sql.known_key)
+            .bind(session_id)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let (recording_key, again) = match known {
+            Some(row) => (row.try_get(0)?, row.try_get(1)?),
+            None => (None, false),
+        };
+        let deleted = query(&self.sql.delete_rows)
+            .bind(session_id)
+            .execute(&mut *transaction)
+            .await?;
+        query(&self.sql.bury)
+            .bind(session_id)
+            .bind(now)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Erasure {
+            rows: deleted.rows_affected(),
+            recording_key,
+            again,
+        })
+    }
+
+    async fn forget_key(&self, session_id: &str) -> Result<(), StoreError> {
+        let mut transaction = self.begin_with(&[session_id]).await?;
+        query(&self.sql.forget_key)
+            .bind(session_id)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn to_erase(&self, before: Option<OffsetDateTime>, limit: u32) -> Result<Vec<String>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let found = query(&self.sql.to_erase)
+            .bind(before)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
+    async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let deleted = query(&self.sql.delete_before)
+            .bind(before)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(deleted.rows_affected())
     }
 
     async fn close(&self) {
@@ -160,39 +268,69 @@ impl TranscriptStore for PostgresStore {
     }
 }
 
-fn row_of(row: &sqlx::postgres::PgRow) -> Result<Row, StoreError> {
+async fn insert_starts(transaction: &mut Transaction, sql: &Statements, starts: &[Start]) -> Result<(), sqlx::Error> {
+    query(&sql.insert_starts)
+        .bind(column(starts, |start| start.session_id.as_str()))
+        .bind(column(starts, |start| start.started_at))
+        .bind(column(starts, |start| start.transport.as_str()))
+        .bind(column(starts, |start| start.provider.as_str()))
+        .bind(column(starts, |start| start.recording_key.as_deref()))
+        .execute(&mut **transaction)
+        .await
+        .map(drop)
+}
+
+async fn insert_rows(transaction: &mut Transaction, sql: &Statements, rows: &[Row]) -> Result<(), sqlx::Error> {
+    query(&sql.insert_rows)
+        .bind(column(rows, |row| row.session_id.as_str()))
+        .bind(column(rows, |row| row.role.as_str()))
+        .bind(column(rows, |row| row.text.as_str()))
+        .bind(column(rows, |row| row.seq))
+        .bind(column(rows, |row| row.created_at))
+        .bind(column(rows, |row| row.interrupted))
+        .execute(&mut **transaction)
+        .await
+        .map(drop)
+}
+
+async fn insert_ends(transaction: &mut Transaction, sql: &Statements, ends: &[End]) -> Result<(), sqlx::Error> {
+    query(&sql.insert_ends)
+        .bind(column(ends, |end| end.session_id.as_str()))
+        .bind(column(ends, |end| end.ended_at))
+        .bind(column(ends, |end| end.reason.as_str()))
+        .bind(column(ends, |end| end.turns))
+        .execute(&mut **transaction)
+        .await
+        .map(drop)
+}
+
+fn column<'a, T, V>(items: &'a [T], value: impl Fn(&'a T) -> V) -> Vec<V> {
+    items.iter().map(value).collect()
+}
+
+fn row_of(row: &PgRow) -> Result<Row, StoreError> {
     Ok(Row {
         session_id: row.try_get(0)?,
         role: row.try_get(1)?,
         text: row.try_get(2)?,
         seq: row.try_get(3)?,
-        created_at: row.try_get::<OffsetDateTime, _>(4)?,
+        created_at: row.try_get(4)?,
+        interrupted: row.try_get(5)?,
     })
 }
 
-fn insert(table: &Table) -> Arc<str> {
-    let table = table.as_str();
-    format!(
-        "INSERT INTO {table} (session_id, role, text, seq, created_at) \
-         SELECT v.session_id, v.role, v.text, v.seq, v.created_at \
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::timestamptz[]) \
-         AS v (session_id, role, text, seq, created_at) \
-         WHERE NOT EXISTS (SELECT 1 FROM {table} t WHERE t.session_id = v.session_id AND t.seq = v.seq)"
-    )
-    .into()
-}
-
-fn select(table: &Table) -> Arc<str> {
-    let table = table.as_str();
-    // The casts let a table made by someone else (VARCHAR, BIGINT, TIMESTAMP) be read as well.
-    format!(
-        "SELECT session_id::text, role::text, text::text, seq::int4, created_at::timestamptz FROM {table} \
-         WHERE session_id = $1 ORDER BY seq"
-    )
-    .into()
-}
-
-fn count(table: &Table) -> Arc<str> {
-    let table = table.as_str();
-    format!("SELECT COUNT(DISTINCT seq) FROM {table} WHERE session_id = $1 AND seq < $2").into()
+fn session_of(row: &PgRow) -> Result<SessionRow, StoreError> {
+    let text = |index| Ok::<String, sqlx::Error>(row.try_get::<Option<String>, _>(index)?.unwrap_or_default());
+    Ok(SessionRow {
+        session_id: row.try_get(0)?,
+        started_at: row.try_get(1)?,
+        ended_at: row.try_get(2)?,
+        transport: text(3)?,
+        provider: text(4)?,
+        end_reason: text(5)?,
+        turns: row.try_get(6)?,
+        recording_key: row.try_get(7)?,
+        recording_bytes: row.try_get::<Option<i64>, _>(8)?.map(i64::unsigned_abs),
+        erased: row.try_get(9)?,
+    })
 }

@@ -1,4 +1,9 @@
 //! FLAC and Ogg Opus, read back by decoders.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "panics are how a test fails, in its helpers too"
+)]
 
 use std::io::Cursor;
 

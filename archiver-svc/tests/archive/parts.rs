@@ -1,4 +1,9 @@
 //! Long recordings are stored while the call runs, and another archiver goes on where one stopped.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "panics are how a test fails, in its helpers too"
+)]
 
 use std::time::Duration;
 
@@ -57,6 +62,23 @@ async fn whole_parts_of_a_running_call_are_durable_and_the_end_is_one_file() {
 }
 
 #[tokio::test]
+async fn a_long_call_that_ended_before_its_first_part_could_be_stored_is_stored_whole() {
+    let mut place = Place::new();
+    place.config.recording.max_retries = 0;
+    let archiver = start(&place, options()).await;
+    let in_the_way = place.config.recording.folder.join("recordings");
+    std::fs::write(&in_the_way, "not a folder").unwrap();
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let call = Call::recorded("call-1", 60, CHUNK);
+    node.send_all(&call.events).await;
+    node.until_received("call-1", call.last()).await;
+
+    std::fs::remove_file(&in_the_way).unwrap();
+    node.until_durable("call-1", call.last()).await;
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+}
+
+#[tokio::test]
 async fn a_second_archiver_goes_on_behind_what_the_first_made_durable() {
     let place = Place::new();
     let first = start(&place, options()).await;
@@ -69,6 +91,29 @@ async fn a_second_archiver_goes_on_behind_what_the_first_made_durable() {
     let mut node = Node::connect(second.address, "n1").await;
     node.send_all(&call.behind(durable)).await;
     node.until_durable("call-1", call.last()).await;
+
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &second.rows("call-1").await);
+    assert_eq!(unfinished(&place, ".uploads"), 0);
+}
+
+#[tokio::test]
+async fn an_archiver_that_is_shut_down_in_mid_call_hands_over_without_loss() {
+    let mut place = Place::new();
+    let first = start(&place, options()).await;
+    place.config.archiver.spool_dir = place.dir.path().join("second-spool");
+    let second = start(&place, options()).await;
+    let mut node = Node::connect(first.address, "n1").await;
+    let call = Call::recorded("call-1", 100, CHUNK);
+    let durable = send_until_parts(&mut node, &call, 80, 3).await;
+
+    first.shutdown.request();
+    assert_eq!(node.until_closed().await.code(), tonic::Code::Unavailable);
+    let durable = node.durable["call-1"].max(durable);
+    let mut node = Node::connect(second.address, "n1").await;
+    node.send_all(&call.behind(durable)).await;
+    node.until_durable("call-1", call.last()).await;
+    first.archiver.stopped().await;
 
     assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
     assert_rows(&call, &second.rows("call-1").await);

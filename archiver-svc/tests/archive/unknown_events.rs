@@ -79,3 +79,24 @@ async fn unknown_events_behind_the_end_are_durable_with_it_whenever_they_come() 
 
     assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
 }
+
+#[tokio::test]
+async fn a_call_with_unknown_events_goes_on_at_another_archiver() {
+    let place = Place::new();
+    let first = place.start().await;
+    let mut node = Node::connect(first.address, "n1").await;
+    let mut call = Call::unrecorded("call-1", 4);
+    for index in [4, 2, 1] {
+        insert_unknown(&mut call, index);
+    }
+    node.send_all(&call.events[..5]).await;
+    node.until_durable("call-1", 5).await;
+    first.kill().await;
+
+    let second = place.start().await;
+    let mut node = Node::connect(second.address, "n1").await;
+    node.send_all(&call.behind(5)).await;
+    node.until_durable("call-1", call.last()).await;
+
+    assert_rows(&call, &second.rows("call-1").await);
+}

@@ -24,6 +24,13 @@ const CALLER_TOLERANCE: Duration = Duration::from_millis(60);
 const AGENT_TOLERANCE: Duration = Duration::from_millis(20);
 /// Mean deviation from which caller audio is slewed, one sample a frame (0.6 % at 8 kHz: inaudible).
 const SLEW_FROM: Duration = Duration::from_millis(5);
+/// Caller audio that comes this much later than what was before it, [`LATE_ARRIVALS`] times in a row, does so because
+/// something between them was lost: more than jitter brings, less than a lost packet of 20 ms does.
+const LATE_FROM: Duration = Duration::from_millis(10);
+/// How many arrivals decide that: 100 ms of 20 ms frames, well within [`HORIZON`].
+const LATE_ARRIVALS: usize = 5;
+/// Of how many arrivals it is remembered where their audio stands.
+const REMEMBERED_ARRIVALS: usize = 14;
 /// Weight of one arrival in the mean deviation: about 5 s of 20 ms frames.
 const DEVIATION_WEIGHT: f64 = 1.0 / 256.0;
 const BYTES_PER_SAMPLE: usize = 2;
@@ -64,6 +71,8 @@ pub struct Recorder {
     caller: Track,
     agent: Track,
     deviation: f64,
+    /// Where the audio of the last arrivals stands, and how late each came, in frames.
+    arrivals: VecDeque<(u64, f64)>,
     /// Frames given out so far.
     given: u64,
     hash: Sha256,
@@ -78,6 +87,7 @@ impl Recorder {
             caller: Track::default(),
             agent: Track::default(),
             deviation: 0.0,
+            arrivals: VecDeque::with_capacity(REMEMBERED_ARRIVALS),
             given: 0,
             hash: Sha256::new(),
         }
@@ -93,6 +103,7 @@ impl Recorder {
         let tolerance = self.frame_at(CALLER_TOLERANCE);
         if self.caller.end() < self.given || self.caller.is_empty() || arrived > expected + tolerance {
             self.deviation = 0.0;
+            self.arrivals.clear();
             self.caller.begin_run(arrived);
             self.caller.append(samples);
             return;
@@ -102,12 +113,18 @@ impl Recorder {
         let overlap = early - self.caller.close_gap(early, self.given);
         if overlap > tolerance {
             self.deviation = 0.0;
+            self.arrivals.clear();
             let skip = usize::try_from(overlap).unwrap_or(usize::MAX);
             self.caller.append(samples.get(skip..).unwrap_or_default());
         } else {
             let deviation = arrived.saturating_sub(expected) as f64 - overlap as f64;
             self.deviation += (deviation - self.deviation) * DEVIATION_WEIGHT;
+            if self.arrivals.len() == REMEMBERED_ARRIVALS {
+                self.arrivals.pop_front();
+            }
+            self.arrivals.push_back((self.caller.end(), deviation));
             self.append_slewed(samples);
+            self.open_gap();
         }
     }
 
@@ -160,6 +177,41 @@ impl Recorder {
     fn frame_at(&self, time: Time) -> u64 {
         let frames = time.as_nanos() * u128::from(self.sample_rate_hz) / 1_000_000_000;
         u64::try_from(frames).unwrap_or(u64::MAX)
+    }
+
+    /// Moves the last arrivals back when all of them are late: what was lost before them was as long as that.
+    fn open_gap(&mut self) {
+        let limit = self.frame_at(LATE_FROM) as f64;
+        let late = self.arrivals.iter().rev().take_while(|(_, late)| *late >= limit);
+        let (count, least) = late.fold((0, f64::MAX), |(count, least), (_, late)| (count + 1, late.min(least)));
+        if count < LATE_ARRIVALS {
+            return;
+        }
+        // The least late came with the least jitter: half of what sets jitter apart from loss is taken for jitter.
+        let shift = (least + limit / 2.0) as u64;
+        let first = self.first_late(shift as f64 / 2.0);
+        let Some((from, _)) = self.arrivals.get(first) else {
+            return;
+        };
+        self.caller.shift_from((*from).max(self.given), shift);
+        for (position, late) in self.arrivals.iter_mut().skip(first) {
+            *position += shift;
+            *late -= shift as f64;
+        }
+        self.deviation = 0.0;
+    }
+
+    /// The arrival from which on the lateness is best told from that before it, by a cumulative sum: jitter hides single
+    /// ones.
+    fn first_late(&self, between: f64) -> usize {
+        let (mut sum, mut most, mut first) = (0.0, f64::MIN, 0);
+        for (index, (_, late)) in self.arrivals.iter().enumerate().rev() {
+            sum += late - between;
+            if sum >= most {
+                (most, first) = (sum, index);
+            }
+        }
+        first
     }
 
     fn append_slewed(&mut self, samples: &[i16]) {
@@ -254,6 +306,15 @@ impl Track {
         let shift = excess.min(run.start.saturating_sub(before));
         run.start -= shift;
         shift
+    }
+
+    /// Puts a gap of `by` before what stands at `position` in the last run.
+    fn shift_from(&mut self, position: u64, by: u64) {
+        let Some(run) = self.runs.back_mut() else { return };
+        let before = usize::try_from(position.saturating_sub(run.start)).unwrap_or(usize::MAX);
+        let samples = run.samples.split_off(before.min(run.samples.len()));
+        let start = run.end() + by;
+        self.runs.push_back(Run { start, samples });
     }
 
     /// Forgets everything from `end` on.

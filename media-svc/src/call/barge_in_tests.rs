@@ -31,7 +31,7 @@ fn config() -> Config {
 }
 
 /// A recording as it arrives over the telephone, in packets.
-fn packets(name: &str) -> Vec<Vec<i16>> {
+pub(super) fn packets(name: &str) -> Vec<Vec<i16>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../testdata/speech")
         .join(name);
@@ -76,7 +76,7 @@ fn reaction_ms(name: &str) -> u128 {
         echoes_marks: true,
         playout_lead: Duration::from_millis(200),
     };
-    let mut conversation = Conversation::new(conversation_settings(&config(), transport, &Value::Null));
+    let mut conversation = Conversation::new(conversation_settings(&config(), transport, &Value::Null, None));
     let (stt, _commands) = mpsc::channel(10_000);
     let mut ear = Ear::new(8_000, stt).unwrap();
     conversation.handle_input(Time::ZERO, Input::Connected);

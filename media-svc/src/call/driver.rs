@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use media_core::Time;
+use media_core::audio::beep::BeepDetector;
 use media_core::audio::resample::UnsupportedRate;
+use media_core::conversation::screening::LONGEST_GREETING;
 use media_core::conversation::{
     Conversation, EndReason, Input, Notice, Output, ReplyId, Settings, SpeechId, SttEvent, ToolCall, TurnTiming,
 };
@@ -17,9 +19,10 @@ use tokio::time::Instant;
 
 use super::ear::{Ear, Stalled};
 use super::line::{CallerCommand, CallerEvent, CallerEvents, CallerLink, STUCK_WRITER, TransportTraits};
+use super::phone::{DigitsBy, PhoneLine};
 use super::record::{CallRecord, RecordedCall};
 use super::registry::Slot;
-use super::settings::END_CALL;
+use super::tools::Wish;
 use crate::archive::ArchiveSession;
 use crate::metrics;
 use crate::providers::{CallContext, LlmRequest, Providers, SpeechRequest};
@@ -34,6 +37,8 @@ pub struct CallSetup {
     pub provider: String,
     /// What the transport is like.
     pub transport: TransportTraits,
+    /// The phone call at its provider, where there is one.
+    pub line: Option<Arc<PhoneLine>>,
     /// How the conversation behaves.
     pub settings: Settings,
     /// Recognition, answers, voice.
@@ -72,6 +77,9 @@ struct Call {
     context: CallContext,
     transport: TransportTraits,
     settings: Settings,
+    line: Option<Arc<PhoneLine>>,
+    /// Listens for an answering machine, while that matters.
+    beep: Option<BeepDetector>,
     providers: Providers,
     caller: mpsc::Sender<CallerCommand>,
     events: CallerEvents,
@@ -118,7 +126,13 @@ impl Call {
             session_id: setup.session_id,
             context,
             transport: setup.transport,
+            beep: setup
+                .settings
+                .screening
+                .as_ref()
+                .map(|_| BeepDetector::new(setup.transport.input_rate_hz)),
             settings: setup.settings,
+            line: setup.line,
             providers: setup.providers,
             caller: setup.link.commands,
             events: setup.link.events,
@@ -179,6 +193,7 @@ impl Call {
         match event {
             CallerEvent::Audio(samples) => {
                 self.record.caller(now, &samples);
+                self.listen_for_beep(&samples, conversation);
                 for frame in self.ear.hear(&samples) {
                     conversation.handle_input(now, Input::Voice(frame));
                     // Each verdict is acted on at once, so that an utterance begins where its voice does.
@@ -220,6 +235,10 @@ impl Call {
             | Input::ToolResult { .. }
             | Input::Played(_)
             | Input::Dtmf(_)
+            | Input::CollectKeys { .. }
+            | Input::SendKeys(_)
+            | Input::AnsweredBy(_)
+            | Input::Beep
             | Input::Text(_)
             | Input::EndRequested { .. }
             | Input::LineCut
@@ -292,25 +311,75 @@ impl Call {
 
     fn call_tool(&mut self, reply: ReplyId, call: ToolCall, conversation: &mut Conversation) {
         let now = self.now();
-        let (content, ends) = if call.name == END_CALL {
-            ("the call ends after your last words".to_owned(), true)
-        } else {
-            (format!("there is no tool named {}", call.name), false)
+        let call_id = call.id.clone();
+        let result = move |content: String| Input::ToolResult {
+            reply,
+            call_id,
+            content,
         };
-        conversation.handle_input(
-            now,
-            Input::ToolResult {
-                reply,
-                call_id: call.id,
-                content,
-            },
-        );
-        if ends {
-            let end = Input::EndRequested {
-                reason: EndReason::AgentHungUp,
-                last_words: None,
-            };
-            conversation.handle_input(now, end);
+        match (Wish::read(&call, self.line.as_deref()), &self.line) {
+            (Wish::End, _) => {
+                conversation.handle_input(now, result("the call ends after your last words".to_owned()));
+                let end = Input::EndRequested {
+                    reason: EndReason::AgentHungUp,
+                    last_words: None,
+                };
+                conversation.handle_input(now, end);
+            }
+            (Wish::Collect(plan), _) => {
+                let call_id = call.id.clone();
+                conversation.handle_input(now, Input::CollectKeys { reply, call_id, plan });
+            }
+            (Wish::Transfer(to), Some(line)) => {
+                let line = Arc::clone(line);
+                self.ask_provider(async move {
+                    match line.transfer(&to).await {
+                        Ok(()) => vec![Input::EndRequested {
+                            reason: EndReason::Transferred,
+                            last_words: None,
+                        }],
+                        Err(error) => vec![result(format!("error: the call could not be transferred: {error}"))],
+                    }
+                });
+            }
+            (Wish::SendDtmf(digits), Some(line)) => {
+                let line = Arc::clone(line);
+                self.ask_provider(async move {
+                    match line.send_dtmf(&digits).await {
+                        Ok(DigitsBy::Provider) => vec![result("the keys were sent".to_owned())],
+                        Ok(DigitsBy::Tones) => {
+                            vec![Input::SendKeys(digits), result("the keys are being played".to_owned())]
+                        }
+                        Err(error) => vec![result(format!("error: the keys could not be sent: {error}"))],
+                    }
+                });
+            }
+            (Wish::Transfer(_) | Wish::SendDtmf(_), None) => {
+                conversation.handle_input(now, result(format!("error: there is no tool named {}", call.name)));
+            }
+            (Wish::Refused(why), _) => conversation.handle_input(now, result(why)),
+        }
+    }
+
+    /// Waits for the phone provider in a task of its own; what comes of it goes into the conversation. The provider's
+    /// client bounds the time it takes.
+    fn ask_provider(&self, asking: impl Future<Output = Vec<Input>> + Send + 'static) {
+        let events = self.context.events.clone();
+        self.context.tasks.spawn("phone provider", async move {
+            for input in asking.await {
+                // A call that is over wants to know nothing.
+                let _ = events.send(input).await;
+            }
+        });
+    }
+
+    fn listen_for_beep(&mut self, samples: &[i16], conversation: &mut Conversation) {
+        let now = self.now();
+        if now > LONGEST_GREETING {
+            self.beep = None;
+        }
+        if self.beep.as_mut().is_some_and(|beep| beep.hear(samples)) {
+            conversation.handle_input(now, Input::Beep);
         }
     }
 
@@ -356,6 +425,7 @@ impl Call {
             | Notice::AgentStartedSpeaking
             | Notice::AgentStoppedSpeaking
             | Notice::Speaking { .. }
+            | Notice::AnsweredBy(_)
             | Notice::ToolStarted(_)
             | Notice::ToolDone { .. } => {}
         }

@@ -3,12 +3,16 @@
 mod driver;
 mod ear;
 mod line;
+pub mod phone;
 mod record;
 pub mod registry;
 mod settings;
+mod tools;
 
 #[cfg(test)]
 mod barge_in_tests;
+#[cfg(test)]
+mod screening_tests;
 
 pub use driver::{CallSetup, run};
 pub use line::{

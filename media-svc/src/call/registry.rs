@@ -17,8 +17,9 @@ use service_kit::tasks::TaskScope;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
-pub use types::{Arrival, CallState, EndError, Listed, NodeLoad, Refusal, Reservation, transport_name};
+pub use types::{Arrival, CallState, EndError, Listed, NodeLoad, Refusal, Reservation, SteerError, transport_name};
 
+use super::phone::PhoneLine;
 use crate::metrics::{SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
 
 /// Sessions per core when `media.max_sessions` is 0. With local speech a second of caller speech costs some 0.03 core
@@ -57,8 +58,16 @@ struct Entry {
 }
 
 enum Phase {
-    Reserved { expires: Instant, reservation: Reservation },
-    Connected { input: mpsc::Sender<Input>, ending: bool },
+    Reserved {
+        since: Instant,
+        expires: Instant,
+        reservation: Reservation,
+    },
+    Connected {
+        input: mpsc::Sender<Input>,
+        line: Option<Arc<PhoneLine>>,
+        ending: bool,
+    },
 }
 
 impl Calls {
@@ -143,6 +152,48 @@ impl Calls {
             // A closed channel: the call has just ended by itself.
             Ok(Ok(()) | Err(_)) => Ok(()),
             Err(_) => Err(EndError::Stuck),
+        }
+    }
+
+    /// The way into a live phone call.
+    ///
+    /// # Errors
+    /// There is no such call here, it is no phone call, or its stream has not begun.
+    pub fn steer(&self, session_id: &str) -> Result<(mpsc::Sender<Input>, Arc<PhoneLine>), SteerError> {
+        let entries = self.shared.current();
+        let entry = entries.get(session_id).ok_or(SteerError::NotFound)?;
+        if entry.transport != MediaTransport::Telephony {
+            return Err(SteerError::NoPhone);
+        }
+        match &entry.phase {
+            Phase::Connected {
+                input,
+                line: Some(line),
+                ..
+            } => Ok((input.clone(), Arc::clone(line))),
+            Phase::Connected { line: None, .. } | Phase::Reserved { .. } => Err(SteerError::NotBegun),
+        }
+    }
+
+    /// Sessions that have been reserved for at least this long and are not connected here.
+    pub fn waiting_since(&self, age: Duration) -> Vec<Arc<str>> {
+        let entries = self.shared.current();
+        let waiting = entries.iter().filter(|(_, entry)| match &entry.phase {
+            Phase::Reserved { since, .. } => since.elapsed() >= age,
+            Phase::Connected { .. } => false,
+        });
+        waiting.map(|(id, _)| Arc::clone(id)).collect()
+    }
+
+    /// Frees the slot of a session that is not going to come here. One that has connected meanwhile stays.
+    pub fn give_up_reservation(&self, session_id: &str) {
+        let mut entries = self.shared.current();
+        let reserved = entries
+            .get(session_id)
+            .is_some_and(|entry| matches!(entry.phase, Phase::Reserved { .. }));
+        if reserved {
+            entries.remove(session_id);
+            self.shared.count(&entries);
         }
     }
 
@@ -234,6 +285,18 @@ impl Slot {
         self.reservation.as_ref()
     }
 
+    /// Lets the node's control steer the phone call behind this session.
+    pub fn attach(&self, phone: Arc<PhoneLine>) {
+        if let Some(Phase::Connected { line, .. }) = self
+            .shared
+            .lock()
+            .get_mut(&self.session_id)
+            .map(|entry| &mut entry.phase)
+        {
+            *line = Some(phone);
+        }
+    }
+
     /// Tells observers.
     pub fn notify(&self, notice: Notice) {
         // No observer is no error.
@@ -309,6 +372,7 @@ impl Shared {
             provider: reservation.provider.clone(),
             started_at_unix_ms: unix_ms(),
             phase: Phase::Reserved {
+                since: Instant::now(),
                 expires: Instant::now() + reservation.ttl,
                 reservation: reservation.clone(),
             },
@@ -336,7 +400,11 @@ impl Shared {
             transport: arrival.transport,
             provider: arrival.provider.clone(),
             started_at_unix_ms: unix_ms(),
-            phase: Phase::Connected { input, ending: false },
+            phase: Phase::Connected {
+                input,
+                line: None,
+                ending: false,
+            },
         };
         entries.insert(Arc::clone(&arrival.session_id), entry);
         self.count(&entries);
@@ -348,7 +416,7 @@ impl Shared {
         let mut entries = self.current();
         match entries.get_mut(session_id).map(|entry| &mut entry.phase) {
             None => Err(EndError::NotFound),
-            Some(Phase::Connected { input, ending }) => {
+            Some(Phase::Connected { input, ending, .. }) => {
                 *ending = true;
                 Ok(Some(input.clone()))
             }

@@ -2,21 +2,26 @@
 
 use std::time::Duration;
 
-use media_core::conversation::{Settings, Tool};
+use media_core::conversation::{Screening, Settings};
 use media_core::dialogue;
-use serde_json::{Value, json};
+use serde_json::Value;
 use service_kit::config::{Config, InterruptionStrategy};
 
 use super::TransportTraits;
-
-/// The tool with which the agent ends a call.
-pub const END_CALL: &str = "end_call";
+use super::phone::PhoneLine;
+use super::tools;
 
 const DEFAULT_PROMPT: &str = "You are a helpful voice agent on a phone call. Answer in one to three short spoken \
     sentences, without lists, markup or emoji. When the caller says goodbye, say goodbye and call end_call.";
 
-/// Settings of a conversation over this transport; `body` fills `{{name}}` in prompt and greeting.
-pub fn conversation_settings(config: &Config, transport: TransportTraits, body: &Value) -> Settings {
+/// Settings of a conversation over this transport; `body` fills `{{name}}` in prompt and greeting. With a phone `line`
+/// the agent may steer it.
+pub fn conversation_settings(
+    config: &Config,
+    transport: TransportTraits,
+    body: &Value,
+    line: Option<&PhoneLine>,
+) -> Settings {
     let agent = &config.agent;
     let turn = &config.turn;
     let greeting = agent.greeting.as_deref().unwrap_or(dialogue::GREETING);
@@ -27,11 +32,8 @@ pub fn conversation_settings(config: &Config, transport: TransportTraits, body: 
         playout_lead: transport.playout_lead,
         greeting: Some(fill_in(greeting, body)).filter(|text| !text.trim().is_empty()),
         system_prompt: fill_in(prompt, body),
-        tools: vec![Tool {
-            name: END_CALL.to_owned(),
-            description: "Ends the call after what you have just said was heard. Say goodbye first.".to_owned(),
-            parameters: json!({"type": "object", "properties": {}, "additionalProperties": false}),
-        }],
+        tools: tools::offered(line),
+        screening: line.and_then(|_| screening(config, body)),
         vad_confidence: narrow(turn.vad_confidence),
         vad_min_volume: narrow(turn.vad_min_volume),
         vad_start: seconds(turn.vad_start_secs),
@@ -48,6 +50,17 @@ pub fn conversation_settings(config: &Config, transport: TransportTraits, body: 
             InterruptionStrategy::None | InterruptionStrategy::Keyword => 0,
         },
     }
+}
+
+/// A call that we have placed is screened, unless whoever placed it does not want that: the session's body says
+/// `"direction": "outbound"`, and perhaps `"machineDetection": false`.
+fn screening(config: &Config, body: &Value) -> Option<Screening> {
+    let outbound = body.get("direction").and_then(Value::as_str) == Some("outbound");
+    let wanted = body.get("machineDetection").and_then(Value::as_bool);
+    let message = config.telephony.voicemail_message.as_deref();
+    (outbound && wanted.unwrap_or(config.telephony.machine_detection)).then(|| Screening {
+        voicemail_message: message.map(|message| fill_in(message, body)),
+    })
 }
 
 fn seconds(value: f64) -> Duration {
@@ -90,6 +103,8 @@ fn fill_in(template: &str, body: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -180,3 +180,55 @@ async fn a_session_that_could_not_be_recorded_is_refused_while_its_caller_can_be
     assert_eq!(refused.message(), words);
     assert!(calls.list().is_empty());
 }
+
+#[tokio::test]
+async fn only_a_phone_call_that_has_begun_can_be_steered() {
+    let (mut client, calls, _scope) = serving(3).await;
+    let dtmf = |session_id: &str| SendDtmfRequest {
+        session_id: session_id.to_owned(),
+        digits: "1".to_owned(),
+    };
+    let arrival = |session_id: &str, transport| Arrival {
+        session_id: session_id.into(),
+        transport,
+        provider: String::new(),
+    };
+    let code = |answer: Result<_, Status>| answer.map(|_: Response<SendDtmfResponse>| ()).unwrap_err().code();
+    assert_eq!(code(client.send_dtmf(dtmf("nobody")).await), Code::NotFound);
+    let _browser = calls
+        .connect(arrival("web", MediaTransport::WebSocket), mpsc::channel(1).0)
+        .unwrap();
+    assert_eq!(code(client.send_dtmf(dtmf("web")).await), Code::Unimplemented);
+    let (input, mut orders) = mpsc::channel(1);
+    let slot = calls
+        .connect(arrival("phone", MediaTransport::Telephony), input)
+        .unwrap();
+    assert_eq!(code(client.send_dtmf(dtmf("phone")).await), Code::Unavailable);
+
+    let config = service_kit::config::load(&Default::default(), service_kit::config::Profile::SingleProcess);
+    let carriers = carriers::Carriers::from_config(&config.unwrap().config).unwrap();
+    let line = crate::call::phone::PhoneLine::new(carriers, "twilio".to_owned(), "CA1".to_owned(), Vec::new());
+    slot.attach(Arc::new(line));
+    client.send_dtmf(dtmf("phone")).await.unwrap();
+    assert!(matches!(orders.recv().await, Some(Input::SendKeys(keys)) if keys == "1"));
+    let report = |answered_by: voxray_proto::control::AnsweredBy| ReportAnsweredByRequest {
+        session_id: "phone".to_owned(),
+        answered_by: answered_by.into(),
+    };
+    client
+        .report_answered_by(report(voxray_proto::control::AnsweredBy::MachineReady))
+        .await
+        .unwrap();
+    let expected = media_core::conversation::AnsweredBy::MachineReady;
+    assert!(matches!(orders.recv().await, Some(Input::AnsweredBy(verdict)) if verdict == expected));
+    let nothing = report(voxray_proto::control::AnsweredBy::Unspecified);
+    let refused = client.report_answered_by(nothing).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let transfer = TransferSessionRequest {
+        session_id: "phone".to_owned(),
+        to: "+14155550100".to_owned(),
+    };
+    // No credentials of Twilio are configured.
+    let refused = client.transfer_session(transfer).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+}

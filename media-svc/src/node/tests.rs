@@ -4,13 +4,13 @@ use std::sync::Mutex;
 
 use media_core::conversation::Input;
 use service_kit::config::{MediaTransport, Secret};
-use session_store::{Claim, SessionRecord, StoreError};
+use session_store::{Claim, Rate, SessionRecord, StoreError};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::archive::{ArchiveSink, Outbox, UplinkTiming};
-use crate::call::registry::{Arrival, Slot};
+use crate::call::registry::{Arrival, Reservation, Slot};
 
 /// What a node did to the store, as it happened.
 #[derive(Debug, PartialEq)]
@@ -24,6 +24,8 @@ enum Seen {
 struct FakeStore {
     seen: mpsc::Sender<Seen>,
     away: Mutex<bool>,
+    /// Sessions and the nodes that own them.
+    connected: Mutex<Vec<(&'static str, &'static str)>>,
 }
 
 #[async_trait::async_trait]
@@ -63,8 +65,22 @@ impl Store for FakeStore {
         unreachable!()
     }
 
-    async fn session(&self, _session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
-        unreachable!()
+    async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
+        let connected = self.connected.lock().unwrap();
+        let found = connected.iter().find(|(session, _)| *session == session_id);
+        Ok(found.map(|(_, node)| SessionRecord {
+            session_id: session_id.to_owned(),
+            created_at_unix_ms: 0,
+            transport: "telephony".to_owned(),
+            provider: String::new(),
+            call_id: String::new(),
+            node_id: Some((*node).to_owned()),
+            state: match *node {
+                "" => SessionState::Reserved,
+                _ => SessionState::Connected,
+            },
+            body_json: String::new(),
+        }))
     }
 
     async fn touch_session(&self, _session_id: &str, _ttl: Duration) -> Result<bool, StoreError> {
@@ -88,6 +104,30 @@ impl Store for FakeStore {
     }
 
     async fn claim_session(&self, _session_id: &str, _node_id: &str, _ttl: Duration) -> Result<Claim, StoreError> {
+        unreachable!()
+    }
+
+    async fn take(&self, _allowance: &str, _rate: Rate) -> Result<Option<Duration>, StoreError> {
+        unreachable!()
+    }
+
+    async fn hold_session(&self, _tenant: &str, _session_id: &str, _most: u32) -> Result<bool, StoreError> {
+        unreachable!()
+    }
+
+    async fn drop_session(&self, _tenant: &str, _session_id: &str) -> Result<(), StoreError> {
+        unreachable!()
+    }
+
+    async fn advance(&self, _what: &str, _rank: u32, _value: &str, _ttl: Duration) -> Result<bool, StoreError> {
+        unreachable!()
+    }
+
+    async fn progress(&self, _what: &str) -> Result<Option<String>, StoreError> {
+        unreachable!()
+    }
+
+    async fn forget_progress(&self, _what: &str) -> Result<(), StoreError> {
         unreachable!()
     }
 
@@ -122,6 +162,7 @@ fn setup(capacity: usize) -> Setup {
     let store = Arc::new(FakeStore {
         seen: sender,
         away: Mutex::new(false),
+        connected: Mutex::default(),
     });
     let dir = tempfile::tempdir().unwrap();
     let settings = service_kit::config::Outbox {
@@ -156,6 +197,17 @@ fn connect(calls: &Calls, session_id: &str) -> (Slot, mpsc::Receiver<Input>) {
         provider: String::new(),
     };
     (calls.connect(arrival, input).unwrap(), orders)
+}
+
+fn reservation(session_id: &str) -> Reservation {
+    Reservation {
+        session_id: session_id.into(),
+        transport: MediaTransport::Telephony,
+        provider: String::new(),
+        call_id: String::new(),
+        body_json: String::new(),
+        ttl: Duration::from_secs(60),
+    }
 }
 
 fn beat(sessions: u32, draining: bool) -> Option<Seen> {
@@ -195,6 +247,21 @@ async fn a_store_that_is_away_is_tried_again_until_it_answers() {
     assert_eq!(setup.seen.recv().await, Some(Seen::Refused));
     *setup.store.away.lock().unwrap() = false;
     assert_eq!(setup.seen.recv().await, beat(0, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_went_to_another_node_gives_its_slot_back() {
+    let setup = setup(5);
+    *setup.store.connected.lock().unwrap() = vec![("elsewhere", "node-2"), ("coming", "")];
+    for session_id in ["elsewhere", "coming", "over"] {
+        setup.calls.reserve(reservation(session_id)).unwrap();
+    }
+
+    tokio::time::sleep(STRAY_AGE + NODE_HEARTBEAT).await;
+
+    let waiting = setup.calls.list();
+    let waiting: Vec<&str> = waiting.iter().map(|listed| listed.session_id.as_ref()).collect();
+    assert_eq!(waiting, ["coming"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use carriers::Carriers;
 use media_core::conversation::{EndReason, Input};
 use media_core::recorder::Channels;
 use media_core::redact::Redactor;
@@ -10,14 +11,16 @@ use serde_json::Value;
 use service_kit::config::{Config, MediaTransport};
 use service_kit::http::ApiError;
 use service_kit::tasks::TaskScope;
-use service_kit::token::{Claims, TokenSigner};
+use service_kit::token::{Claims, TokenError, TokenSigner};
 use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
 use tokio::sync::mpsc;
 
 use super::{HeldStreams, Timeouts};
 use crate::archive::{ArchiveSession, ArchiveSink};
+use crate::call::phone::PhoneLine;
 use crate::call::registry::{Arrival, Calls, Refusal, Slot, transport_name};
 use crate::call::{self, CallSetup, CallerLink, TransportTraits, conversation_settings};
+use crate::metrics::TOKENS_REFUSED;
 use crate::providers::Providers;
 
 /// Inputs waiting for a call: when full, providers are held back until the call has caught up.
@@ -39,6 +42,8 @@ pub struct Gate {
     pub redactor: Option<Arc<Redactor>>,
     /// Recognition, answers, voice.
     pub providers: Providers,
+    /// The phone providers' APIs.
+    pub carriers: Carriers,
     /// Parent of all calls.
     pub scope: TaskScope,
     /// How long a far end may take for what.
@@ -67,21 +72,24 @@ impl Gate {
     /// # Errors
     /// 403 for a bad, expired, foreign or used token; 503 when the store does not answer.
     pub async fn redeem(&self, token: Option<&str>, transport: MediaTransport) -> Result<Claims, ApiError> {
-        let forbidden = |why: &str| ApiError::Forbidden(format!("{why}: ask the signaling service for a new one"));
-        let token = token.ok_or_else(|| forbidden("this socket needs a token"))?;
+        let forbidden = |reason: &str, why: &str| {
+            TOKENS_REFUSED.with_label_values(&[reason]).inc();
+            ApiError::Forbidden(format!("{why}: ask the signaling service for a new one"))
+        };
+        let token = token.ok_or_else(|| forbidden("missing", "this socket needs a token"))?;
         let signer = TokenSigner::new(self.config.links.service_token.clone());
         let now = SystemTime::now();
         let claims = signer
             .verify(token, now)
-            .map_err(|error| forbidden(&error.to_string()))?;
+            .map_err(|error| forbidden(token_reason(&error), &error.to_string()))?;
         if claims.transport != transport_name(transport) {
-            return Err(forbidden("this token is for another kind of socket"));
+            return Err(forbidden("foreign", "this token is for another kind of socket"));
         }
         let unix_now = now.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or(0);
         // Remembered a little longer than the token is valid, so that it cannot come back at its last moment.
         let remembered = Duration::from_secs(claims.expires_at.saturating_sub(unix_now) + 5);
         if !self.store.use_token(token, remembered).await.map_err(unavailable)? {
-            return Err(forbidden("this token was used before"));
+            return Err(forbidden("used", "this token was used before"));
         }
         Ok(claims)
     }
@@ -109,14 +117,20 @@ impl Gate {
             provider: claims.provider.clone(),
         };
         let slot = self.calls.connect(arrival, inputs.0.clone()).map_err(refused)?;
-        let announced = slot
-            .reservation()
-            .map(|reservation| reservation.body_json.clone())
-            .unwrap_or_default();
-        let body_json = if claims.body_json.is_empty() {
-            announced
+        let reserved = slot.reservation().map(|reservation| reservation.body_json.clone());
+        let announced = match reserved {
+            Some(body_json) => body_json,
+            // The slot is on another node: behind a balancer that knows no nodes, the stream came here.
+            None => {
+                let record = self.store.session(&claims.session_id).await.map_err(unavailable)?;
+                record.map(|record| record.body_json).unwrap_or_default()
+            }
+        };
+        let body = merged(parsed(&announced), parsed(&claims.body_json));
+        let body_json = if body.is_null() {
+            String::new()
         } else {
-            claims.body_json
+            body.to_string()
         };
         let archive = match self.archive.as_ref().map(|archive| archive.open(&claims.session_id)) {
             Some(Ok(archive)) => Some(archive),
@@ -145,7 +159,7 @@ impl Gate {
             session_id,
             call_id: claims.call_id,
             provider: claims.provider,
-            body: serde_json::from_str(&body_json).unwrap_or(Value::Null),
+            body,
             slot,
             inputs,
             archive,
@@ -162,12 +176,21 @@ impl Gate {
     ) -> EndReason {
         let scope = self.scope.child("call");
         let body = merged(admitted.body, body);
+        let line = (transport.name == transport_name(MediaTransport::Telephony)).then(|| {
+            let (provider, call_id) = (admitted.provider.clone(), admitted.call_id.clone());
+            let transfer_to = self.config.telephony.transfer_to.clone();
+            Arc::new(PhoneLine::new(self.carriers.clone(), provider, call_id, transfer_to))
+        });
+        if let Some(line) = &line {
+            admitted.slot.attach(Arc::clone(line));
+        }
         let setup = CallSetup {
             session_id: admitted.session_id.clone(),
             node_id: self.node_id.clone(),
             provider: admitted.provider,
             transport,
-            settings: conversation_settings(&self.config, transport, &body),
+            settings: conversation_settings(&self.config, transport, &body, line.as_deref()),
+            line: line.clone(),
             providers: self.providers.clone(),
             archive: admitted.archive,
             recording_channels: self
@@ -186,6 +209,9 @@ impl Gate {
         };
         let _renewal = self.keep_session(&scope, admitted.session_id.clone());
         let reason = call::run(setup).await;
+        if let Some(line) = line {
+            line.hang_up_after(&reason, admitted.session_id.clone(), &self.scope);
+        }
         self.forget(&admitted.session_id).await;
         reason
     }
@@ -226,6 +252,20 @@ impl Gate {
                 }
             }
         })
+    }
+}
+
+/// A body as JSON; what is none says nothing.
+fn parsed(body_json: &str) -> Value {
+    serde_json::from_str(body_json).unwrap_or(Value::Null)
+}
+
+/// Label of a token that was refused.
+fn token_reason(error: &TokenError) -> &'static str {
+    match error {
+        TokenError::Malformed => "malformed",
+        TokenError::BadSignature => "forged",
+        TokenError::Expired => "expired",
     }
 }
 

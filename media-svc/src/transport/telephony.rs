@@ -46,7 +46,7 @@ use super::reader::{self, Received};
 use super::writer::{self, Closing, Encode};
 use super::{Gate, Timeouts};
 use crate::call::{TransportTraits, link};
-use crate::metrics::PROTOCOL_ERRORS;
+use crate::metrics::{PROTOCOL_ERRORS, TOKENS_REFUSED};
 use held::Return;
 use line::{Connection, Line};
 use wire::{Inbound, Outbound};
@@ -140,6 +140,7 @@ impl Expected {
             }
         };
         if !self.id.is_empty() && !id.is_empty() && *id != self.id {
+            TOKENS_REFUSED.with_label_values(&["foreign"]).inc();
             return Err(Closing::new(Closing::POLICY, "this token is for another call"));
         }
         Ok(())
@@ -164,7 +165,7 @@ fn take_up(
     })
 }
 
-async fn serve(gate: Arc<Gate>, admitted: Admitted, expected: Expected, token: Option<String>, socket: WebSocket) {
+async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, token: Option<String>, socket: WebSocket) {
     let connection = match introduce(socket, &expected, &gate).await {
         Ok(connection) => connection,
         Err(refused) => {
@@ -176,6 +177,13 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, expected: Expected, token: O
     };
     let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
     let (traits, start) = (traits(&connection.start), &connection.start);
+    // The stream may know what the webhook did not: how the provider calls this call.
+    if admitted.call_id.is_empty() {
+        admitted.call_id.clone_from(&start.call_id);
+    }
+    if admitted.provider.is_empty() {
+        start.provider.name().clone_into(&mut admitted.provider);
+    }
     let body = merged(expected.parameters, start);
     let call_id = expected.id;
     let (session_id, provider) = (admitted.session_id.clone(), start.provider);

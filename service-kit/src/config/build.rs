@@ -9,11 +9,12 @@ use super::load::{Problem, Profile};
 use super::recording;
 use super::schema::{SCHEMA, find};
 use super::sources::{Merged, Values};
+use super::transcripts;
 use super::value::Value;
 use super::{
-    Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Links, Log, Media, MediaTransport, Outbox,
-    Pipeline, Recording, Redact, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls, TranscriptDriver, Transcripts,
-    TurnDetection, TurnTaking, WebRtc,
+    Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport,
+    Outbox, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls, TurnDetection,
+    TurnTaking, WebRtc,
 };
 
 /// Makes the configuration; problems go to `merged`, and the result is used only when there are none.
@@ -22,11 +23,13 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     let tls = tls(merged);
     let host = host(merged);
     let store = store(merged);
-    let transcripts = transcripts(merged, profile);
+    let transcripts = transcripts::build(merged, profile);
     let service_token = service_token(merged, profile);
     check_origins(merged);
     let tags = recording::check(merged);
     check_turns(merged);
+    check_outbound_from(merged);
+    let telnyx_public_key = telnyx_public_key(merged);
     warn(merged, profile);
 
     let v = &merged.values;
@@ -69,8 +72,23 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             media_public_url: v.text("media_public_url"),
             verify_signatures: v.flag("telephony.verify_signatures"),
             trusted_proxies: v.list("telephony.trusted_proxies"),
+            busy_message: v.word("telephony.busy_message"),
+            busy_redirect_url: v.text("telephony.busy_redirect_url"),
+            outbound_from: v.list("telephony.outbound_from"),
+            telnyx_public_key,
+            exotel_webhook_secret: v.text("exotel.webhook_secret").map(Secret::new),
             twilio_account_sid: v.text("twilio.account_sid"),
             genesys_client_secret: v.text("genesys.client_secret").map(Secret::new),
+            accounts: phone_accounts(v),
+            request_timeout_secs: v.float("telephony.request_timeout_secs"),
+            transfer_to: v.list("telephony.transfer_to"),
+            machine_detection: v.flag("outbound.machine_detection"),
+            voicemail_message: v.text("outbound.voicemail_message"),
+        },
+        limits: Limits {
+            sessions_per_key: v.number("limits.sessions_per_key"),
+            starts_per_minute: v.number("limits.starts_per_minute"),
+            starts_per_minute_per_address: v.number("limits.starts_per_minute_per_address"),
         },
         media: media(v),
         recording: Recording {
@@ -88,6 +106,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
         },
         s3: S3 {
             endpoint: v.text("s3.endpoint"),
+            public_endpoint: v.text("s3.public_endpoint"),
             region: v.word("s3.region"),
             force_path_style: v.flag("s3.force_path_style"),
             encryption: recording::encryption(v),
@@ -101,6 +120,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
         archiver: Archiver {
             port: v.number("archiver.port"),
             spool_dir: v.path("archiver.spool_dir"),
+            retention_days: v.number("archive.retention_days"),
             node_timeout_secs: v.float("archiver.node_timeout_secs"),
         },
         links: Links {
@@ -243,103 +263,6 @@ fn store(merged: &mut Merged) -> Store {
     }
 }
 
-fn transcripts(merged: &mut Merged, profile: Profile) -> Transcripts {
-    let dsn = merged.values.word("transcripts.dsn");
-    let by_dsn = match dsn.split("://").next() {
-        Some("sqlite") => Some(TranscriptDriver::Sqlite),
-        Some("postgres" | "postgresql") => Some(TranscriptDriver::Postgres),
-        Some(_) | None => None,
-    };
-    let by_name = match merged.values.word("transcripts.driver").as_str() {
-        "sqlite" => Some(TranscriptDriver::Sqlite),
-        "postgres" => Some(TranscriptDriver::Postgres),
-        _ => None,
-    };
-    let enable = merged.values.flag("transcripts.enable");
-    // The database's password is the archiver's: the others only need to know that there are transcripts.
-    let writes = profile != Profile::Service;
-    if enable && writes && dsn.is_empty() && !merged.is_broken("transcripts.dsn") {
-        let message =
-            "needed because transcripts.enable is true (postgres://user:password@host/database or sqlite://path)";
-        merged.problem("transcripts.dsn", message);
-    }
-    if let (Some(by_name), Some(by_dsn)) = (by_name, by_dsn)
-        && by_name != by_dsn
-    {
-        let message =
-            format!("{by_name:?} does not fit transcripts.dsn, which is for {by_dsn:?}; set both or only the DSN");
-        merged.problem("transcripts.driver", message.to_lowercase());
-    }
-    let table_name = merged.values.word("transcripts.table_name");
-    if !is_identifier(&table_name) {
-        merged.problem(
-            "transcripts.table_name",
-            format!("{table_name:?} is not allowed; allowed: a letter or _, then letters, digits and _, at most 63"),
-        );
-    }
-    let driver = by_name.or(by_dsn).unwrap_or(TranscriptDriver::Sqlite);
-    if by_name.is_none() && by_dsn.is_some() {
-        let name = match driver {
-            TranscriptDriver::Postgres => "postgres",
-            TranscriptDriver::Sqlite => "sqlite",
-        };
-        merged.values.derive("transcripts.driver", Value::Text(name.to_owned()));
-    }
-    Transcripts {
-        enable,
-        driver,
-        dsn: Secret::new(dsn),
-        table_name,
-        redact: redacted_kinds(&merged.values),
-        redact_patterns: redacted_patterns(merged),
-    }
-}
-
-fn redacted_kinds(v: &Values) -> Vec<Redact> {
-    let kinds = v.list("transcripts.redact").into_iter();
-    kinds
-        .filter_map(|kind| match kind.as_str() {
-            "card" => Some(Redact::Card),
-            "phone" => Some(Redact::Phone),
-            "email" => Some(Redact::Email),
-            _ => None,
-        })
-        .collect()
-}
-
-fn redacted_patterns(merged: &mut Merged) -> Vec<regex::Regex> {
-    const KEY: &str = "transcripts.redact_patterns";
-    let mut patterns = Vec::new();
-    for pattern in merged.values.list(KEY) {
-        match regex::Regex::new(&pattern) {
-            Ok(compiled) if compiled.is_match("") => {
-                merged.problem(
-                    KEY,
-                    format!("{pattern:?} matches the empty text; make it match something"),
-                );
-            }
-            Ok(compiled) => patterns.push(compiled),
-            Err(error) => {
-                // The last line says what is wrong; those before it draw the pattern.
-                let error = error.to_string();
-                let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                let hint = "outside of the file a comma separates patterns";
-                merged.problem(KEY, format!("{pattern:?} is no regular expression: {why} ({hint})"));
-            }
-        }
-    }
-    patterns
-}
-
-/// A plain SQL identifier that PostgreSQL keeps whole (63 bytes).
-fn is_identifier(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    let starts_well = bytes
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_');
-    starts_well && name.len() <= 63 && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
 fn service_token(merged: &mut Merged, profile: Profile) -> Secret {
     match (merged.values.text("service_token"), profile) {
         (Some(token), _) => Secret::new(token),
@@ -383,6 +306,31 @@ fn check_turns(merged: &mut Merged) {
             "turn_stop_secs",
             format!("{stop} is not less than turn_max_duration_secs ({max})"),
         );
+    }
+}
+
+fn telnyx_public_key(merged: &mut Merged) -> Option<Vec<u8>> {
+    let text = merged.values.text("telnyx.public_key")?;
+    let key = crate::signatures::telnyx::public_key(&text).ok();
+    if key.is_none() {
+        merged.problem(
+            "telnyx.public_key",
+            "is not a public key; allowed: the 44 characters (32 bytes of base64) of the portal's Keys & Credentials page",
+        );
+    }
+    key
+}
+
+fn check_outbound_from(merged: &mut Merged) {
+    for number in merged.values.list("telephony.outbound_from") {
+        if !crate::phone::is_e164(&number) {
+            merged.problem(
+                "telephony.outbound_from",
+                format!(
+                    "{number:?} is not a phone number; allowed: + and 7 to 15 digits (E.164), such as +15550001111"
+                ),
+            );
+        }
     }
 }
 
@@ -448,6 +396,19 @@ fn turn(v: &Values) -> TurnTaking {
             _ => InterruptionStrategy::None,
         },
         min_words: v.number("min_words"),
+    }
+}
+
+fn phone_accounts(v: &Values) -> PhoneAccounts {
+    PhoneAccounts {
+        telnyx_connection_id: v.text("telnyx.connection_id"),
+        plivo_auth_id: v.text("plivo.auth_id"),
+        exotel_account_sid: v.text("exotel.account_sid"),
+        exotel_api_key: v.text("exotel.api_key"),
+        exotel_subdomain: v.word("exotel.subdomain"),
+        exotel_app_id: v.text("exotel.app_id"),
+        vonage_application_id: v.text("vonage.application_id"),
+        vonage_private_key: v.text("vonage.private_key").map(Secret::new),
     }
 }
 

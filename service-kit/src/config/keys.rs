@@ -5,6 +5,8 @@ use super::schema::Kind::{self, Bool, Choice, ChoiceList, Float, IceServers, Int
 
 const PORT: Kind = Int { min: 0, max: 65_535 };
 const COUNT: Kind = Int { min: 0, max: 1_000_000 };
+/// A minute has this many milliseconds, the unit in which rates are kept.
+const RATE: Kind = Int { min: 0, max: 60_000 };
 const AT_LEAST_ONE: Kind = Int { min: 1, max: 1_000_000 };
 const BYTES: Kind = Int { min: 0, max: i64::MAX };
 /// Seconds, up to a day.
@@ -57,7 +59,8 @@ pub(super) const PROVIDERS: &[Provider] = &[
     provider("twilio", &["TWILIO_AUTH_TOKEN"], "Twilio auth token: checks webhook signatures, ends calls."),
     provider("telnyx", &["TELNYX_API_KEY"], "Telnyx API key."),
     provider("plivo", &["PLIVO_AUTH_TOKEN"], "Plivo auth token."),
-    provider("vonage", &["VONAGE_API_SECRET"], "Vonage signature secret."),
+    provider("exotel", &["EXOTEL_API_TOKEN"], "Exotel API token."),
+    provider("vonage", &["VONAGE_SIGNATURE_SECRET"], "Vonage signature secret: checks webhook signatures."),
     provider("genesys", &["GENESYS_API_KEY"], "Genesys AudioHook API key."),
 ];
 
@@ -123,8 +126,29 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("media_public_url", Url(SOCKET_SCHEMES), "Base URL that phone providers and clients are told to connect to for media; may hold `{node}`; unset = from `proxy_host`."),
     Key::new("telephony.verify_signatures", Bool, "Check webhook signatures when the provider's secret is set.").or("true"),
     Key::new("telephony.trusted_proxies", List, "Addresses or networks (CIDR) whose `X-Forwarded-*` headers are believed.").or(""),
+    Key::new("telephony.busy_message", Text, "What phone callers hear, in the provider's own voice, when no media node takes their call.").or("We are sorry, we cannot take your call right now. Please call again in a few minutes."),
+    Key::new("telephony.busy_redirect_url", Url(HTTP_SCHEMES), "Where the provider asks for another document (a queue, a call centre) when no media node takes a call, instead of `telephony.busy_message`."),
+    Key::new("telephony.outbound_from", List, "Numbers (E.164) that `POST /calls` may call from; empty = any the provider lets this account use.").or(""),
+    Key::new("telnyx.public_key", Text, "Telnyx public key (base64): checks webhook signatures.").env(&["TELNYX_PUBLIC_KEY"]),
+    Key::new("exotel.webhook_secret", Text, "Secret that the URLs Exotel calls carry as `?secret=`: Exotel signs nothing.").hidden().env(&["EXOTEL_WEBHOOK_SECRET"]),
     Key::new("twilio.account_sid", Text, "Twilio account SID, to end calls there.").env(&["TWILIO_ACCOUNT_SID"]),
     Key::new("genesys.client_secret", Text, "Client secret of the Genesys AudioHook integration, in base64: checks the signature of its connections.").hidden().env(&["GENESYS_CLIENT_SECRET"]),
+    Key::new("telnyx.connection_id", Text, "Id of the Telnyx Voice API application that outbound calls are placed by.").env(&["TELNYX_CONNECTION_ID"]),
+    Key::new("plivo.auth_id", Text, "Plivo auth id.").env(&["PLIVO_AUTH_ID"]),
+    Key::new("exotel.account_sid", Text, "Exotel account SID.").env(&["EXOTEL_ACCOUNT_SID"]),
+    Key::new("exotel.api_key", Text, "Exotel API key; its token is `api_keys.exotel`.").env(&["EXOTEL_API_KEY"]),
+    Key::new("exotel.subdomain", Text, "Exotel's API host: `api.exotel.com` (Singapore) or `api.in.exotel.com` (Mumbai).").or("api.exotel.com").env(&["EXOTEL_SUBDOMAIN"]),
+    Key::new("exotel.app_id", Text, "Id of the Exotel flow with the Voicebot applet that answers outbound calls.").env(&["EXOTEL_APP_ID"]),
+    Key::new("vonage.application_id", Text, "Vonage application id.").env(&["VONAGE_APPLICATION_ID"]),
+    Key::new("vonage.private_key", Text, "Private key of the Vonage application in PEM: signs the requests to Vonage.").hidden().env(&["VONAGE_PRIVATE_KEY"]),
+    Key::new("telephony.request_timeout_secs", Float { min: 0.05, max: 60.0 }, "Longest wait in seconds for a phone provider's API, each attempt.").or("5"),
+    Key::new("telephony.transfer_to", List, "Phone numbers (E.164) or SIP addresses that the agent may transfer a call to; the first is used when it names none. Empty = the agent cannot transfer."),
+    Key::new("outbound.machine_detection", Bool, "Whether outbound calls that are answered by a machine are told from those a person answers.").or("true"),
+    Key::new("outbound.voicemail_message", Text, "What is said to an answering machine after its beep; `{{name}}` is replaced from the session's body; unset = the call ends."),
+    // Limits
+    Key::new("limits.sessions_per_key", COUNT, "Most live sessions started with one API key (without `server_api_key`: by all clients together); 0 = no limit.").or("0"),
+    Key::new("limits.starts_per_minute", RATE, "Most sessions that one API key may start in a minute, calls it places included; 0 = no limit.").or("0"),
+    Key::new("limits.starts_per_minute_per_address", RATE, "Most sessions that may be started from one address in a minute; 0 = no limit.").or("0"),
     // Media nodes
     Key::new("media.max_sessions", COUNT, "Most sessions on this node; 0 = by cores.").or("0"),
     Key::new("media.drain_timeout_secs", WHOLE_SECONDS, "Longest wait in seconds for running calls on shutdown.").or("3600"),
@@ -148,6 +172,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("recording.tags", List, "Tags of stored objects, at most 10: any of `session`, `transport`, `provider`, `duration`, `complete`, and fixed `name=value`. Needs the right to tag objects.").or(""),
     Key::new("recording.upload_max_age_secs", Int { min: 3600, max: 31_536_000 }, "An upload that nobody has worked on for this many seconds is closed with what it has, or aborted.").or("86400"),
     Key::new("s3.endpoint", Url(HTTP_SCHEMES), "Endpoint of an S3-compatible store; unset = AWS. Credentials come from the AWS standard chain.").env(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+    Key::new("s3.public_endpoint", Url(HTTP_SCHEMES), "The same store as clients reach it, for the URLs of recordings that are given to them; unset = `s3.endpoint`."),
     Key::new("s3.region", Text, "Region.").or("us-east-1").env(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
     Key::new("s3.force_path_style", Bool, "`http://host/bucket/key` instead of `http://bucket.host/key`; most S3-compatible stores need it.").or("false"),
     Key::new("s3.sse", Choice(&["none", "AES256", "aws:kms"]), "Server-side encryption asked for with every object; `none` leaves it to the bucket.").or("none"),
@@ -155,8 +180,10 @@ pub(super) const FIXED: &[Key] = &[
     // Transcripts
     Key::new("transcripts.enable", Bool, "Write turns to a database.").or("false").or_alone("true"),
     Key::new("transcripts.driver", Choice(&["postgres", "mysql", "sqlite"]), "Kind of database; unset = as `transcripts.dsn` says."),
-    Key::new("transcripts.dsn", Url(&["postgres", "postgresql", "mysql", "sqlite"]), "Database URL; `pool_max_conns` in it is honoured.").hidden().or_alone("sqlite://{data_dir}/transcripts.db"),
-    Key::new("transcripts.table_name", Text, "Table, made at start when missing.").or("call_transcripts").alias(&["transcripts.table"]),
+    Key::new("transcripts.dsn", Url(&["postgres", "postgresql", "mysql", "mariadb", "sqlite"]), "Database URL; `pool_max_conns` in it is honoured.").hidden().or_alone("sqlite://{data_dir}/transcripts.db"),
+    Key::new("transcripts.table_name", Text, "Table, made at start when missing; a schema may stand before it (`archive.calls`). `{table_name}_sessions` is made beside it.").or("call_transcripts").alias(&["transcripts.table"]),
+    Key::new("transcripts.extended", Bool, "A further column `interrupted`: whether the caller cut this turn of the agent off.").or("false"),
+    Key::new("archive.retention_days", Int { min: 0, max: 36_500 }, "Days after which transcript and recording of a call are deleted; 0 = never.").or("0"),
     Key::new("transcripts.redact", ChoiceList(&["card", "phone", "email"]), "What is replaced by `[card]`, `[phone]`, `[email]` before a transcript leaves the media node; recordings are not muted."),
     Key::new("transcripts.redact_patterns", List, "Regular expressions (Rust `regex` syntax) whose matches become `[redacted]`; write those with a comma into the file."),
     // Tools
@@ -165,7 +192,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("mcp.tools_filter", List, "The only tools that are offered; empty = all."),
     Key::new("mcp.url", Url(HTTP_SCHEMES), "URL of an MCP server whose tools the agent may call."),
     // Between services, and on disk
-    Key::new("archiver_url", Url(HTTP_SCHEMES), "Where media nodes send what is archived (`http://archiver:9091`)."),
+    Key::new("archiver_url", Url(HTTP_SCHEMES), "Where media nodes send what is archived, and where it is read back from (`http://archiver:9091`)."),
     Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; unset = its bound address."),
     Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set."),
     Key::new("service_token", Text, "The same secret in all services: internal calls carry it, stream tokens are signed with it. One process alone makes its own.").hidden(),

@@ -10,6 +10,7 @@ mod recording;
 mod schema;
 mod secret;
 mod sources;
+mod transcripts;
 mod unsupported;
 mod value;
 
@@ -22,6 +23,7 @@ pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload_secr
 pub use recording::{AudioFormat, RecordingTag, S3Encryption};
 pub use schema::{Key, Kind, SCHEMA, find};
 pub use secret::{Secret, Secrets};
+pub use transcripts::{Redact, TranscriptDriver, Transcripts};
 
 /// The whole effective configuration. Cheap to clone behind an `Arc`; secrets can be re-read while it lives.
 #[derive(Debug, Clone)]
@@ -46,6 +48,8 @@ pub struct Config {
     pub turn: TurnTaking,
     /// Phone providers.
     pub telephony: Telephony,
+    /// What one client may start.
+    pub limits: Limits,
     /// The media node.
     pub media: Media,
     /// Recording of calls.
@@ -259,10 +263,62 @@ pub struct Telephony {
     pub verify_signatures: bool,
     /// Peers whose `X-Forwarded-*` headers are believed (addresses or CIDR).
     pub trusted_proxies: Vec<String>,
+    /// What callers hear when nobody takes their call.
+    pub busy_message: String,
+    /// Where the provider asks for another document instead.
+    pub busy_redirect_url: Option<String>,
+    /// Numbers that outbound calls may come from; empty = any.
+    pub outbound_from: Vec<String>,
+    /// Telnyx public key, 32 bytes; checked at start.
+    pub telnyx_public_key: Option<Vec<u8>>,
+    /// Secret in the URLs that Exotel calls.
+    pub exotel_webhook_secret: Option<Secret>,
     /// Twilio account SID.
     pub twilio_account_sid: Option<String>,
     /// Client secret of the Genesys AudioHook integration, in base64 as Genesys shows it.
     pub genesys_client_secret: Option<Secret>,
+    /// Accounts at the providers' APIs.
+    pub accounts: PhoneAccounts,
+    /// Longest wait for an answer of a provider's API, seconds, each attempt.
+    pub request_timeout_secs: f64,
+    /// Where the agent may transfer calls to; the first is the default.
+    pub transfer_to: Vec<String>,
+    /// Whether a machine that answers an outbound call is told from a person.
+    pub machine_detection: bool,
+    /// What is said to an answering machine; `None` = nothing, the call ends.
+    pub voicemail_message: Option<String>,
+}
+
+/// Accounts at the phone providers' APIs; tokens are among the secrets.
+#[derive(Debug, Clone, Default)]
+pub struct PhoneAccounts {
+    /// Telnyx Voice API application (connection) that places calls.
+    pub telnyx_connection_id: Option<String>,
+    /// Plivo auth id.
+    pub plivo_auth_id: Option<String>,
+    /// Exotel account SID.
+    pub exotel_account_sid: Option<String>,
+    /// Exotel API key.
+    pub exotel_api_key: Option<String>,
+    /// Exotel API host of the account's region.
+    pub exotel_subdomain: String,
+    /// Exotel flow that answers outbound calls.
+    pub exotel_app_id: Option<String>,
+    /// Vonage application id.
+    pub vonage_application_id: Option<String>,
+    /// PEM private key of the Vonage application.
+    pub vonage_private_key: Option<Secret>,
+}
+
+/// What one client may start; 0 = no limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Live sessions of one API key.
+    pub sessions_per_key: u32,
+    /// Starts of one API key in a minute.
+    pub starts_per_minute: u32,
+    /// Starts from one address in a minute.
+    pub starts_per_minute_per_address: u32,
 }
 
 /// A media node.
@@ -327,6 +383,8 @@ pub struct Recording {
 pub struct S3 {
     /// Endpoint of an S3-compatible store; `None` = AWS.
     pub endpoint: Option<String>,
+    /// The same as clients reach it; `None` = as [`endpoint`](Self::endpoint).
+    pub public_endpoint: Option<String>,
     /// Region.
     pub region: String,
     /// `http://host/bucket/key` instead of `http://bucket.host/key`.
@@ -335,43 +393,6 @@ pub struct S3 {
     pub encryption: S3Encryption,
     /// KMS key; `None` = the account's.
     pub kms_key_id: Option<String>,
-}
-
-/// Transcript rows.
-#[derive(Debug, Clone)]
-pub struct Transcripts {
-    /// Whether turns are written to SQL.
-    pub enable: bool,
-    /// Database kind.
-    pub driver: TranscriptDriver,
-    /// Connection string of the driver.
-    pub dsn: Secret,
-    /// Table name, a plain SQL identifier.
-    pub table_name: String,
-    /// What is taken out of turns before they leave the media node.
-    pub redact: Vec<Redact>,
-    /// Whose matches are taken out as well.
-    pub redact_patterns: Vec<regex::Regex>,
-}
-
-/// What can be taken out of turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redact {
-    /// Payment card numbers.
-    Card,
-    /// Phone numbers.
-    Phone,
-    /// E-mail addresses.
-    Email,
-}
-
-/// Databases that take transcripts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TranscriptDriver {
-    /// PostgreSQL
-    Postgres,
-    /// SQLite
-    Sqlite,
 }
 
 /// The durable queue between calls and archive.
@@ -390,6 +411,8 @@ pub struct Archiver {
     pub port: u16,
     /// Folder for recordings in the making.
     pub spool_dir: PathBuf,
+    /// Days after which transcript and recording of a call are deleted; 0 = never.
+    pub retention_days: u32,
     /// Without a stream for this many seconds a media node counts as dead.
     pub node_timeout_secs: f64,
 }
@@ -397,7 +420,7 @@ pub struct Archiver {
 /// Addresses and trust between services.
 #[derive(Debug, Clone)]
 pub struct Links {
-    /// Where media nodes send archive events (`http://archiver:9091`).
+    /// Where media nodes send archive events, and where they are read back from (`http://archiver:9091`).
     pub archiver_url: Option<String>,
     /// Where this media node can be reached for control (`http://10.0.0.7:9090`); default: its bound address.
     pub media_control_url: Option<String>,

@@ -28,13 +28,11 @@ const PROVIDERS: &[&str] = &["local", "openai"];
 
 #[rustfmt::skip]
 static UNSUPPORTED: &[Row] = &[
-    row("transcripts.driver", Refused::Values(&["mysql"])),
     row("turn_detection", Refused::Values(&["smart", "none"])),
     row("vad_type", Refused::Values(&["silero"])),
     row("interruption_strategy", Refused::Values(&["keyword"])),
     row("transport", Refused::Values(&["smallwebrtc", "both"])),
     row("media.transports", Refused::Values(&["webrtc"])),
-    row("runner_transport", Refused::Values(&["telnyx", "plivo", "exotel", "vonage", "genesys"])),
     row("provider", Refused::AllBut(PROVIDERS)),
     row("stt_provider", Refused::AllBut(PROVIDERS)),
     row("llm_provider", Refused::AllBut(PROVIDERS)),
@@ -60,7 +58,6 @@ pub(super) static UNSUPPORTED_SCHEMES: &[(&str, &str)] = &[
     ("redis_url", "rediss+cluster"),
     ("redis_url", "redis-cluster"),
     ("redis_url", "cluster"),
-    ("transcripts.dsn", "mysql"),
 ];
 
 fn find(key: &str) -> Option<Refused> {

@@ -85,7 +85,7 @@ pub fn check_api_key(headers: &HeaderMap, secrets: &Secrets) -> Result<(), ApiEr
     if keys.is_empty() {
         return Ok(());
     }
-    let Some(presented) = presented_key(headers) else {
+    let Some(presented) = presented_api_key(headers) else {
         return Err(ApiError::Unauthorized(
             "an API key is needed: send Authorization: Bearer KEY or X-API-Key: KEY".to_owned(),
         ));
@@ -101,7 +101,19 @@ pub fn check_api_key(headers: &HeaderMap, secrets: &Secrets) -> Result<(), ApiEr
     }
 }
 
-fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
+/// Names who made a request in an audit log, without naming the key: `key-` and the first 8 hex digits of its SHA-256;
+/// `anonymous` when none was presented.
+pub fn requester(headers: &HeaderMap) -> String {
+    use sha2::{Digest, Sha256};
+    let Some(key) = presented_api_key(headers) else {
+        return "anonymous".to_owned();
+    };
+    let hash = hex::encode(Sha256::digest(key));
+    format!("key-{}", hash.get(..8).unwrap_or(&hash))
+}
+
+/// The key that a request presents, whether it is a valid one or not.
+pub fn presented_api_key(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.as_bytes().split_at_checked(b"bearer ".len())?;
         scheme.eq_ignore_ascii_case(b"bearer ").then_some(key.trim_ascii())

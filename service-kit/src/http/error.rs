@@ -77,6 +77,12 @@ pub enum ApiError {
     /// 500 `INTERNAL_ERROR`: the body says nothing, the log says everything.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// 502 `BAD_GATEWAY`: a provider that this server asked cannot be reached or refuses this server.
+    #[error("{0}")]
+    BadGateway(String),
+    /// 504 `GATEWAY_TIMEOUT`: a provider that this server asked did not answer in time.
+    #[error("{0}")]
+    GatewayTimeout(String),
     /// 503 `SERVICE_UNAVAILABLE` with `Retry-After`.
     #[error("{message}")]
     Unavailable {
@@ -123,6 +129,8 @@ impl ApiError {
             Self::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadGateway(_) => StatusCode::BAD_GATEWAY,
+            Self::GatewayTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -149,6 +157,8 @@ impl IntoResponse for ApiError {
             | Self::Forbidden(_)
             | Self::NotFound(_)
             | Self::Conflict(_)
+            | Self::BadGateway(_)
+            | Self::GatewayTimeout(_)
             | Self::Internal(_) => (&[][..], None),
         };
         error_response(self.status(), &message, details, retry_after)
@@ -203,6 +213,8 @@ fn code_of(status: StatusCode) -> &'static str {
         StatusCode::UNPROCESSABLE_ENTITY => "VALIDATION_ERROR",
         StatusCode::TOO_MANY_REQUESTS => "RATE_LIMIT_EXCEEDED",
         StatusCode::SERVICE_UNAVAILABLE => "SERVICE_UNAVAILABLE",
+        StatusCode::BAD_GATEWAY => "BAD_GATEWAY",
+        StatusCode::GATEWAY_TIMEOUT => "GATEWAY_TIMEOUT",
         other if other.is_server_error() => "INTERNAL_ERROR",
         _ => "BAD_REQUEST",
     }

@@ -16,7 +16,7 @@ mod origin;
 mod server;
 mod tls;
 
-pub use auth::check_api_key;
+pub use auth::{check_api_key, presented_api_key, requester};
 pub use envelope::{Data, RequestId, TwoAudiences, current_request_id};
 pub use error::{ApiError, FieldError};
 pub use json::ApiJson;

@@ -201,16 +201,6 @@ fn a_key_given_twice_in_one_file_is_refused() {
 fn what_is_not_built_yet_is_refused_and_says_what_is() {
     let rows = [
         (
-            "transcripts.driver",
-            "mysql",
-            "\"mysql\" is not supported by this release; allowed: postgres, sqlite",
-        ),
-        (
-            "transcripts.dsn",
-            "mysql://u@h/d",
-            "mysql:// is not supported by this release",
-        ),
-        (
             "turn_detection",
             "smart",
             "\"smart\" is not supported by this release; allowed: silence",
@@ -254,11 +244,6 @@ fn what_is_not_built_yet_is_refused_and_says_what_is() {
             "transport",
             "smallwebrtc",
             "\"smallwebrtc\" is not supported by this release; allowed: websocket",
-        ),
-        (
-            "runner_transport",
-            "telnyx",
-            "\"telnyx\" is not supported by this release; allowed: \"\", twilio",
         ),
         (
             "interruption_strategy",
@@ -310,6 +295,15 @@ fn what_has_to_go_together_is_checked() {
         (
             &[("transcripts.table_name", "a; drop table b")],
             &["transcripts.table_name"],
+        ),
+        (&[("transcripts.table_name", "a.b.c")], &["transcripts.table_name"]),
+        (
+            &[("transcripts.table_name", "archive.calls")],
+            &["transcripts.table_name"],
+        ),
+        (
+            &[("transcripts.enable", "false"), ("archive.retention_days", "30")],
+            &["archive.retention_days"],
         ),
         (&[("cors_allowed_origins", "*")], &["cors_allowed_origins"]),
         (

@@ -9,6 +9,9 @@
 //! | `voxray:token:{SHA-256 of the token}` | string | `1` once the token was used | as long as the token is valid |
 //! | `voxray:node:{node id}` | string | a media node's report, JSON | 6 s after its last heartbeat |
 //! | `voxray:nodes` | sorted set | node ids, scored like `voxray:sessions` | pruned like it |
+//! | `voxray:allowance:{tenant or address}` | string | Unix millisecond at which the allowance of starts is whole again | until then |
+//! | `voxray:tenant:{tenant}` | sorted set | ids of its sessions, scored by the Unix millisecond until which they count without a record | a day after the last start |
+//! | `voxray:progress:{call or key}` | hash | `rank` and `value` of what is furthest along: a placed call, a request with an `Idempotency-Key` | 24 h |
 
 use sha2::{Digest, Sha256};
 
@@ -46,4 +49,19 @@ pub fn token(token: &str) -> String {
 /// A node's report.
 pub fn node(node_id: &str) -> String {
     format!("{NODE_PREFIX}{node_id}")
+}
+
+/// When an allowance is whole again.
+pub fn allowance(allowance: &str) -> String {
+    format!("{PREFIX}allowance:{allowance}")
+}
+
+/// The sessions of a tenant.
+pub fn tenant(tenant: &str) -> String {
+    format!("{PREFIX}tenant:{tenant}")
+}
+
+/// What is furthest along.
+pub fn progress(what: &str) -> String {
+    format!("{PREFIX}progress:{what}")
 }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use service_kit::config::Secret;
 use service_kit::exit::{self, Fatal};
 
-use crate::{Claim, NODE_TTL, NodeRecord, SessionRecord, Store, StoreError};
+use crate::{Claim, HOLD_GRACE, NODE_TTL, NodeRecord, Rate, SessionRecord, Store, StoreError};
 
 /// Longest wait for an answer: beyond it the caller is better served by an error.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -207,6 +207,66 @@ impl Store for RedisStore {
         let mut nodes: Vec<NodeRecord> = self.list(keys::NODES, keys::NODE_PREFIX).await?;
         nodes.sort_by(|a, b| a.node_id.cmp(&b.node_id));
         Ok(nodes)
+    }
+
+    async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
+        let wait_ms: u64 = scripts::TAKE
+            .key(keys::allowance(allowance))
+            .arg(millis(rate.interval()))
+            .arg(millis(rate.interval()) * u64::from(rate.burst.max(1) - 1))
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)?;
+        Ok((wait_ms > 0).then(|| Duration::from_millis(wait_ms)))
+    }
+
+    async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
+        scripts::HOLD
+            .key(keys::tenant(tenant))
+            .arg(keys::SESSION_PREFIX)
+            .arg(session_id)
+            .arg(most)
+            .arg(millis(HOLD_GRACE))
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
+    }
+
+    async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {
+        cmd("ZREM")
+            .arg(keys::tenant(tenant))
+            .arg(session_id)
+            .query_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
+    }
+
+    async fn advance(&self, what: &str, rank: u32, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        scripts::ADVANCE
+            .key(keys::progress(what))
+            .arg(rank)
+            .arg(value)
+            .arg(millis(ttl))
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
+    }
+
+    async fn progress(&self, what: &str) -> Result<Option<String>, StoreError> {
+        cmd("HGET")
+            .arg(keys::progress(what))
+            .arg("value")
+            .query_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
+    }
+
+    async fn forget_progress(&self, what: &str) -> Result<(), StoreError> {
+        cmd("DEL")
+            .arg(keys::progress(what))
+            .query_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -92,3 +92,54 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return ARGV[1]",
     )
 });
+
+/// `KEYS`: allowance. `ARGV`: interval in ms, tolerance in ms. Answers 0 when taken, else the wait in ms. The key holds
+/// the millisecond at which the allowance is whole again, and is gone then.
+pub static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local whole_at = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+local wait = whole_at - now - ARGV[2]
+if wait > 0 then return wait end
+whole_at = whole_at + ARGV[1]
+redis.call('SET', KEYS[1], string.format('%.0f', whole_at), 'PX', whole_at - now)
+return 0",
+    )
+});
+
+/// `KEYS`: tenant's sessions. `ARGV`: prefix of session records, session id, most, grace in ms. Answers 0 when `most`
+/// are alive. A set that nobody adds to is dropped after a day: no session without a record is older.
+pub static HOLD: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local held = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+local alive = 0
+for i = 1, #held, 2 do
+  if tonumber(held[i + 1]) > now or redis.call('EXISTS', ARGV[1] .. held[i]) == 1 then
+    alive = alive + 1
+  else
+    redis.call('ZREM', KEYS[1], held[i])
+  end
+end
+if alive >= tonumber(ARGV[3]) then return 0 end
+redis.call('ZADD', KEYS[1], now + ARGV[4], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], 86400000)
+return 1",
+    )
+});
+
+/// `KEYS`: progress. `ARGV`: rank, value, time to live in ms. Answers 0 when this rank or a higher one is kept.
+pub static ADVANCE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local rank = redis.call('HGET', KEYS[1], 'rank')
+if rank and tonumber(rank) >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'rank', ARGV[1], 'value', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1",
+    )
+});

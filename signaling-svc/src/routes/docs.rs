@@ -4,7 +4,7 @@ use axum::{Json, Router, routing::get};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{offer, root, sessions, start, telephony, webrtc};
+use super::{archive, calls, offer, recording, root, sessions, start, steer, telephony, webrtc};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,11 +20,20 @@ use super::{offer, root, sessions, start, telephony, webrtc};
         sessions::list,
         sessions::one,
         sessions::end,
+        archive::transcript,
+        recording::recording,
+        archive::erase,
+        archive::list,
+        steer::transfer,
+        steer::dtmf,
         offer::offer,
         offer::add_candidates,
         webrtc::offer,
         telephony::webhook,
         telephony::configured,
+        telephony::plivo_transfer,
+        calls::place,
+        calls::status,
         health,
         ready,
         metrics,

@@ -1,21 +1,28 @@
 //! The route table. A file per resource; every route exists unversioned and under `/api/v1`.
 
+mod archive;
+mod calls;
 mod docs;
+mod idempotency;
 mod offer;
+mod recording;
 mod root;
 mod sessions;
 mod shape;
 mod start;
+mod steer;
 mod telephony;
 mod webrtc;
 
 use std::sync::Arc;
 
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 
 use crate::app::App;
 use shape::Shape;
+
+pub use telephony::Placed;
 
 /// All routes of the control plane.
 pub fn router(app: Arc<App>) -> Router {
@@ -41,6 +48,22 @@ fn shared() -> Router<Arc<App>> {
         .route("/start", post(start::start))
         .route("/sessions", get(sessions::list))
         .route("/sessions/{id}", get(sessions::one).delete(sessions::end))
+        .route("/sessions/{id}/transcript", get(archive::transcript))
+        .route("/sessions/{id}/recording", get(recording::recording))
+        .route("/sessions/{id}/archive", delete(archive::erase))
+        .route("/archive/sessions", get(archive::list))
+        .route("/sessions/{id}/transfer", post(steer::transfer))
+        .route("/sessions/{id}/dtmf", post(steer::dtmf))
         .route("/webrtc/offer", post(webrtc::offer))
-        .route("/telephony/{provider}", post(telephony::webhook))
+        .route("/calls", post(calls::place))
+        // Plivo, Exotel and Vonage can be told to ask by GET, and Exotel and Vonage do so by themselves.
+        .route(
+            "/telephony/{provider}",
+            get(telephony::webhook).post(telephony::webhook),
+        )
+        .route("/telephony/{provider}/status", get(calls::status).post(calls::status))
+        .route(
+            "/telephony/plivo/transfer/{sealed}",
+            get(telephony::plivo_transfer).post(telephony::plivo_transfer),
+        )
 }

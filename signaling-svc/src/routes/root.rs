@@ -23,16 +23,22 @@ pub struct UsefulUrl {
     what: &'static str,
 }
 
-const URLS: [UsefulUrl; 9] = [
+const URLS: [UsefulUrl; 11] = [
     url("GET", "/health", "is the process alive"),
     url("GET", "/ready", "can it take calls"),
     url("GET", "/metrics", "Prometheus metrics"),
     url("GET", "/swagger/", "the API, to try out"),
     url("GET", "/openapi.json", "the API, for tools"),
     url("GET", "/sessions", "live sessions"),
+    url("GET", "/archive/sessions", "archived calls of today"),
     url("POST", "/start", "start a session"),
     url("POST", "/webrtc/offer", "start a WebRTC session with an offer"),
-    url("POST", "/telephony/twilio", "webhook for a Twilio phone number"),
+    url(
+        "POST",
+        "/telephony/{provider}",
+        "webhook for a phone number at twilio, telnyx, plivo, exotel or vonage",
+    ),
+    url("POST", "/calls", "place a phone call"),
 ];
 
 const fn url(method: &'static str, path: &'static str, what: &'static str) -> UsefulUrl {
@@ -69,7 +75,7 @@ fn page() -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Voxray</title>\n\
          <style>body{{font-family:system-ui,sans-serif;margin:3rem}}td{{padding:.2rem 1rem .2rem 0}}</style></head>\n\
-         <body><h1>Voxray {}</h1><p>Real-time voice agents. Point a Twilio number at <code>/telephony/twilio</code>, \
+         <body><h1>Voxray {}</h1><p>Real-time voice agents. Point a phone number at <code>/telephony/twilio</code> (or your provider), \
          or connect a client:</p>\n<table>\n{rows}</table></body></html>\n",
         env!("CARGO_PKG_VERSION")
     )

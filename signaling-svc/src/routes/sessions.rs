@@ -10,10 +10,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tonic::Code;
 use utoipa::ToSchema;
-use voxray_proto::control::EndSessionRequest;
+use voxray_proto::control::{EndSessionRequest, Transport};
 
-use crate::app::{App, unix_now};
+use crate::app::{App, name, unix_now};
 use crate::error::store_error;
+use crate::outbound::{self, OutboundCall};
+use crate::telephony::progress::{AnsweredBy, CallState};
 
 /// All live sessions, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -38,13 +40,28 @@ pub struct SessionView {
     /// The provider's id of the call; absent for others.
     #[serde(skip_serializing_if = "String::is_empty")]
     call_id: String,
-    /// `created`, `reserved`, `connected`, `ending`.
-    #[schema(value_type = String)]
-    state: SessionState,
+    /// `created`, `reserved`, `connected`, `ending`; `ended` for the call of a session that is over.
+    state: &'static str,
+    /// What became of the phone call, if this deployment placed it; can be seen for a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call: Option<CallView>,
     /// RFC 3339, UTC.
     created_at: String,
     /// Since then.
     age_seconds: f64,
+}
+
+/// An outbound call as the API shows it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CallView {
+    /// `queued`, `ringing`, `answered`, `completed`, `busy`, `no-answer`, `failed`, `canceled`.
+    #[schema(value_type = String)]
+    state: CallState,
+    /// `human`, `machine`, `machine-beep`; absent while the provider has said nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    answered_by: Option<AnsweredBy>,
 }
 
 /// Confirms that a session was told to end.
@@ -68,9 +85,23 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Data<SessionList>, ApiE
 
 /// Shows one session.
 #[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", params(("id" = String, Path, description = "Session id")),
-    responses((status = 200, description = "`data`", body = SessionView), (status = 404, description = "Unknown or expired")))]
+    responses((status = 200, description = "`data`", body = SessionView), (status = 404, description = "Unknown, expired or finished; a finished session is in the archive: `/sessions/{id}/transcript`")))]
 pub async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Data<SessionView>, ApiError> {
-    Ok(Data(find(&app, &id).await?.into()))
+    let record = app.store.session(&id).await.map_err(store_error)?;
+    let call = outbound::call(&app, &id).await?;
+    let mut view = match (record, &call) {
+        (Some(record), _) => SessionView::from(record),
+        (None, Some(call)) => SessionView::ended(&id, call),
+        (None, None) => return Err(unknown()),
+    };
+    if let Some(call) = call {
+        view.call_id = call.call_id;
+        view.call = Some(CallView {
+            state: call.state,
+            answered_by: outbound::answered_by(&app, &id).await?,
+        });
+    }
+    Ok(Data(view))
 }
 
 /// Ends a session on the node that owns it, whichever instance is asked.
@@ -117,9 +148,32 @@ pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     }))
 }
 
-async fn find(app: &App, id: &str) -> Result<SessionRecord, ApiError> {
+pub(super) async fn find(app: &App, id: &str) -> Result<SessionRecord, ApiError> {
     let record = app.store.session(id).await.map_err(store_error)?;
-    record.ok_or_else(|| ApiError::NotFound("there is no live session with this id".to_owned()))
+    record.ok_or_else(unknown)
+}
+
+fn unknown() -> ApiError {
+    ApiError::NotFound("there is no live session with this id".to_owned())
+}
+
+impl SessionView {
+    /// A session that is over: what is left of it is its call.
+    fn ended(session_id: &str, call: &OutboundCall) -> Self {
+        Self {
+            state: "ended",
+            ..Self::from(SessionRecord {
+                session_id: session_id.to_owned(),
+                created_at_unix_ms: call.created_at_unix_ms,
+                transport: name(Transport::Telephony).to_owned(),
+                provider: call.provider.clone(),
+                call_id: call.call_id.clone(),
+                node_id: None,
+                state: SessionState::Ending,
+                body_json: String::new(),
+            })
+        }
+    }
 }
 
 impl From<SessionRecord> for SessionView {
@@ -133,7 +187,13 @@ impl From<SessionRecord> for SessionView {
             transport: record.transport,
             provider: record.provider,
             call_id: record.call_id,
-            state: record.state,
+            state: match record.state {
+                SessionState::Created => "created",
+                SessionState::Reserved => "reserved",
+                SessionState::Connected => "connected",
+                SessionState::Ending => "ending",
+            },
+            call: None,
             created_at: created.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default(),
             age_seconds: std::time::Duration::from_millis(age_ms).as_secs_f64(),
         }

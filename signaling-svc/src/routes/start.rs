@@ -16,15 +16,15 @@ use session_store::SessionState;
 use utoipa::ToSchema;
 use voxray_proto::control::Transport;
 
+use super::idempotency;
 use super::shape::Shape;
 use crate::app::{App, NewSession, TOKEN_TTL};
 use crate::error::store_error;
+use crate::limits::Client;
 use crate::urls;
 
 /// How long the same `Idempotency-Key` answers the same session.
 const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
-/// Longest accepted `Idempotency-Key`, in bytes.
-const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// What a client asks for. Other fields are ignored.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -97,22 +97,24 @@ pub struct StartedWebSocket {
     responses(
         (status = 201, description = "The session", body = StartedWebRtc),
         (status = 422, description = "A field has a wrong value"),
+        (status = 429, description = "`limits.*` are used up; `Retry-After` says until when"),
         (status = 503, description = "No media node accepts WebSocket sessions, or the session store does not answer"),
     ))]
 pub async fn start(
     State(app): State<Arc<App>>,
     Extension(shape): Extension<Shape>,
+    client: Client,
     headers: HeaderMap,
     request: Option<ApiJson<StartRequest>>,
 ) -> Result<Response, ApiError> {
     let request = request.map(|ApiJson(request)| request).unwrap_or_default();
-    let key = idempotency_key(&headers)?;
+    let key = idempotency::key(&headers, "start")?;
     if let Some(key) = &key
         && let Some(kept) = app.store.kept(key).await.map_err(store_error)?
     {
         return Ok(render(shape, read(&kept)?));
     }
-    let started = make(&app, request).await?;
+    let started = limited(&app, &client, request).await?;
     if let Some(key) = &key {
         let json = serde_json::to_string(&started).map_err(ApiError::internal)?;
         let kept = app
@@ -122,33 +124,28 @@ pub async fn start(
             .map_err(store_error)?;
         if let Some(kept) = kept {
             // Another request with this key was faster.
-            undo(&app, &started).await;
+            undo(&app, &client, &started).await;
             return Ok(render(shape, read(&kept)?));
         }
     }
     Ok(render(shape, started))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(key) = headers.get("idempotency-key") else {
-        return Ok(None);
-    };
-    let key = key.to_str().unwrap_or_default().trim();
-    if (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len()) {
-        Ok(Some(format!("start:{key}")))
-    } else {
-        Err(ApiError::invalid_field(
-            "Idempotency-Key",
-            "must be 1 to 255 visible ASCII characters",
-        ))
+async fn limited(app: &App, client: &Client, request: StartRequest) -> Result<Started, ApiError> {
+    let session_id = ids::session_id();
+    client.admit(app, &session_id).await?;
+    let started = make(app, request, session_id.clone()).await;
+    if started.is_err() {
+        client.give_back(app, &session_id).await;
     }
+    started
 }
 
-async fn make(app: &App, request: StartRequest) -> Result<Started, ApiError> {
+async fn make(app: &App, request: StartRequest, session_id: String) -> Result<Started, ApiError> {
     let transport = request.transport.unwrap_or(StartTransport::WebRtc);
     check_offered(app.config.transport, transport)?;
     let new = NewSession {
-        session_id: ids::session_id(),
+        session_id,
         transport: match transport {
             StartTransport::WebRtc => Transport::Webrtc,
             StartTransport::WebSocket => Transport::Websocket,
@@ -205,7 +202,7 @@ fn check_offered(offered: ClientTransport, wanted: StartTransport) -> Result<(),
     }
 }
 
-async fn undo(app: &App, started: &Started) {
+async fn undo(app: &App, client: &Client, started: &Started) {
     let session_id = match started {
         Started::WebRtc(answer) => &answer.session_id,
         Started::WebSocket {
@@ -217,6 +214,7 @@ async fn undo(app: &App, started: &Started) {
             session_id
         }
     };
+    client.give_back(app, session_id).await;
     if let Err(error) = app.store.remove_session(session_id).await {
         tracing::debug!(%error, "a session that lost its race is left to expire");
     }

@@ -1,80 +1,42 @@
-//! `POST /telephony/{provider}` and `POST /`: the webhook of an incoming phone call.
+//! `/telephony/{provider}` and `POST /`: the webhook of a phone call. `/telephony/plivo/transfer/{sealed}`: where Plivo
+//! fetches what to do with a call that is transferred.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use axum::Form;
-use axum::extract::rejection::FormRejection;
-use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use carriers::TransferSeal;
 use http::header::CONTENT_TYPE;
-use http::request::Parts;
-use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Map, Value};
 use service_kit::http::ApiError;
 use service_kit::ids;
+use session_store::NodeRecord;
 use voxray_proto::control::Transport;
 
 use crate::app::{App, NewSession};
-use crate::telephony::{TWILIO, signature, twiml};
+use crate::error::{PlaceError, store_error};
+use crate::outbound;
+use crate::telephony::signed::{self, Unproven};
+use crate::telephony::{CALL_QUERY, CallFacts, Document, Provider, Stream, Webhook, busy, custom_parameters, exotel};
 use crate::urls;
 
 /// How long a slot waits for the provider's media stream, which follows the answer within a second or two.
 const SLOT_TTL: Duration = Duration::from_secs(60);
 
-/// What callers hear when nobody can take their call.
-const APOLOGY: &str = "We are sorry, we cannot take your call right now. Please call again in a few minutes.";
-
-type Pairs = Vec<(String, String)>;
-
-/// Who calls, and by which URL.
-pub struct Caller {
-    peer: Option<IpAddr>,
-    headers: HeaderMap,
-    uri: Uri,
-    /// Query of the webhook's URL: what the operator wants the agent to know.
-    custom: Pairs,
-}
-
-impl FromRequestParts<Arc<App>> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<App>) -> Result<Self, ApiError> {
-        let Query(custom) = Query::<Pairs>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| ApiError::BadRequest("the query of the URL cannot be read".to_owned()))?;
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self {
-            peer: peer.map(|ConnectInfo(address)| address.ip()),
-            headers: parts.headers.clone(),
-            uri: parts
-                .extensions
-                .get::<OriginalUri>()
-                .map_or_else(|| parts.uri.clone(), |uri| uri.0.clone()),
-            custom,
-        })
-    }
-}
-
 /// The webhook of one provider, by its own path.
-#[utoipa::path(post, path = "/telephony/{provider}", tag = "telephony", params(("provider" = String, Path, description = "`twilio`")),
-    request_body(content_type = "application/x-www-form-urlencoded", content = String, description = "Twilio's voice webhook"),
-    responses((status = 200, description = "TwiML that connects the call to a media stream, or an apology", content_type = "text/xml", body = String),
-        (status = 403, description = "Bad signature"), (status = 404, description = "Provider not served")))]
+#[utoipa::path(post, path = "/telephony/{provider}", tag = "telephony",
+    params(("provider" = String, Path, description = "`twilio`, `telnyx`, `plivo`, `exotel` or `vonage`")),
+    request_body(content_type = "application/x-www-form-urlencoded", content = String, description = "The provider's webhook; JSON from Vonage. GET takes the same fields in the query."),
+    responses((status = 200, description = "A document that connects the call to a media stream (TwiML, TeXML, Plivo XML, an NCCO, Exotel's JSON), or a polite refusal", content_type = "text/xml", body = String),
+        (status = 403, description = "Bad, old or repeated signature"), (status = 404, description = "Provider not served"),
+        (status = 503, description = "Exotel only: no media node takes the call")))]
 pub async fn webhook(
     State(app): State<Arc<App>>,
     Path(provider): Path<String>,
-    caller: Caller,
-    form: Result<Form<Pairs>, FormRejection>,
+    webhook: Webhook,
 ) -> Result<Response, ApiError> {
-    let only = &app.config.telephony.runner_transport;
-    if provider != TWILIO || !(only.is_empty() || only == TWILIO) {
-        return Err(ApiError::NotFound(
-            "this server does not take calls of this provider".to_owned(),
-        ));
-    }
-    twilio(&app, &caller, form).await
+    take(&app, served(&app, &provider)?, &webhook).await
 }
 
 /// The webhook of the provider named by `runner_transport`.
@@ -82,90 +44,131 @@ pub async fn webhook(
     request_body(content_type = "application/x-www-form-urlencoded", content = String, description = "The provider's webhook"),
     responses((status = 200, description = "As `/telephony/{provider}`", content_type = "text/xml", body = String),
         (status = 403, description = "Bad signature"), (status = 404, description = "`runner_transport` names no provider that is served")))]
-pub async fn configured(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    form: Result<Form<Pairs>, FormRejection>,
-) -> Result<Response, ApiError> {
-    if app.config.telephony.runner_transport != TWILIO {
+pub async fn configured(State(app): State<Arc<App>>, webhook: Webhook) -> Result<Response, ApiError> {
+    let provider = app.config.telephony.runner_transport.as_str();
+    if provider.is_empty() {
         return Err(ApiError::NotFound(
-            "no phone provider is served here: set runner_transport, or post to /telephony/twilio".to_owned(),
+            "no phone provider is served here: set runner_transport, or post to /telephony/{provider}".to_owned(),
         ));
     }
-    twilio(&app, &caller, form).await
+    take(&app, served(&app, provider)?, &webhook).await
 }
 
-async fn twilio(app: &App, caller: &Caller, form: Result<Form<Pairs>, FormRejection>) -> Result<Response, ApiError> {
-    let Form(form) = form.map_err(|rejection| refused_form(app, &rejection))?;
-    check_signature(app, caller, &form)?;
-    let new = NewSession {
-        session_id: ids::session_id(),
-        transport: Transport::Telephony,
-        provider: TWILIO.to_owned(),
-        call_id: field(&form, "CallSid").to_owned(),
-        body_json: variables(&caller.custom, &form),
-    };
-    let document = match app.reserve(&new, SLOT_TTL).await {
-        Ok(node) => {
-            // Twilio allows no query in a stream's URL: the token is the last segment of the path. Numbers of callers
-            // stay out of it, because URLs end up in logs.
-            let token = app.token(&new, &variables(&caller.custom, &[]));
-            let url = format!("{}/telephony/ws/{token}", urls::media_base(&app.config, &node));
-            twiml::connect_stream(&url, &caller.custom)
-        }
-        Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(session_id = %new.session_id, error, "a phone call was turned away");
-            twiml::say_and_hang_up(APOLOGY)
-        }
-    };
+/// What Plivo does with a call that is transferred: dials the number that is sealed into the path.
+#[utoipa::path(post, path = "/telephony/plivo/transfer/{sealed}", tag = "telephony",
+    params(("sealed" = String, Path, description = "Made by this deployment for one transfer; good for two minutes")),
+    responses((status = 200, description = "Plivo XML that dials", content_type = "text/xml", body = String),
+        (status = 404, description = "Made elsewhere, changed, or too old")))]
+pub async fn plivo_transfer(State(app): State<Arc<App>>, Path(sealed): Path<String>) -> Result<Response, ApiError> {
+    let seal = TransferSeal::new(&app.config.links.service_token);
+    let document = seal
+        .open(&sealed, SystemTime::now())
+        .and_then(|to| carriers::dial_document(Provider::Plivo, &to))
+        .ok_or_else(|| ApiError::NotFound("there is no such transfer, or not any more".to_owned()))?;
     Ok(([(CONTENT_TYPE, "text/xml")], document).into_response())
 }
 
-fn refused_form(app: &App, rejection: &FormRejection) -> ApiError {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        ApiError::BodyTooLarge {
-            limit_bytes: app.config.http.max_request_body_bytes,
-        }
-    } else {
-        ApiError::BadRequest("send the provider's webhook as application/x-www-form-urlencoded".to_owned())
-    }
+/// The provider by its name in the path, if this server takes its calls.
+pub(super) fn served(app: &App, name: &str) -> Result<Provider, ApiError> {
+    let only = &app.config.telephony.runner_transport;
+    let provider = Provider::from_name(name).filter(|_| only.is_empty() || only == name);
+    provider.ok_or_else(|| {
+        ApiError::NotFound(if name == "genesys" {
+            "Genesys AudioHook sends no webhook: point the integration at the media socket, wss://HOST/telephony/ws"
+                .to_owned()
+        } else {
+            "this server does not take calls of this provider".to_owned()
+        })
+    })
 }
 
-/// Checked as soon as the auth token is known, unless that was switched off.
-fn check_signature(app: &App, caller: &Caller, form: &[(String, String)]) -> Result<(), ApiError> {
-    let config = &app.config;
-    let Some(auth_token) = config.secrets.api_key(TWILIO).filter(|token| !token.is_empty()) else {
-        return Ok(());
+/// Refuses a body that the provider does not send, because its signature would not cover it.
+pub(super) fn check_kind(provider: Provider, webhook: &Webhook) -> Result<(), ApiError> {
+    let wants_form = match provider {
+        Provider::Twilio | Provider::Plivo | Provider::Exotel => true,
+        Provider::Telnyx | Provider::Vonage => false,
     };
-    if !config.telephony.verify_signatures {
-        return Ok(());
+    if wants_form && !webhook.json.is_null() {
+        return Err(ApiError::BadRequest(
+            "send the provider's webhook as application/x-www-form-urlencoded".to_owned(),
+        ));
     }
-    let url = urls::public_url(config, &app.trusted_proxies, caller.peer, &caller.headers, &caller.uri);
-    let given = caller
-        .headers
-        .get("x-twilio-signature")
-        .and_then(|value| value.to_str().ok());
-    if given.is_some_and(|given| signature::is_valid(&auth_token, &url, form, given)) {
-        return Ok(());
-    }
-    // The query may hold anything an operator put there.
-    let checked = url.split('?').next().unwrap_or(&url);
-    tracing::warn!(
-        url = checked,
-        signed = given.is_some(),
-        "a Twilio webhook was refused: its signature does not fit this URL and api_keys.twilio; behind a proxy set proxy_host or telephony.trusted_proxies"
-    );
-    Err(ApiError::Forbidden(
-        "the signature of this webhook is missing or wrong".to_owned(),
-    ))
+    Ok(())
 }
 
-/// Template variables of the call as a JSON object: the webhook's query, and `from` and `to` of the call.
-fn variables(custom: &[(String, String)], form: &[(String, String)]) -> String {
-    let numbers = [("from", "From"), ("to", "To")];
-    let numbers = numbers.map(|(name, field_name)| (name.to_owned(), field(form, field_name).to_owned()));
-    let numbers = numbers.into_iter().filter(|(_, value)| !value.is_empty());
+async fn take(app: &App, provider: Provider, webhook: &Webhook) -> Result<Response, ApiError> {
+    check_kind(provider, webhook)?;
+    match signed::check(app, provider, webhook).await {
+        Ok(()) => {}
+        Err(Unproven::Refused(error)) => return Err(error),
+        Err(Unproven::StoreAway(error)) => {
+            tracing::warn!(%error, "a phone call was turned away");
+            return Ok(busy::answer(provider, &app.config.telephony));
+        }
+    }
+    if provider == Provider::Telnyx && !webhook.json.is_null() {
+        return Err(ApiError::BadRequest(
+            "this is an event of a Voice API application: give the number to a TeXML application".to_owned(),
+        ));
+    }
+    let facts = CallFacts::read(provider, webhook);
+    let custom = custom_parameters(provider, webhook);
+    let placed = match outbound_token(provider, webhook) {
+        Some(token) => outbound::answered(app, provider, token, &facts).await?,
+        None => incoming(app, provider, &facts, &custom).await,
+    };
+    let answer = match placed {
+        Ok((new, node, in_token)) => {
+            let token = app.token(&new, &in_token);
+            let url = format!("{}/telephony/ws/{token}", urls::media_base(&app.config, &node));
+            let stream = Stream {
+                url: &url,
+                parameters: &custom,
+                called: &facts.to,
+            };
+            Document::connect(provider, stream).into_response()
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(provider = provider.name(), error, "a phone call was turned away");
+            busy::answer(provider, &app.config.telephony)
+        }
+    };
+    Ok(answer)
+}
+
+/// What `POST /calls` gave the provider, if this call is one of ours.
+fn outbound_token(provider: Provider, webhook: &Webhook) -> Option<&str> {
+    let own = webhook.query.iter().find(|(name, _)| name == CALL_QUERY);
+    let own = own.map(|(_, token)| token.as_str());
+    let reference = Some(webhook.field(exotel::REFERENCE)).filter(|_| provider == Provider::Exotel);
+    own.or(reference).filter(|token| !token.is_empty())
+}
+
+/// A session, its node, and what of its body goes into the stream's token.
+pub type Placed = Result<(NewSession, NodeRecord, String), PlaceError>;
+
+async fn incoming(app: &App, provider: Provider, facts: &CallFacts, custom: &[(String, String)]) -> Placed {
+    let new = NewSession {
+        session_id: ids::session_id(),
+        transport: Transport::Telephony,
+        provider: provider.name().to_owned(),
+        call_id: facts.call_id.clone(),
+        body_json: variables(custom, &[("from", &facts.from), ("to", &facts.to)]),
+    };
+    let node = app.reserve(&new, SLOT_TTL).await?;
+    // Numbers of callers stay out of it, because URLs end up in logs. Exotel's URLs are short.
+    let in_token = match provider {
+        Provider::Exotel => String::new(),
+        Provider::Twilio | Provider::Telnyx | Provider::Plivo | Provider::Vonage => variables(custom, &[]),
+    };
+    Ok((new, node, in_token))
+}
+
+/// Template variables of the call as a JSON object: the numbers, and what the operator wrote into the webhook's URL.
+fn variables(custom: &[(String, String)], numbers: &[(&str, &str)]) -> String {
+    let numbers = numbers.iter().filter(|(_, value)| !value.is_empty());
+    let numbers = numbers.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let all = numbers.chain(custom.iter().cloned());
     let object: Map<_, _> = all.map(|(name, value)| (name, Value::String(value))).collect();
     if object.is_empty() {
@@ -175,6 +178,10 @@ fn variables(custom: &[(String, String)], form: &[(String, String)]) -> String {
     }
 }
 
-fn field<'a>(form: &'a [(String, String)], name: &str) -> &'a str {
-    form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+/// A webhook that could not be proven, where nobody is on the line.
+pub(super) fn unproven(error: Unproven) -> ApiError {
+    match error {
+        Unproven::Refused(error) => error,
+        Unproven::StoreAway(error) => store_error(error),
+    }
 }

@@ -15,6 +15,7 @@ use voxray_proto::control::{OfferRequest, Transport};
 use super::shape::Shape;
 use crate::app::{App, NewSession, TOKEN_TTL};
 use crate::error::store_error;
+use crate::limits::Client;
 
 /// The client's offer.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -34,10 +35,12 @@ pub struct WebRtcAnswer {
 /// Answers an offer on a media node chosen for it.
 #[utoipa::path(post, path = "/webrtc/offer", tag = "webrtc", request_body = WebRtcOffer,
     responses((status = 200, description = "The answer", body = WebRtcAnswer), (status = 422, description = "No SDP"),
+        (status = 429, description = "`limits.*` are used up"),
         (status = 503, description = "No media node accepts WebRTC sessions")))]
 pub async fn offer(
     State(app): State<Arc<App>>,
     Extension(shape): Extension<Shape>,
+    client: Client,
     ApiJson(request): ApiJson<WebRtcOffer>,
 ) -> Result<Response, ApiError> {
     let sdp = sdp_of(request.offer.as_deref().unwrap_or_default())?;
@@ -48,22 +51,30 @@ pub async fn offer(
         call_id: String::new(),
         body_json: String::new(),
     };
+    client.admit(&app, &new.session_id).await?;
     let request = OfferRequest {
         session_id: new.session_id.clone(),
         sdp,
         ..OfferRequest::default()
     };
-    let (node, answer) = app
+    let placed = app
         .place(Transport::Webrtc, |nodes, url| {
             let request = request.clone();
             async move { nodes.offer(&url, request).await }
         })
-        .await
-        .map_err(|error| error.into_api("offer"))?;
+        .await;
+    let (node, answer) = match placed {
+        Ok(placed) => placed,
+        Err(error) => {
+            client.give_back(&app, &new.session_id).await;
+            return Err(error.into_api("offer"));
+        }
+    };
     // Written before the client has the answer: the node says `connected` over it, never the other way round.
     let record = new.record(Some(&node.node_id), SessionState::Reserved);
     if let Err(error) = app.store.put_session(&record, TOKEN_TTL).await {
         app.release(&node, &new.session_id).await;
+        client.give_back(&app, &new.session_id).await;
         return Err(store_error(error));
     }
     Ok(shape.answer(WebRtcAnswer { answer: answer.sdp }))

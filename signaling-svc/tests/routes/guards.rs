@@ -15,6 +15,8 @@ async fn sessions_need_the_api_key() {
         ("POST", "/api/v1/start"),
         ("GET", "/sessions"),
         ("DELETE", "/sessions/x"),
+        ("POST", "/sessions/x/transfer"),
+        ("POST", "/sessions/x/dtmf"),
         ("POST", "/webrtc/offer"),
         ("PATCH", "/sessions/x/api/offer"),
     ] {

@@ -5,12 +5,19 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod call_reports;
+mod calls;
 mod docs;
 mod guards;
+mod limits;
 mod offer;
+mod provider;
 mod readiness;
 mod sessions;
+mod signatures;
 mod start;
+mod steer;
 mod support;
 mod telephony;
+mod webhooks;
 mod webrtc;

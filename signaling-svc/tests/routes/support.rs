@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
@@ -18,7 +18,8 @@ use service_kit::health::Readiness;
 use service_kit::http::{apply_conventions, operational_routes};
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
-use session_store::{Claim, MemoryStore, NodeRecord, SessionRecord, Store, StoreError};
+use service_kit::token::{Claims, TokenSigner};
+use session_store::{Claim, MemoryStore, NodeRecord, Rate, SessionRecord, Store, StoreError};
 use signaling_svc::{OPEN_ROUTES, Signaling};
 use tokio::net::TcpListener;
 use tonic::{Response, Status};
@@ -147,6 +148,17 @@ pub fn form(path: &str, fields: &[(&str, &str)]) -> Request<Body> {
         .unwrap()
 }
 
+/// A stream's URL without its token and parameters, and what the token says.
+pub fn claims_of(url: &str) -> (String, Claims) {
+    let (base, token) = url.split('?').next().unwrap().rsplit_once('/').unwrap();
+    let signer = TokenSigner::new(Secret::new(SERVICE_TOKEN));
+    (base.to_owned(), signer.verify(token, SystemTime::now()).unwrap())
+}
+
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
 pub fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
@@ -178,6 +190,9 @@ pub struct Asked {
     pub offers: Mutex<Vec<OfferRequest>>,
     pub candidates: Mutex<Vec<AddCandidatesRequest>>,
     pub ended: Mutex<Vec<String>>,
+    pub transfers: Mutex<Vec<TransferSessionRequest>>,
+    pub digits: Mutex<Vec<SendDtmfRequest>>,
+    pub answered_by: tokio::sync::watch::Sender<Vec<ReportAnsweredByRequest>>,
     /// Every call is answered with this instead.
     refusal: Mutex<Option<Status>>,
 }
@@ -257,6 +272,14 @@ impl Node {
         self.asked.candidates.lock().unwrap().clone()
     }
 
+    pub fn transfers(&self) -> Vec<TransferSessionRequest> {
+        self.asked.transfers.lock().unwrap().clone()
+    }
+
+    pub fn digits(&self) -> Vec<SendDtmfRequest> {
+        self.asked.digits.lock().unwrap().clone()
+    }
+
     pub fn ended(&self) -> Vec<String> {
         self.asked.ended.lock().unwrap().clone()
     }
@@ -301,6 +324,29 @@ impl MediaControl for Scripted {
     ) -> Result<Response<EndSessionResponse>, Status> {
         self.asked.ended.lock().unwrap().push(request.into_inner().session_id);
         self.asked.answer(EndSessionResponse {})
+    }
+
+    async fn transfer_session(
+        &self,
+        request: tonic::Request<TransferSessionRequest>,
+    ) -> Result<Response<TransferSessionResponse>, Status> {
+        self.asked.transfers.lock().unwrap().push(request.into_inner());
+        self.asked.answer(TransferSessionResponse {})
+    }
+
+    async fn send_dtmf(&self, request: tonic::Request<SendDtmfRequest>) -> Result<Response<SendDtmfResponse>, Status> {
+        self.asked.digits.lock().unwrap().push(request.into_inner());
+        self.asked.answer(SendDtmfResponse {})
+    }
+
+    async fn report_answered_by(
+        &self,
+        request: tonic::Request<ReportAnsweredByRequest>,
+    ) -> Result<Response<ReportAnsweredByResponse>, Status> {
+        self.asked
+            .answered_by
+            .send_modify(|told| told.push(request.into_inner()));
+        self.asked.answer(ReportAnsweredByResponse {})
     }
 
     async fn list_sessions(
@@ -381,6 +427,24 @@ impl Store for Switch {
     }
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         self.up()?.nodes().await
+    }
+    async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
+        self.up()?.take(allowance, rate).await
+    }
+    async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
+        self.up()?.hold_session(tenant, session_id, most).await
+    }
+    async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {
+        self.up()?.drop_session(tenant, session_id).await
+    }
+    async fn advance(&self, what: &str, rank: u32, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.up()?.advance(what, rank, value, ttl).await
+    }
+    async fn progress(&self, what: &str) -> Result<Option<String>, StoreError> {
+        self.up()?.progress(what).await
+    }
+    async fn forget_progress(&self, what: &str) -> Result<(), StoreError> {
+        self.up()?.forget_progress(what).await
     }
     async fn ping(&self) -> Result<(), StoreError> {
         self.up()?.ping().await

@@ -1,5 +1,11 @@
-//! Real servers on free loopback ports: Redis, PostgreSQL and an S3 server, each in a temporary folder, killed on drop.
+//! Real servers on free loopback ports: Redis, PostgreSQL, PgBouncer, MariaDB and an S3 server, each in a temporary
+//! folder, killed on drop.
 
+mod account;
+mod certificate;
+mod mariadb;
+mod nginx;
+mod pgbouncer;
 mod postgres;
 mod redis;
 mod seaweed;
@@ -11,6 +17,10 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::Context;
 use tempfile::TempDir;
 
+pub use self::certificate::Certificate;
+pub use self::mariadb::MariaDb;
+pub use self::nginx::Nginx;
+pub use self::pgbouncer::PgBouncer;
 pub use self::postgres::Postgres;
 pub use self::redis::Redis;
 pub use self::seaweed::S3;

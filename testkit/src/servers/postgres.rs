@@ -1,6 +1,6 @@
 //! A PostgreSQL server.
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
-use super::{server_folder, start_with_fresh_ports, tools};
+use super::account::{hand_over, server_user};
+use super::{Certificate, server_folder, start_with_fresh_ports, tools};
 use crate::ports::free_port;
 use crate::process::{Process, Spec};
 
@@ -16,7 +17,7 @@ use crate::process::{Process, Spec};
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// The user PostgreSQL runs as when this process is root, which it refuses.
-const SERVER_USER: &str = "postgres";
+pub(super) const SERVER_USER: &str = "postgres";
 
 /// PostgreSQL on a free loopback port: everybody is trusted, nothing is synced to disk.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub struct Postgres {
     port: u16,
     process: Option<Process>,
     folder: TempDir,
+    certificate: Option<Certificate>,
 }
 
 impl Postgres {
@@ -32,11 +34,24 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is missing or does not start; the message holds the last lines of its log.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// [`start`](Self::start), with TLS and nothing else: connections without it are refused.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub async fn start_with_tls(certificate: &Certificate) -> anyhow::Result<Self> {
+        Self::start_with(Some(certificate)).await
+    }
+
+    async fn start_with(certificate: Option<&Certificate>) -> anyhow::Result<Self> {
         start_with_fresh_ports(|| async {
             let mut postgres = Self {
                 port: free_port()?,
                 process: None,
                 folder: server_folder("postgres")?,
+                certificate: certificate.cloned(),
             };
             postgres.initialise().await?;
             postgres.restart_on_same_port().await?;
@@ -45,9 +60,15 @@ impl Postgres {
         .await
     }
 
-    /// `postgres://postgres@127.0.0.1:PORT/DATABASE?sslmode=disable`. The database `postgres` is always there.
+    /// `postgres://postgres@127.0.0.1:PORT/DATABASE?sslmode=disable`, with TLS `sslmode=require`. The database
+    /// `postgres` is always there.
     pub fn dsn(&self, database: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+        let mode = if self.certificate.is_some() {
+            "require"
+        } else {
+            "disable"
+        };
+        format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode={mode}", self.port)
     }
 
     /// Its port.
@@ -95,7 +116,7 @@ impl Postgres {
     pub async fn restart_on_same_port(&mut self) -> anyhow::Result<()> {
         self.stop();
         let spec = Spec::new("postgres", tools::postgres_bin()?.join("postgres"))
-            .user(server_user())
+            .user(server_user(SERVER_USER))
             .folder("/")
             .arg("-D")
             .arg(self.folder.path().join("data"))
@@ -103,6 +124,10 @@ impl Postgres {
             // Commits still reach the log before they are acknowledged: they outlive the server, not the machine.
             .args(["-c", "fsync=off", "-c", "full_page_writes=off"])
             .args(["-c", "shared_buffers=16MB", "-c", "max_connections=200"]);
+        let spec = match &self.certificate {
+            Some(_) => spec.args(["-c", "ssl=on"]),
+            None => spec,
+        };
         let process = Process::spawn(spec, &self.folder.path().join("postgres.log"))?;
         process
             .wait_until_ready(START_LIMIT, || ping(self.dsn("postgres")))
@@ -114,12 +139,9 @@ impl Postgres {
     async fn initialise(&self) -> anyhow::Result<()> {
         let data = self.folder.path().join("data");
         std::fs::create_dir(&data).context("cannot make the data folder")?;
-        if let Some(user) = server_user() {
-            let (uid, gid) = ids_of(user)?;
-            std::os::unix::fs::chown(&data, Some(uid), Some(gid)).context("cannot hand over the data folder")?;
-        }
+        hand_over(&data, SERVER_USER)?;
         Spec::new("initdb", tools::postgres_bin()?.join("initdb"))
-            .user(server_user())
+            .user(server_user(SERVER_USER))
             .folder("/")
             .arg("-D")
             .arg(&data)
@@ -131,7 +153,18 @@ impl Postgres {
                 "--locale=C",
             ])
             .run(&self.folder.path().join("initdb.log"))
-            .await
+            .await?;
+        if let Some(certificate) = &self.certificate {
+            // server.crt and server.key are the names it looks for.
+            for (name, text) in [("server.crt", certificate.pem()), ("server.key", certificate.key_pem())] {
+                let file = data.join(name);
+                std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+                std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+                hand_over(&file, SERVER_USER)?;
+            }
+            std::fs::write(data.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 trust\n")?;
+        }
+        Ok(())
     }
 }
 
@@ -157,22 +190,4 @@ fn wait_briefly(process: &Process) {
         }
         std::thread::sleep(STEP);
     }
-}
-
-fn server_user() -> Option<&'static str> {
-    rustix::process::geteuid().is_root().then_some(SERVER_USER)
-}
-
-/// User and group id from /etc/passwd (passwd(5): name:password:uid:gid:…).
-fn ids_of(user: &str) -> anyhow::Result<(u32, u32)> {
-    let passwd = std::fs::read_to_string(Path::new("/etc/passwd")).context("cannot read /etc/passwd")?;
-    let find = |line: &str| {
-        let mut fields = line.split(':');
-        (fields.next()? == user).then_some(())?;
-        Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
-    };
-    passwd
-        .lines()
-        .find_map(find)
-        .with_context(|| format!("there is no user {user}: run `make tools`"))
 }

@@ -26,6 +26,17 @@ pub fn redis_server() -> anyhow::Result<PathBuf> {
     on_path("redis-server").context("redis-server is not on PATH: run `make tools`")
 }
 
+/// `nginx`.
+///
+/// # Errors
+/// When it is neither on PATH nor where Debian puts it.
+pub fn nginx() -> anyhow::Result<PathBuf> {
+    let debian = PathBuf::from("/usr/sbin/nginx");
+    on_path("nginx")
+        .or_else(|| debian.is_file().then_some(debian))
+        .context("nginx is not installed: run `make tools`")
+}
+
 /// SeaweedFS (`weed`), the S3 server.
 ///
 /// # Errors
@@ -56,6 +67,36 @@ pub fn postgres_bin() -> anyhow::Result<PathBuf> {
     elsewhere
         .filter(|bin| is_postgres_bin(bin))
         .context("PostgreSQL is not installed: run `make tools`")
+}
+
+/// `mariadbd`.
+///
+/// # Errors
+/// When it is not installed.
+pub fn mariadbd() -> anyhow::Result<PathBuf> {
+    system_program("mariadbd").context("MariaDB is not installed: run `make tools`")
+}
+
+/// `mariadb-install-db`.
+///
+/// # Errors
+/// When it is not installed.
+pub fn mariadb_install_db() -> anyhow::Result<PathBuf> {
+    system_program("mariadb-install-db").context("MariaDB is not installed: run `make tools`")
+}
+
+/// `pgbouncer`.
+///
+/// # Errors
+/// When it is not installed.
+pub fn pgbouncer() -> anyhow::Result<PathBuf> {
+    system_program("pgbouncer").context("PgBouncer is not installed: run `make tools`")
+}
+
+/// On PATH or where servers are, which is not on the PATH of everybody.
+fn system_program(name: &str) -> Option<PathBuf> {
+    let elsewhere = Path::new("/usr/sbin").join(name);
+    on_path(name).or_else(|| elsewhere.is_file().then_some(elsewhere))
 }
 
 fn is_postgres_bin(folder: &Path) -> bool {

@@ -53,6 +53,29 @@ pub async fn sessions(base_url: &str) -> anyhow::Result<Vec<Session>> {
     Ok(serde_json::from_value(body["data"]["sessions"].take())?)
 }
 
+/// `data` of an answer.
+pub async fn data(url: &str) -> anyhow::Result<Value> {
+    let mut body: Value = get(url).await?.error_for_status()?.json().await?;
+    Ok(body["data"].take())
+}
+
+/// An archived recording, once it is there; the redirect to S3 is followed.
+pub async fn recording(base_url: &str, session_id: &str) -> anyhow::Result<Option<bytes::Bytes>> {
+    let answer = get(&format!("{base_url}/sessions/{session_id}/recording")).await?;
+    if answer.status() == 404 {
+        return Ok(None);
+    }
+    Ok(Some(answer.error_for_status()?.bytes().await?))
+}
+
+/// Erases a session from the archive.
+pub async fn erase(base_url: &str, session_id: &str) -> u16 {
+    let asked = CLIENT
+        .delete(format!("{base_url}/sessions/{session_id}/archive"))
+        .send();
+    asked.await.unwrap().status().as_u16()
+}
+
 /// The session of this call, once its media stream is open.
 pub async fn connected(base_url: &str, call_id: &str) -> Session {
     let found = eventually("the session of a call", LIMIT, || async {

@@ -12,7 +12,7 @@ use voxray_testkit::service::Service;
 use voxray_testkit::stack::{Stack, StackBuilder};
 use voxray_testkit::wait::eventually;
 
-use crate::api::{LIMIT, Session};
+use crate::api::{self, LIMIT, Session};
 use crate::recording::Stereo;
 use crate::rows::{self, Row};
 
@@ -52,6 +52,51 @@ async fn transcript(stack: &Stack, session_id: &str) -> anyhow::Result<Vec<Row>>
         })
     };
     rows.into_iter().map(read).collect()
+}
+
+/// What clients of the API get of a call is what the archive has, whichever signaling service they ask; and what they
+/// erase is gone from it.
+async fn read_back_and_erase(stack: &Stack, base: &str, session_id: &str) {
+    let rows = transcript(stack, session_id).await.unwrap();
+    let data = api::data(&format!("{base}/sessions/{session_id}/transcript"))
+        .await
+        .unwrap();
+    let turns = data["turns"].as_array().unwrap();
+    assert!(
+        turns
+            .iter()
+            .map(|turn| &turn["text"])
+            .eq(rows.iter().map(|row| row.text.as_str()))
+    );
+    let key = format!("/{session_id}.wav");
+    let keys = stack.s3.keys(&stack.bucket, "recordings/").await.unwrap();
+    let key = keys.iter().find(|stored| stored.ends_with(&key)).unwrap();
+    let stored = stack.s3.object(&stack.bucket, key).await.unwrap();
+    // It is noted a moment after it is stored.
+    let heard = eventually("the recording", LIMIT, || api::recording(base, session_id));
+    assert!(heard.await.unwrap() == stored);
+    let day = data["session"]["startedAt"].as_str().unwrap().get(..10).unwrap();
+    let listed = api::data(&format!("{base}/archive/sessions?day={day}")).await.unwrap();
+    let listed = listed["sessions"].as_array().unwrap();
+    let found = listed
+        .iter()
+        .find(|session| session["sessionId"] == session_id)
+        .unwrap();
+    assert_eq!(
+        (&found["turns"], &found["hasRecording"]),
+        (&rows.len().into(), &true.into())
+    );
+
+    assert_eq!(api::erase(base, session_id).await, 200);
+
+    assert!(transcript(stack, session_id).await.unwrap().is_empty());
+    assert!(!stack.s3.keys(&stack.bucket, "recordings/").await.unwrap().contains(key));
+    assert_eq!(
+        api::status(&format!("{base}/sessions/{session_id}/transcript"))
+            .await
+            .unwrap(),
+        404
+    );
 }
 
 /// Waits until the archive has all of a call, and checks that it is whole: the recording is what the node has sent, to

@@ -88,6 +88,7 @@ impl Agent {
             name: "end_call".to_owned(),
             description: "Ends the call.".to_owned(),
             parameters: json!({"type": "object"}),
+            after_speech: false,
         }];
         let request = LlmRequest {
             reply: REPLY,

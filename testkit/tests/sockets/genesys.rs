@@ -18,8 +18,12 @@ const KEY: &str = "the-key-of-the-integration";
 const SECRET: &str = "c2VjcmV0";
 
 fn with_key(config: &mut Config) {
+    config.secrets = Secrets::new([("genesys".to_owned(), Secret::new(KEY))].into(), Vec::new()).into();
+}
+
+/// The server's own key opens nothing here.
+fn with_both_keys(config: &mut Config) {
     let keys = [("genesys".to_owned(), Secret::new(KEY))];
-    // The server's own key opens nothing here.
     config.secrets = Secrets::new(keys.into(), vec![Secret::new("server key")]).into();
 }
 
@@ -64,7 +68,7 @@ async fn without_the_key_of_the_integration_nobody_comes_in() {
     );
     server.stop().await;
 
-    let server = Server::start_with(Script::new(), Default::default(), with_key).await;
+    let server = Server::start_with(Script::new(), Default::default(), with_both_keys).await;
     for headers in [
         &[][..],
         &[("x-api-key", "wrong")][..],

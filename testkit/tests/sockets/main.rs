@@ -3,7 +3,8 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "helpers of tests fail by panicking"
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and tests print what they measure"
 )]
 
 mod admission;
@@ -13,7 +14,10 @@ mod hostile_client;
 mod hostile_provider;
 mod hostile_stream;
 mod http;
+mod outbound;
 mod pipecat;
 mod providers;
+mod references;
 mod returning;
+mod stream_tokens;
 mod support;

@@ -90,7 +90,8 @@ impl Display {
             Notice::Interrupted { heard } => println!("          (the caller interrupted after: {heard:?})"),
             Notice::StageFailed { stage, error } => println!("          ({stage} failed: {error})"),
             Notice::ToolStarted(call) => println!("          (the agent calls {})", call.name),
-            Notice::UserStartedSpeaking
+            Notice::AnsweredBy(_)
+            | Notice::UserStartedSpeaking
             | Notice::UserStoppedSpeaking
             | Notice::ReplyStarted
             | Notice::ReplyText(_)

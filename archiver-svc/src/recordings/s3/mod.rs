@@ -2,6 +2,7 @@
 
 mod multipart;
 mod object;
+mod read;
 mod request;
 
 use std::path::Path;
@@ -18,10 +19,13 @@ use aws_smithy_http_client::tls;
 use service_kit::config::{S3, S3Encryption};
 use service_kit::exit::{self, Fatal};
 
+use super::Readable;
 use super::manifest::Part;
 use super::objects::{
     Condition, CopiedPart, Head, Listed, ListedUpload, NewObject, ObjectError, Objects, Piece, Upload, chain,
 };
+
+use super::read::URL_TTL;
 
 /// Length of a part: S3's least, so that audio is durable soon. 10 000 parts are 48 GiB, a WAV file ends at 4.
 const PART_BYTES: u64 = 5 * 1024 * 1024;
@@ -35,6 +39,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub struct S3Store {
     client: Client,
+    /// Signs URLs for clients, who may reach the store by another name.
+    signer: Client,
     bucket: String,
     encryption: Option<ServerSideEncryption>,
     kms_key_id: Option<String>,
@@ -73,8 +79,13 @@ impl S3Store {
                 .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                 .build(),
         );
+        let signer = match &config.public_endpoint {
+            Some(endpoint) => Client::from_conf(client.config().to_builder().endpoint_url(endpoint).build()),
+            None => client.clone(),
+        };
         let store = Self {
             client,
+            signer,
             bucket: bucket.to_owned(),
             encryption: match config.encryption {
                 S3Encryption::None => None,
@@ -169,6 +180,14 @@ impl Objects for S3Store {
 
     async fn get_to_file(&self, key: &str, file: &Path) -> Result<(), ObjectError> {
         self.download(key, file).await
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<Readable>, ObjectError> {
+        Ok(Some(Readable::Url(self.presign(key, URL_TTL).await?)))
+    }
+
+    async fn erase(&self, key: &str) -> Result<(), ObjectError> {
+        self.delete_versions(key).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), ObjectError> {

@@ -1,6 +1,9 @@
-//! Audio arithmetic: G.711, resampling, levels, byte order.
+//! Audio arithmetic: G.711, resampling, levels, byte order, tones.
 
+pub mod beep;
+pub mod dtmf;
 pub mod g711;
+pub mod goertzel;
 pub mod level;
 pub mod pcm;
 pub mod resample;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::collect::pressed;
 use super::ending::Phase;
 use super::endpoint::Edge;
 use super::timing::{APOLOGY, SpeechEnd};
@@ -27,7 +28,7 @@ pub(super) struct UserTurn {
 }
 
 impl UserTurn {
-    fn new(started_at: Time, text: String, end: Option<SpeechEnd>) -> Self {
+    pub(super) fn new(started_at: Time, text: String, end: Option<SpeechEnd>) -> Self {
         Self {
             started_at,
             unsaid: text.clone(),
@@ -63,6 +64,11 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn due(&self) -> Option<Time> {
         (!self.pressed.is_empty()).then(|| self.last_at + KEY_PAUSE)
+    }
+
+    /// Takes what was pressed so far, for somebody who has waited for it.
+    pub(super) fn take(&mut self) -> String {
+        std::mem::take(self).pressed
     }
 }
 
@@ -152,12 +158,15 @@ impl Conversation {
         if !matches!(key, '0'..='9' | '*' | '#' | 'A'..='D') {
             return;
         }
+        self.idle.reset();
+        if self.collect(key) {
+            return;
+        }
         if self.keys.pressed.is_empty() {
             self.keys.first_at = self.now;
         }
         self.keys.pressed.push(key);
         self.keys.last_at = self.now;
-        self.idle.reset();
         if key == '#' || self.keys.pressed.len() >= MAX_KEYS {
             self.take_keys();
         }
@@ -173,11 +182,7 @@ impl Conversation {
     pub(super) fn take_keys(&mut self) {
         let keys = std::mem::take(&mut self.keys);
         if !keys.pressed.is_empty() {
-            self.add_pending(UserTurn::new(
-                keys.first_at,
-                format!("[keys pressed: {}]", keys.pressed),
-                None,
-            ));
+            self.add_pending(UserTurn::new(keys.first_at, pressed(&keys.pressed), None));
         }
     }
 
@@ -199,7 +204,7 @@ impl Conversation {
 
     /// Stops the agent if the caller's speech, with this many words recognised, is reason enough.
     fn give_way(&mut self, words: u32) {
-        if !matches!(self.phase, Phase::Live) || matches!(self.agent, Agent::Listening) {
+        if !matches!(self.phase, Phase::Live) || matches!(self.agent, Agent::Listening) || self.sends_keys() {
             return;
         }
         // An answer nobody has heard yet is to a question that was not complete.
@@ -257,7 +262,7 @@ impl Conversation {
             && !self.endpoint.is_speaking()
     }
 
-    fn add_pending(&mut self, user: UserTurn) {
+    pub(super) fn add_pending(&mut self, user: UserTurn) {
         self.idle.reset();
         self.pending = Some(match self.pending.take() {
             Some(earlier) => earlier.join(Some(user)),

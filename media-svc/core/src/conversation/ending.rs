@@ -31,12 +31,19 @@ pub(super) enum Phase {
 
 impl Conversation {
     pub(super) fn on_end_requested(&mut self, reason: EndReason, last_words: Option<String>) {
-        let at_once = match &reason {
-            EndReason::Requested | EndReason::TimeLimit | EndReason::CallerHungUp | EndReason::TransportFailed(_) => {
-                last_words.is_none()
-            }
-            EndReason::AgentHungUp | EndReason::Drained | EndReason::ProviderFailed(_) => false,
-        };
+        // Nobody would hear last words on a line that is cut.
+        let at_once = self.line_is_cut
+            || match &reason {
+                EndReason::Requested
+                | EndReason::TimeLimit
+                | EndReason::Transferred
+                | EndReason::CallerHungUp
+                | EndReason::TransportFailed(_) => last_words.is_none(),
+                EndReason::AgentHungUp
+                | EndReason::AnsweringMachine
+                | EndReason::Drained
+                | EndReason::ProviderFailed(_) => false,
+            };
         match &self.phase {
             Phase::Connecting => self.finish(reason),
             Phase::Live | Phase::Leaving { .. } if at_once => self.finish(reason),
@@ -53,6 +60,16 @@ impl Conversation {
                 self.phase = Phase::Leaving { reason, last_words };
             }
             Phase::Leaving { .. } | Phase::Closing { .. } | Phase::Ended => {}
+        }
+    }
+
+    /// The far end is out of reach for a while; a call that is ending anyway ends now.
+    pub(super) fn on_line_cut(&mut self) {
+        self.line_is_cut = true;
+        self.pacer.ran_dry();
+        if let Phase::Leaving { reason, .. } = &self.phase {
+            let reason = reason.clone();
+            self.close(reason);
         }
     }
 

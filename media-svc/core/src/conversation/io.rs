@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::collect::KeyPlan;
+use super::screening::{AnsweredBy, Screening};
 use crate::Time;
 
 /// One stretch of caller speech sent to recognition. Counts up from 1 within a call.
@@ -35,6 +37,8 @@ pub struct Settings {
     pub system_prompt: String,
     /// Tools the model may call.
     pub tools: Vec<Tool>,
+    /// Present when it is not known yet who has answered: then the greeting waits for a person.
+    pub screening: Option<Screening>,
     /// Speech probability that counts as voice, 0–1.
     pub vad_confidence: f32,
     /// Volume below which nothing counts as voice, 0–1.
@@ -68,6 +72,8 @@ pub struct Tool {
     pub description: String,
     /// JSON Schema of its arguments.
     pub parameters: serde_json::Value,
+    /// Whether it runs only when what the agent has just said was heard; a barge-in before that prevents it.
+    pub after_speech: bool,
 }
 
 /// One message of the history given to a language model.
@@ -130,10 +136,25 @@ pub enum Input {
     Played(MarkId),
     /// A telephone key was pressed.
     Dtmf(char),
+    /// A tool wants the keys that are pressed next; its result follows by itself.
+    CollectKeys {
+        /// Reply whose tool call this is.
+        reply: ReplyId,
+        /// Id of the tool call.
+        call_id: String,
+        /// What is waited for.
+        plan: KeyPlan,
+    },
+    /// Play these keys to the far end as tones, after what is being said. Nothing interrupts them.
+    SendKeys(String),
+    /// The phone provider knows who has answered.
+    AnsweredBy(AnsweredBy),
+    /// The beep of an answering machine has ended.
+    Beep,
     /// The caller typed instead of spoke.
     Text(String),
     /// End the call. With last words: after what is already put into words, they are said, heard, and `HangUp` follows.
-    /// Without: `Requested`, `TimeLimit`, `CallerHungUp` and `TransportFailed` hang up at once, the others when what is
+    /// Without: `Requested`, `TimeLimit`, `Transferred`, `CallerHungUp` and `TransportFailed` hang up at once, the others when what is
     /// being said has been heard. A reply that is still being written is finished for `AgentHungUp` (the model may say
     /// goodbye and call the tool in any order) and stopped for the others; no further reply is asked for.
     EndRequested {
@@ -306,6 +327,10 @@ pub enum EndReason {
     ProviderFailed(String),
     /// Session limit reached.
     TimeLimit,
+    /// The caller was connected with somebody else.
+    Transferred,
+    /// An answering machine took the call.
+    AnsweringMachine,
 }
 
 impl EndReason {
@@ -319,6 +344,8 @@ impl EndReason {
             Self::TransportFailed(_) => "transport_failed",
             Self::ProviderFailed(_) => "provider_failed",
             Self::TimeLimit => "time_limit",
+            Self::Transferred => "transferred",
+            Self::AnsweringMachine => "answering_machine",
         }
     }
 }
@@ -375,6 +402,8 @@ pub enum Notice {
         /// Its answer.
         content: String,
     },
+    /// Who has answered the call, as far as is known.
+    AnsweredBy(AnsweredBy),
     /// Latencies of one answered turn.
     TurnTiming(TurnTiming),
     /// A stage failed; the call goes on.

@@ -4,10 +4,12 @@
 //! when `poll_deadline()` has passed. The same inputs at the same times give the same outputs.
 //!
 //! A file a job: `endpoint` finds speech in voice frames, `recognition` collects its text, `caller` makes user turns
-//! of it; `turn` is what the agent says in answer, `reply` the model behind it, `speech` the pieces in synthesis,
-//! `playout` the clock of outgoing audio and what of it was heard; `ending` closes the call.
+//! of it, `collect` takes the keys a tool asked for; `turn` is what the agent says in answer, `reply` the model behind it,
+//! `speech` the pieces in synthesis, `playout` the clock of outgoing audio and what of it was heard; `screening` finds out
+//! who has answered an outbound call; `ending` closes the call.
 
 mod caller;
+mod collect;
 mod ending;
 mod endpoint;
 mod heard;
@@ -16,6 +18,7 @@ mod io;
 mod playout;
 mod recognition;
 mod reply;
+pub mod screening;
 mod speech;
 mod timing;
 mod turn;
@@ -23,14 +26,18 @@ mod turn;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use collect::KeyPlan;
 pub use io::*;
+pub use screening::{AnsweredBy, Screening};
 
 use self::caller::{Keys, UserTurn};
+use self::collect::Collecting;
 use self::ending::Phase;
 use self::endpoint::Endpoint;
 use self::history::History;
 use self::playout::{Marks, Pacer};
 use self::recognition::Recognition;
+use self::screening::Screen;
 use self::timing::Idle;
 use self::turn::{Agent, AgentTurn};
 use crate::Time;
@@ -44,6 +51,9 @@ pub struct Conversation {
     endpoint: Endpoint,
     recognition: Recognition,
     keys: Keys,
+    /// A tool that takes the keys instead.
+    collecting: Option<Collecting>,
+    screen: Screen,
     /// What the caller has said that no answer is under way for.
     pending: Option<UserTurn>,
     agent: Agent,
@@ -98,6 +108,8 @@ impl Conversation {
             endpoint: Endpoint::default(),
             recognition: Recognition::default(),
             keys: Keys::default(),
+            collecting: None,
+            screen: Screen::default(),
             pending: None,
             agent: Agent::Listening,
             pacer: Pacer::new(settings.output_rate_hz, settings.playout_lead),
@@ -140,6 +152,8 @@ impl Conversation {
                 self.endpoint.deadline(&self.settings),
                 self.recognition.deadline(),
                 self.keys.due(),
+                self.collecting.as_ref().and_then(Collecting::due),
+                self.screen.due(),
                 self.idle_due(),
                 self.agent_deadline(),
             ],
@@ -150,7 +164,10 @@ impl Conversation {
     fn apply(&mut self, input: Input) {
         match input {
             Input::Connected => self.on_connected(),
-            Input::Voice(frame) => self.on_voice(frame),
+            Input::Voice(frame) => {
+                self.screen_voice(frame);
+                self.on_voice(frame);
+            }
             Input::Stt(utterance, event) => self.on_stt(utterance, event),
             Input::Llm(reply, event) => self.on_llm(reply, event),
             Input::Tts(speech, event) => self.on_tts(speech, event),
@@ -161,12 +178,13 @@ impl Conversation {
             } => self.on_tool_result(reply, call_id, content),
             Input::Played(mark) => self.marks.played(mark, self.now),
             Input::Dtmf(key) => self.on_key(key),
+            Input::CollectKeys { reply, call_id, plan } => self.on_collect_keys(reply, call_id, plan),
+            Input::SendKeys(keys) => self.on_send_keys(&keys),
+            Input::AnsweredBy(verdict) => self.on_answered_by(verdict),
+            Input::Beep => self.on_beep(),
             Input::Text(text) => self.on_text(text),
             Input::EndRequested { reason, last_words } => self.on_end_requested(reason, last_words),
-            Input::LineCut => {
-                self.line_is_cut = true;
-                self.pacer.ran_dry();
-            }
+            Input::LineCut => self.on_line_cut(),
             Input::LineBack => self.line_is_cut = false,
             Input::CallerGone(reason) => self.close(reason),
             Input::Tick => {}
@@ -190,6 +208,8 @@ impl Conversation {
         }
         self.expire_recognition();
         self.expire_keys();
+        self.expire_collecting();
+        self.expire_screen();
         self.marks.expire(self.now);
         self.expire_reply();
         self.expire_speech();
@@ -203,11 +223,15 @@ impl Conversation {
     fn progress(&mut self) {
         self.pump();
         self.settle();
+        self.run_held_tools();
+        self.wait_for_keys_when_heard();
         self.finish_turn_when_heard();
         self.leave_when_done();
         self.finish_when_understood();
+        self.greet_when_understood();
         self.answer_when_possible();
         let quiet = matches!(self.phase, Phase::Live)
+            && self.screen.is_open()
             && matches!(self.agent, Agent::Listening)
             && self.pending.is_none()
             && self.keys.due().is_none()
@@ -219,7 +243,9 @@ impl Conversation {
     fn on_connected(&mut self) {
         if matches!(self.phase, Phase::Connecting) {
             self.phase = Phase::Live;
-            if let Some(greeting) = self.settings.greeting.clone() {
+            if self.settings.screening.is_some() {
+                self.screen = Screen::listening(self.now);
+            } else if let Some(greeting) = self.settings.greeting.clone() {
                 self.say(&greeting, None);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::collect::Collecting;
 use super::ending::Phase;
 use super::timing::APOLOGY;
 use super::turn::{Agent, AgentTurn, Call, Round};
@@ -64,6 +65,9 @@ impl Conversation {
 
     pub(super) fn on_llm(&mut self, id: ReplyId, event: LlmEvent) {
         let now = self.now;
+        let tools = &self.settings.tools;
+        let held = matches!(&event, LlmEvent::ToolCall(call)
+            if tools.iter().any(|tool| tool.name == call.name && tool.after_speech));
         let Some(turn) = self.talking() else { return };
         let Model::Generating {
             reply,
@@ -95,9 +99,14 @@ impl Conversation {
                         result: None,
                     });
                 }
+                if held {
+                    turn.held.push((id, call.clone()));
+                }
                 self.reply_begins(begins);
                 self.notify(Notice::ToolStarted(call.clone()));
-                self.emit(Output::CallTool { reply: id, call });
+                if !held {
+                    self.emit(Output::CallTool { reply: id, call });
+                }
             }
             LlmEvent::Done => {
                 let rest = splitter.finish();
@@ -145,27 +154,71 @@ impl Conversation {
         }
     }
 
-    /// Finds the open call of the reply under way and answers it.
-    fn answer_call(&mut self, id: ReplyId, call_id: &str, content: &str) -> bool {
-        let Some(turn) = self.talking() else { return false };
+    /// Runs the tools that have waited for the agent's words to be heard.
+    pub(super) fn run_held_tools(&mut self) {
+        if !matches!(self.phase, Phase::Live) || !self.has_said_everything() {
+            return;
+        }
+        let held = self.talking().map(|turn| std::mem::take(&mut turn.held));
+        for (reply, call) in held.unwrap_or_default() {
+            self.emit(Output::CallTool { reply, call });
+        }
+    }
+
+    /// Whether the model waits for its tools and the caller has heard all that it has said before.
+    pub(super) fn has_said_everything(&self) -> bool {
+        let Agent::Talking(turn) = &self.agent else {
+            return false;
+        };
+        matches!(turn.model, Model::AwaitingTools { .. })
+            && turn.speech.is_sent()
+            && self.marks.heard(&turn.speech.schedule, self.now) >= turn.speech.schedule.frames()
+    }
+
+    /// Whether something happens as soon as the words said so far were heard.
+    pub(super) fn waits_to_be_heard(&self) -> bool {
+        let Agent::Talking(turn) = &self.agent else {
+            return false;
+        };
+        let waits = !turn.held.is_empty() || self.collecting.as_ref().is_some_and(Collecting::is_unheard);
+        waits && turn.speech.is_sent() && matches!(turn.model, Model::AwaitingTools { .. })
+    }
+
+    /// Whether this call of the reply under way has no answer yet.
+    pub(super) fn awaits_tool(&mut self, id: ReplyId, call_id: &str) -> bool {
+        self.open_call(id, call_id).is_some()
+    }
+
+    /// Whether the reply under way waits for no tool any more.
+    pub(super) fn all_tools_answered(&self) -> bool {
+        let Agent::Talking(turn) = &self.agent else {
+            return false;
+        };
+        let answered = |round: &Round| round.calls.iter().all(|call| call.result.is_some());
+        matches!(turn.model, Model::AwaitingTools { .. }) && turn.rounds.last().is_some_and(answered)
+    }
+
+    fn open_call(&mut self, id: ReplyId, call_id: &str) -> Option<&mut Call> {
+        let turn = self.talking()?;
         let current = match turn.model {
             Model::Generating { reply, .. } | Model::AwaitingTools { reply } => reply == id,
             Model::Complete => false,
         };
-        let Some(round) = turn.current_round().filter(|_| current) else {
-            return false;
-        };
-        let open = round
-            .calls
-            .iter_mut()
-            .find(|call| call.call.id == call_id && call.result.is_none());
+        let round = turn.current_round().filter(|_| current)?;
+        let mut calls = round.calls.iter_mut();
+        calls.find(|call| call.call.id == call_id && call.result.is_none())
+    }
+
+    /// Finds the open call of the reply under way and answers it.
+    pub(super) fn answer_call(&mut self, id: ReplyId, call_id: &str, content: &str) -> bool {
+        let open = self.open_call(id, call_id);
         let Some(call) = open else { return false };
         call.result = Some(content.to_owned());
         true
     }
 
     /// Asks the model again when all its tools have answered; a call that is ending has no next round.
-    fn next_round(&mut self) {
+    pub(super) fn next_round(&mut self) {
         let leaving = matches!(self.phase, Phase::Leaving { .. });
         let Agent::Talking(turn) = &mut self.agent else { return };
         let Model::AwaitingTools { .. } = turn.model else {

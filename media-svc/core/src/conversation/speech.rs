@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::ending::Phase;
 use super::heard::heard_words;
 use super::playout::Schedule;
-use super::turn::Agent;
+use super::reply::Model;
+use super::turn::{Agent, AgentTurn};
 use super::{Conversation, Notice, Output, ReplyId, SpeechId, TtsEvent};
 use crate::Time;
+use crate::audio::dtmf;
 use crate::text::{is_speakable, join};
 
 /// Pieces in synthesis or ready ahead of the one being played: enough to never wait, little to throw away.
@@ -39,6 +42,8 @@ struct Piece {
     received: usize,
     first_frame: u64,
     frames: u64,
+    /// Tones for a machine at the far end.
+    keys: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +107,29 @@ impl Speech {
             received,
             first_frame,
             frames,
+            keys: false,
         });
+    }
+
+    /// Puts tones behind everything that is to be said.
+    fn push_keys(&mut self, id: SpeechId, round: usize, sound: Vec<i16>) {
+        self.pieces.push(Piece {
+            id,
+            reply: None,
+            round,
+            text: String::new(),
+            synthesis: Synthesis::Complete,
+            received: sound.len(),
+            audio: sound.into(),
+            first_frame: 0,
+            frames: 0,
+            keys: true,
+        });
+    }
+
+    /// Whether tones are still to be sent.
+    fn has_keys_left(&self) -> bool {
+        self.pieces.iter().skip(self.current).any(|piece| piece.keys)
     }
 
     /// Whether everything pushed so far has been sent.
@@ -220,6 +247,33 @@ impl Conversation {
         turn.speech.last_event_at = now;
     }
 
+    /// Sends keys as tones, behind what is being said.
+    pub(super) fn on_send_keys(&mut self, keys: &str) {
+        if !matches!(self.phase, Phase::Live) {
+            return;
+        }
+        let sound = dtmf::tones(keys, self.settings.output_rate_hz);
+        if sound.is_empty() {
+            return;
+        }
+        if matches!(self.agent, Agent::Listening) {
+            self.agent = Agent::Talking(Box::new(AgentTurn::new(None, Model::Complete)));
+        }
+        let id = self.ids.speech();
+        if let Some(turn) = self.talking() {
+            let round = turn.round();
+            turn.speech.push_keys(id, round, sound);
+        }
+    }
+
+    /// Whether tones are being sent, which a voice at the far end must not cut off.
+    pub(super) fn sends_keys(&self) -> bool {
+        match &self.agent {
+            Agent::Listening => false,
+            Agent::Talking(turn) => turn.speech.has_keys_left(),
+        }
+    }
+
     /// Gives up on synthesis that has gone silent.
     pub(super) fn expire_speech(&mut self) {
         let now = self.now;
@@ -250,7 +304,7 @@ impl Conversation {
                     let Some((frame, begins)) = turn.speech.take_frame(start, frame_samples) else {
                         break;
                     };
-                    let notice = begins.map(|piece| Notice::Speaking {
+                    let notice = begins.filter(|piece| !piece.keys).map(|piece| Notice::Speaking {
                         speech: piece.id,
                         text: piece.text.clone(),
                     });
@@ -298,7 +352,8 @@ impl Conversation {
             Next::Frame => Some(self.pacer.due()).filter(|_| !self.line_is_cut),
             Next::PieceEnd | Next::Nothing => None,
         };
-        let heard = if turn.speech.schedule.frames() > 0 && turn.is_complete() {
+        let awaited = turn.is_complete() || self.waits_to_be_heard();
+        let heard = if turn.speech.schedule.frames() > 0 && awaited {
             self.marks.deadline().or(Some(self.marks.heard_at(self.pacer.end())))
         } else {
             self.marks.deadline()

@@ -29,6 +29,8 @@ pub(super) struct AgentTurn {
     /// Requests to the model; the last one is going on.
     pub(super) rounds: Vec<Round>,
     pub(super) speech: Speech,
+    /// Tools that run when everything said so far was heard.
+    pub(super) held: Vec<(ReplyId, ToolCall)>,
     /// When the first frame is heard.
     pub(super) audible_at: Option<Time>,
     pub(super) first_token_at: Option<Time>,
@@ -57,6 +59,7 @@ impl AgentTurn {
             model,
             rounds: vec![Round::default()],
             speech: Speech::default(),
+            held: Vec::new(),
             audible_at: None,
             first_token_at: None,
         }
@@ -107,6 +110,7 @@ impl Conversation {
     /// Answers what the caller has said, as soon as they are done and nobody else speaks.
     pub(super) fn answer_when_possible(&mut self) {
         let ready = matches!(self.phase, Phase::Live)
+            && self.screen.is_open()
             && matches!(self.agent, Agent::Listening)
             && !self.recognition.is_finishing()
             && !self.caller_holds_turn();
@@ -126,6 +130,7 @@ impl Conversation {
 
     /// Stops the agent at once. What was heard becomes a turn; if nothing was, the user turn is open again.
     pub(super) fn cut(&mut self) {
+        self.stop_collecting();
         let Agent::Talking(turn) = std::mem::replace(&mut self.agent, Agent::Listening) else {
             return;
         };
@@ -190,7 +195,7 @@ impl Conversation {
     }
 
     /// Moves a turn into history and transcript as far as it was heard; returns the heard text.
-    fn close_turn(&mut self, mut turn: AgentTurn, frames: u64, interrupted: bool) -> String {
+    pub(super) fn close_turn(&mut self, mut turn: AgentTurn, frames: u64, interrupted: bool) -> String {
         let heard = turn.heard_rounds(frames, self.pacer.frame_samples());
         let whole = heard
             .iter()
@@ -219,7 +224,7 @@ impl Conversation {
         whole
     }
 
-    fn settle_user(&mut self, user: UserTurn) {
+    pub(super) fn settle_user(&mut self, user: UserTurn) {
         self.history.user(&user.unsaid);
         self.record(Role::User, user.text, user.started_at, false);
     }

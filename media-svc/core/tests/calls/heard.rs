@@ -124,3 +124,50 @@ fn a_far_end_that_answers_marks_at_once_is_believed_no_further_than_it_was_sent(
     }
     assert_eq!(call.rows(), [agent_row(GREETING)]);
 }
+
+/// How far ahead of the clock each provider gets audio, and whether and how late it reports what was played.
+const FAR_ENDS: [(&str, u64, Option<u64>); 7] = [
+    ("20 ms messages and marks", 200, Some(0)),
+    ("20 ms messages and late marks", 200, Some(250)),
+    ("20 ms messages, marks never echoed", 200, None),
+    ("100 ms messages and marks", 200, Some(100)),
+    ("100 ms messages, marks never echoed", 200, None),
+    ("200 ms messages without marks", 400, None),
+    ("a client that buffers little", 60, Some(0)),
+];
+
+#[test]
+fn whatever_the_far_end_is_like_the_history_holds_only_what_was_heard() {
+    for (what, lead, echo) in FAR_ENDS {
+        for cut_at in [300, 700, 1_200, 1_700] {
+            let marks = what.contains("marks") && !what.contains("without");
+            let mut call = Call::unconnected(Settings {
+                greeting: Some(GREETING.into()),
+                far_end_marks: marks,
+                playout_lead: ms(lead),
+                ..settings()
+            });
+            call.echo_marks = echo.map(ms);
+            call.input(Input::Connected);
+            call.advance(ms(cut_at));
+            call.speech(ms(200));
+
+            let heard_ms = cut_at + 200 - echo.unwrap_or(0);
+            let written = call.rows().first().map_or(String::new(), |(_, text, _)| text.clone());
+            assert!(GREETING.starts_with(&written), "{what} at {cut_at}: {written:?}");
+            let written_ms = written.chars().count() as u64 * 50;
+            // Never more than was heard: a frame is all that rounding may add. Never less than the last whole word.
+            assert!(
+                written_ms <= heard_ms + echo.unwrap_or(0) + 20,
+                "{what} at {cut_at}: {written:?}"
+            );
+            // The first mark that is not echoed is waited for; what lies behind it does not count meanwhile.
+            let waits = if what.contains("never") { 1_000 } else { 0 };
+            assert!(
+                written_ms + 600 + lead + waits >= heard_ms,
+                "{what} at {cut_at}: {written:?}"
+            );
+            assert!(call.has(&Output::ClearPlayback), "{what} at {cut_at}");
+        }
+    }
+}

@@ -1,5 +1,10 @@
 //! An hour of a call with everything that moves audio: drifting clocks, jitter, lost frames, interruptions.
-#![allow(clippy::indexing_slicing, reason = "a test that fails may panic")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that fails may panic, and prints what it measured"
+)]
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,6 +15,8 @@ const RATE_HZ: f64 = 8_000.0;
 const FRAME_SAMPLES: usize = 160;
 const FRAMES: u64 = 180_000;
 const FRAME_SECS: f64 = 0.020;
+/// The network delays by 0 to 15 ms.
+const MEAN_DELAY_SECS: f64 = 0.007_5;
 /// How far ahead of time the agent's frames are sent, in frames.
 const LEAD: u64 = 5;
 /// An utterance of the agent begins this often, and lasts this long, in frames.

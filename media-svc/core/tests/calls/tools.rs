@@ -91,3 +91,78 @@ fn an_answer_without_words_still_records_the_question() {
     call.input(Input::Llm(reply, LlmEvent::Done));
     assert_eq!(call.rows(), [user_row("Hi.")]);
 }
+
+/// A tool that runs when the words before it were heard.
+fn put_through() -> Settings {
+    Settings {
+        tools: vec![Tool {
+            name: "transfer_call".to_owned(),
+            description: String::new(),
+            parameters: serde_json::json!({}),
+            after_speech: true,
+        }],
+        ..settings()
+    }
+}
+
+fn ran(call: &Call) -> bool {
+    call.count(|output| matches!(output, Output::CallTool { .. })) > 0
+}
+
+#[test]
+fn a_transfer_waits_until_the_caller_has_heard_of_it() {
+    for marks in [false, true] {
+        let mut call = Call::new(Settings {
+            far_end_marks: marks,
+            ..put_through()
+        });
+        call.echo_marks = marks.then(|| ms(150));
+        call.say("A person, please.");
+        let reply = call.last_reply();
+        call.input(Input::Llm(reply, LlmEvent::Text("I will put you through.".to_owned())));
+        call.call_tool("t", "transfer_call");
+        call.input(Input::Llm(reply, LlmEvent::Done));
+        // 23 characters at 50 ms.
+        call.advance(ms(1_100));
+        assert!(!ran(&call));
+        call.advance(ms(300));
+        assert!(ran(&call));
+        call.input(result(reply, "t", "error: nobody answers"));
+        assert_eq!(call.requests(), 2);
+    }
+}
+
+#[test]
+fn a_transfer_without_words_runs_at_once() {
+    let mut call = Call::new(put_through());
+    call.say("A person, please.");
+    let reply = call.call_tool("t", "transfer_call");
+    call.input(Input::Llm(reply, LlmEvent::Done));
+    assert!(ran(&call));
+}
+
+#[test]
+fn a_caller_who_objects_in_time_is_not_transferred() {
+    let mut call = Call::new(put_through());
+    call.say("A person, please.");
+    let reply = call.last_reply();
+    call.input(Input::Llm(reply, LlmEvent::Text("I will put you through.".to_owned())));
+    call.call_tool("t", "transfer_call");
+    call.input(Input::Llm(reply, LlmEvent::Done));
+    call.advance(ms(500));
+    call.say("No, wait.");
+    call.answer("I am listening.");
+    call.advance(ms(3_000));
+    assert!(!ran(&call));
+}
+
+#[test]
+fn a_transferred_call_is_over_at_once() {
+    let mut call = Call::new(settings());
+    call.say("A person, please.");
+    call.input(Input::EndRequested {
+        reason: EndReason::Transferred,
+        last_words: None,
+    });
+    assert!(call.has(&Output::HangUp(EndReason::Transferred)));
+}

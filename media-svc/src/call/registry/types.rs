@@ -77,6 +77,20 @@ pub enum EndError {
     Stuck,
 }
 
+/// Why a session cannot be steered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SteerError {
+    /// Unknown here.
+    #[error("no such session on this media node")]
+    NotFound,
+    /// It is a browser's.
+    #[error("there is no telephone at the other end of this session")]
+    NoPhone,
+    /// Its media stream is still to come.
+    #[error("the phone call has not begun yet")]
+    NotBegun,
+}
+
 /// Where a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallState {

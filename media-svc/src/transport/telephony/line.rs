@@ -93,6 +93,10 @@ impl Line {
 
     /// Holds the call while there is no socket. Nothing is played meanwhile; `None` when the call ended.
     async fn wait_for_return(&mut self, remembered: &mut Remembered<'_>) -> Option<Connection> {
+        if self.commands.is_closed() && self.commands.is_empty() {
+            // The far end only left without waiting for our leave.
+            return None;
+        }
         remembered.stream.set_cut(true);
         tracing::info!(session_id = %remembered.stream.session_id, "a phone stream was cut: waiting for it to come back");
         self.input.send(CallerEvent::LineCut).await;

@@ -8,7 +8,7 @@ use voxray::caller::Step;
 use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
 
-use super::{archived, node, stack, stop, transcript};
+use super::{archived, node, read_back_and_erase, stack, stop, transcript};
 use crate::api::{self, LIMIT};
 use crate::clips::{self, answer};
 use crate::recording::{BUSY, assert_faithful};
@@ -54,6 +54,8 @@ async fn ten_calls_at_once_over_two_nodes_are_answered_and_archived() {
         assert_faithful(report, &recording, BUSY);
     }
     println!("ten calls: {errors}, calls a node: {carried:?}");
+    let (_, session) = calls.first().unwrap();
+    read_back_and_erase(&stack, &b, &session.session_id).await;
     assert!(errors.rate() <= 0.15, "{errors}");
     assert_eq!(carried.len(), 2, "both nodes carry calls: {carried:?}");
     api::no_sessions(&b).await;

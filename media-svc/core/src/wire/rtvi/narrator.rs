@@ -52,6 +52,8 @@ impl Narrator {
                 messages.push(ServerMessage::BotStoppedSpeaking);
                 messages
             }
+            // Phone calls only: there is nobody to tell.
+            Notice::AnsweredBy(_) => Vec::new(),
             Notice::ToolStarted(call) => tool_started(call),
             Notice::ToolDone { call_id, content } => {
                 let result = json_or_text(content);

@@ -30,6 +30,7 @@ pub fn settings() -> Settings {
         greeting: None,
         system_prompt: "Be brief.".to_owned(),
         tools: Vec::new(),
+        screening: None,
         vad_confidence: 0.7,
         vad_min_volume: 0.01,
         vad_start: ms(200),

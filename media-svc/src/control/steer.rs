@@ -1,0 +1,82 @@
+//! Steering a phone call through the control plane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carriers::CarrierError;
+use media_core::conversation::{AnsweredBy, EndReason, Input};
+use tokio::sync::mpsc;
+use tonic::Status;
+use voxray_proto::control::AnsweredBy as Verdict;
+
+use crate::call::phone::{DigitsBy, PhoneLine};
+use crate::call::registry::{Calls, SteerError};
+
+/// Longest wait for a call to take an order.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connects the caller with somebody else, and ends the session.
+pub async fn transfer(calls: &Calls, session_id: &str, to: &str) -> Result<(), Status> {
+    let (input, line) = phone(calls, session_id)?;
+    line.transfer(to).await.map_err(refused)?;
+    tracing::info!(session_id, "transferred through the API");
+    let end = Input::EndRequested {
+        reason: EndReason::Transferred,
+        last_words: None,
+    };
+    order(&input, end).await
+}
+
+/// Presses keys for the far end.
+pub async fn send_dtmf(calls: &Calls, session_id: &str, digits: String) -> Result<(), Status> {
+    if !carriers::is_digits(&digits) {
+        return Err(Status::invalid_argument("digits are 0-9, *, # and A-D, at most 64"));
+    }
+    let (input, line) = phone(calls, session_id)?;
+    match line.send_dtmf(&digits).await.map_err(refused)? {
+        DigitsBy::Provider => Ok(()),
+        DigitsBy::Tones => order(&input, Input::SendKeys(digits)).await,
+    }
+}
+
+/// Passes on who has answered.
+pub async fn answered_by(calls: &Calls, session_id: &str, verdict: Verdict) -> Result<(), Status> {
+    let verdict = match verdict {
+        Verdict::Human => AnsweredBy::Human,
+        Verdict::Machine => AnsweredBy::Machine,
+        Verdict::MachineReady => AnsweredBy::MachineReady,
+        Verdict::Unspecified => return Err(Status::invalid_argument("answered_by is missing")),
+    };
+    let (input, _) = phone(calls, session_id)?;
+    order(&input, Input::AnsweredBy(verdict)).await
+}
+
+fn phone(calls: &Calls, session_id: &str) -> Result<(mpsc::Sender<Input>, Arc<PhoneLine>), Status> {
+    calls.steer(session_id).map_err(|error| match error {
+        SteerError::NotFound => Status::not_found(error.to_string()),
+        SteerError::NoPhone => Status::unimplemented(error.to_string()),
+        SteerError::NotBegun => Status::unavailable(error.to_string()),
+    })
+}
+
+async fn order(input: &mpsc::Sender<Input>, order: Input) -> Result<(), Status> {
+    match tokio::time::timeout(ORDER_TIMEOUT, input.send(order)).await {
+        // A closed channel: the call has just ended by itself.
+        Ok(Ok(()) | Err(_)) => Ok(()),
+        Err(_) => Err(Status::deadline_exceeded("the call takes no orders")),
+    }
+}
+
+fn refused(error: CarrierError) -> Status {
+    let message = error.to_string();
+    match error {
+        CarrierError::NotFound => Status::not_found(message),
+        CarrierError::NotSupported { .. } => Status::unimplemented(message),
+        CarrierError::Invalid(_) => Status::invalid_argument(message),
+        CarrierError::RateLimited { .. } => Status::resource_exhausted(message),
+        CarrierError::Unavailable { .. } | CarrierError::TimedOut(_) => Status::unavailable(message),
+        CarrierError::NotConfigured { .. } | CarrierError::Unauthorized { .. } | CarrierError::Refused { .. } => {
+            Status::failed_precondition(message)
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What a phone caller hears when no media node takes the call: a sentence, or whatever another URL answers.
+
+use axum::response::{IntoResponse, Response};
+use service_kit::config::Telephony;
+use service_kit::http::ApiError;
+
+use super::{Document, Provider, plivo, twilio, vonage};
+
+/// The polite answer, as `telephony.busy_redirect_url` or `telephony.busy_message` has it.
+pub fn answer(provider: Provider, config: &Telephony) -> Response {
+    let message = config.busy_message.as_str();
+    let document = match (provider, config.busy_redirect_url.as_deref()) {
+        (Provider::Twilio | Provider::Telnyx | Provider::Plivo, Some(url)) => Document::xml(twilio::redirect(url)),
+        (Provider::Twilio | Provider::Telnyx, None) => Document::xml(twilio::say_and_hang_up(message)),
+        (Provider::Plivo, None) => Document::xml(plivo::say_and_hang_up(message)),
+        (Provider::Vonage, Some(url)) => Document::json(&vonage::ask(url)),
+        (Provider::Vonage, None) => Document::json(&vonage::say(message)),
+        // Its applet knows sockets only: the flow goes on with the next applet.
+        (Provider::Exotel, _) => return ApiError::unavailable("no media node takes this call").into_response(),
+    };
+    document.into_response()
+}

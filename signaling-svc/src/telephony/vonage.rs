@@ -1,0 +1,84 @@
+//! Vonage: an NCCO (<https://developer.vonage.com/en/voice/voice-api/ncco-reference>, sections `connect`, `talk` and
+//! `notify`; "Voice API webhooks reference" for the fields; read 2026-11-22).
+
+use serde_json::{Map, Value, json};
+
+use super::{Stream, that_fit};
+
+/// Call id, caller, called.
+pub const FACTS: [&str; 3] = ["uuid", "from", "to"];
+
+/// What a GET of Vonage brings besides what the operator wrote into its URL.
+const OWN_FIELDS: [&str; 8] = [
+    "to",
+    "from",
+    "from_user",
+    "endpoint_type",
+    "uuid",
+    "conversation_uuid",
+    "region_url",
+    "custom_data",
+];
+
+/// Most bytes of `headers`: Vonage keeps them short.
+const MAX_HEADERS_BYTES: usize = 512;
+
+/// Whether a name in the query is Vonage's own.
+pub fn is_own_field(name: &str) -> bool {
+    OWN_FIELDS.contains(&name) || name.starts_with("SipHeader_")
+}
+
+/// `connect` to a WebSocket with 16 kHz audio. Parameters go into `headers`, which come back in `websocket:connected`.
+pub fn connect(stream: Stream<'_>) -> Value {
+    let parameters = that_fit(stream.parameters, MAX_HEADERS_BYTES, |_, _| true);
+    let headers: Map<_, _> = parameters.map(|(name, value)| (name.clone(), json!(value))).collect();
+    let mut socket = json!({ "type": "websocket", "uri": stream.url, "content-type": "audio/l16;rate=16000" });
+    let mut connect = Map::from_iter([("action".to_owned(), json!("connect"))]);
+    if let Some(fields) = socket.as_object_mut()
+        && !headers.is_empty()
+    {
+        fields.insert("headers".to_owned(), Value::Object(headers));
+    }
+    connect.insert("endpoint".to_owned(), json!([socket]));
+    let called = stream.called.trim_start_matches('+');
+    if !called.is_empty() {
+        connect.insert("from".to_owned(), json!(called));
+    }
+    json!([connect])
+}
+
+/// Says one sentence with Vonage's own voice; the call ends with the document.
+pub fn say(sentence: &str) -> Value {
+    json!([{ "action": "talk", "text": sentence }])
+}
+
+/// Asks another URL for a document.
+pub fn ask(url: &str) -> Value {
+    json!([{ "action": "notify", "payload": { "reason": "busy" }, "eventUrl": [url], "eventMethod": "POST" }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_document_has_vonages_shape() {
+        let parameters = [("plan".to_owned(), "gold".to_owned())];
+        let stream = Stream {
+            url: "wss://h/telephony/ws/t",
+            parameters: &parameters,
+            called: "+15552223333",
+        };
+        assert_eq!(
+            connect(stream),
+            json!([{
+                "action": "connect",
+                "from": "15552223333",
+                "endpoint": [{
+                    "type": "websocket", "uri": "wss://h/telephony/ws/t", "content-type": "audio/l16;rate=16000",
+                    "headers": { "plan": "gold" },
+                }],
+            }])
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! What one client may start: 429 with `Retry-After` beyond, counted over all instances.
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use serde_json::json;
+use session_store::Store;
+
+use crate::support::{Answer, Node, Plane, Switch};
+
+fn start(key: &str, address: [u8; 4], forwarded: Option<&str>) -> Request<Body> {
+    let mut request = Request::post("/start")
+        .header("x-api-key", key)
+        .extension(ConnectInfo(std::net::SocketAddr::from((address, 4711))))
+        .body(Body::from("{}"))
+        .unwrap();
+    if let Some(forwarded) = forwarded {
+        request
+            .headers_mut()
+            .insert("x-forwarded-for", forwarded.parse().unwrap());
+    }
+    request
+}
+
+const HOME: [u8; 4] = [203, 0, 113, 9];
+const KEYS: (&str, &str) = ("server_api_key", "a,b");
+
+fn retry_after(answer: &Answer) -> u64 {
+    answer.error(429, "RATE_LIMIT_EXCEEDED");
+    answer.headers["retry-after"].to_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_key_starts_no_more_than_it_may_in_a_minute_whichever_instance_it_asks() {
+    let store = Switch::new();
+    let settings = [KEYS, ("limits.starts_per_minute", "2")];
+    let planes = [
+        Plane::start(&store, &settings).await,
+        Plane::start(&store, &settings).await,
+    ];
+
+    assert_eq!(planes[0].send(start("a", HOME, None)).await.status, 201);
+    assert_eq!(planes[1].send(start("a", HOME, None)).await.status, 201);
+    let wait = retry_after(&planes[0].send(start("a", HOME, None)).await);
+
+    assert!((1..=30).contains(&wait), "{wait}");
+    assert_eq!(planes[1].send(start("b", HOME, None)).await.status, 201, "another key");
+}
+
+#[tokio::test]
+async fn an_address_starts_no_more_than_it_may_and_a_trusted_proxy_is_not_the_address() {
+    let store = Switch::new();
+    let settings = [
+        ("limits.starts_per_minute_per_address", "1"),
+        ("telephony.trusted_proxies", "10.0.0.0/8"),
+    ];
+    let plane = Plane::start(&store, &settings).await;
+    let proxy = [10, 0, 0, 1];
+
+    assert_eq!(plane.send(start("", HOME, None)).await.status, 201);
+    retry_after(&plane.send(start("", HOME, Some("198.51.100.1"))).await);
+    assert_eq!(plane.send(start("", proxy, Some("198.51.100.1"))).await.status, 201);
+    retry_after(&plane.send(start("", proxy, Some("1.2.3.4, 198.51.100.1"))).await);
+    assert_eq!(plane.send(start("", proxy, Some("198.51.100.2"))).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_key_has_no_more_live_sessions_than_it_may_until_one_ends() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[KEYS, ("limits.sessions_per_key", "2")]).await;
+    let first = plane.send(start("a", HOME, None)).await.json();
+    assert_eq!(plane.send(start("a", HOME, None)).await.status, 201);
+
+    retry_after(&plane.send(start("a", HOME, None)).await);
+    assert_eq!(plane.send(start("b", HOME, None)).await.status, 201, "another key");
+    retry_after(&plane.send(start("a", HOME, None)).await);
+
+    // What was refused counts for nothing, and what has ended counts no longer once its grace is over.
+    store
+        .remove_session(first["sessionId"].as_str().unwrap())
+        .await
+        .unwrap();
+    tokio::time::pause();
+    tokio::time::advance(session_store::HOLD_GRACE).await;
+    tokio::time::resume();
+    assert_eq!(plane.send(start("a", HOME, None)).await.status, 201);
+    retry_after(&plane.send(start("a", HOME, None)).await);
+}
+
+#[tokio::test]
+async fn a_start_that_fails_is_given_back() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[("limits.sessions_per_key", "1")]).await;
+    let socket = || plane.post("/start", json!({"transport": "websocket"}));
+
+    socket().await.error(503, "SERVICE_UNAVAILABLE");
+    socket().await.error(503, "SERVICE_UNAVAILABLE");
+    let _node = Node::start(&store, "n1").await;
+    assert_eq!(socket().await.status, 201);
+    socket().await.error(429, "RATE_LIMIT_EXCEEDED");
+}
+
+#[tokio::test]
+async fn the_same_idempotency_key_uses_an_allowance_once() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[("limits.starts_per_minute", "1")]).await;
+    let keyed = |key: &str| {
+        let mut request = start("", HOME, None);
+        request.headers_mut().insert("idempotency-key", key.parse().unwrap());
+        request
+    };
+
+    let first = plane.send(keyed("k")).await;
+    let again = plane.send(keyed("k")).await;
+
+    assert_eq!((first.status.as_u16(), again.status.as_u16()), (201, 201));
+    assert_eq!(first.json()["sessionId"], again.json()["sessionId"]);
+    retry_after(&plane.send(keyed("other")).await);
+}

@@ -1,0 +1,254 @@
+//! Rows: each turn once, in order, whatever is sent twice and whoever made the table.
+
+use archiver_svc::Options;
+use service_kit::config::{Secret, TranscriptDriver};
+use service_kit::exit;
+use sqlx::{Connection, MySqlConnection, PgConnection, Row as _};
+use voxray_proto::archive::event::Body;
+use voxray_testkit::servers::{MariaDb, Postgres};
+
+use crate::common::{Call, Node, Place, assert_rows};
+use crate::databases::{Database, Databases, archive, session};
+
+#[tokio::test]
+async fn a_call_sent_to_two_archivers_is_one_row_a_turn_in_every_database() {
+    let servers = Databases::start().await;
+    for database in servers.all() {
+        let call = Call::recorded("call-1", 12, 400);
+        let other = database.again();
+        let archivers = [database.start().await, other.start().await];
+        let [first, second] = &archivers;
+
+        // At once: neither knows of the other.
+        tokio::join!(archive(first, "n1", &call), archive(second, "n2", &call));
+
+        assert_rows(&call, &first.rows("call-1").await);
+        let known = session(second, "call-1").await.unwrap();
+        assert_eq!(
+            (known.transport.as_str(), known.provider.as_str()),
+            ("telephony", "twilio")
+        );
+        assert_eq!((known.end_reason.as_str(), known.turns), ("caller_hung_up", Some(6)));
+        let seconds = known.ended_at.unwrap() - known.started_at.unwrap();
+        assert_eq!(seconds.whole_milliseconds(), 60_000, "{}", database.name);
+        assert_eq!(known.recording_bytes, Some(call.wav().len() as u64));
+        assert_eq!(known.recording_key.unwrap(), "recordings/2026/03/04/call-1.wav");
+    }
+}
+
+#[tokio::test]
+async fn a_table_of_someone_else_without_a_unique_key_gets_no_row_twice_in_any_database() {
+    let servers = Databases::start().await;
+    for mut database in servers.all() {
+        database.place.config.transcripts.table_name = "call_lines".to_owned();
+        let id = match database.name {
+            "mariadb" => "id BIGINT PRIMARY KEY AUTO_INCREMENT",
+            "sqlite" => "id INTEGER PRIMARY KEY",
+            _ => "id BIGSERIAL PRIMARY KEY",
+        };
+        let create = format!(
+            "CREATE TABLE call_lines ({id}, session_id VARCHAR(64), role VARCHAR(16), text VARCHAR(4000), seq BIGINT, \
+             created_at TIMESTAMP{})",
+            if database.name == "mariadb" { "(3)" } else { "" }
+        );
+        database.execute(&create).await;
+        let call = Call::unrecorded("call-1", 5);
+        let archiver = database.start().await;
+
+        let mut nodes = [
+            Node::connect(archiver.address, "n1").await,
+            Node::connect(archiver.address, "n2").await,
+        ];
+        for event in &call.events {
+            for node in &mut nodes {
+                node.send(event).await;
+            }
+        }
+        for node in &mut nodes {
+            node.until_durable("call-1", call.last()).await;
+        }
+
+        assert_rows(&call, &archiver.rows("call-1").await);
+    }
+}
+
+#[tokio::test]
+async fn turns_that_were_cut_off_are_marked_when_asked_for_and_a_table_without_room_for_it_stops_the_start() {
+    let servers = Databases::start().await;
+    for mut database in servers.all() {
+        let mut call = Call::unrecorded("call-1", 3);
+        for event in &mut call.events {
+            if let Some(Body::Turn(turn)) = &mut event.body {
+                turn.interrupted = turn.seq == 2;
+            }
+        }
+        let plain = database.start().await;
+        archive(&plain, "n1", &call).await;
+        assert!(plain.rows("call-1").await.iter().all(|row| row.interrupted.is_none()));
+        plain.kill().await;
+
+        database.place.config.transcripts.extended = true;
+        let refused = database.place.try_start(Options::default()).await.err().unwrap();
+        assert_eq!(refused.status, exit::CONFIG, "{}: {refused}", database.name);
+        assert!(refused.what.contains("interrupted"), "{}: {refused}", database.name);
+        let alter = "ALTER TABLE call_transcripts ADD COLUMN interrupted BOOLEAN";
+        assert!(refused.remedy.contains(alter), "{refused}");
+
+        // The advice is good.
+        database.execute(alter).await;
+        let extended = database.start().await;
+        call.events
+            .iter_mut()
+            .for_each(|event| event.session_id = "call-2".to_owned());
+        call.id = "call-2".to_owned();
+        archive(&extended, "n1", &call).await;
+        let marks: Vec<_> = extended
+            .rows("call-2")
+            .await
+            .iter()
+            .map(|row| row.interrupted)
+            .collect();
+        assert_eq!(marks, [Some(false), None, Some(true)], "{}", database.name);
+        assert_eq!(extended.rows("call-1").await.len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_table_in_a_schema_has_its_sessions_beside_it() {
+    let servers = Databases::start().await;
+    for mut database in servers.all() {
+        if database.name == "sqlite" {
+            continue;
+        }
+        database.execute("CREATE SCHEMA archive").await;
+        database.place.config.transcripts.table_name = "archive.calls".to_owned();
+        let call = Call::unrecorded("call-1", 2);
+
+        archive(&database.start().await, "n1", &call).await;
+
+        database
+            .execute("DROP TABLE archive.calls, archive.calls_sessions")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn turns_wait_for_mariadb_to_come_back() {
+    let mut mariadb = MariaDb::start().await.unwrap();
+    let database = Database::new("mariadb", TranscriptDriver::Mysql, Some(mariadb.dsn("voxray")));
+    let archiver = database.start().await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let call = Call::unrecorded("call-1", 6);
+    node.send_all(&call.events[..3]).await;
+    node.until_durable("call-1", 3).await;
+
+    mariadb.stop();
+    node.send_all(&call.events[3..]).await;
+    mariadb.restart_on_same_port().await.unwrap();
+
+    node.until_durable("call-1", call.last()).await;
+    assert_rows(&call, &archiver.rows("call-1").await);
+}
+
+#[tokio::test]
+async fn the_tables_made_in_mariadb_are_those_of_the_documentation() {
+    let mariadb = MariaDb::start().await.unwrap();
+    let database = Database::new("mariadb", TranscriptDriver::Mysql, Some(mariadb.dsn("voxray")));
+
+    let _archiver = database.start().await;
+
+    let mut sql = MySqlConnection::connect(&mariadb.dsn("voxray")).await.unwrap();
+    let columns = sqlx::query(
+        "SELECT CAST(column_name AS CHAR), CAST(column_type AS CHAR) FROM information_schema.columns \
+         WHERE table_name = 'call_transcripts' ORDER BY ordinal_position",
+    )
+    .fetch_all(&mut sql)
+    .await
+    .unwrap();
+    let columns: Vec<(String, String)> = columns.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let columns: Vec<_> = columns
+        .iter()
+        .map(|(name, kind)| (name.as_str(), kind.as_str()))
+        .collect();
+    assert_eq!(
+        columns,
+        [
+            ("session_id", "varchar(128)"),
+            ("role", "varchar(64)"),
+            ("text", "mediumtext"),
+            ("seq", "int(11)"),
+            ("created_at", "datetime(3)"),
+        ]
+    );
+    let indexes = sqlx::query(
+        "SELECT CAST(GROUP_CONCAT(column_name ORDER BY seq_in_index) AS CHAR), MIN(non_unique) \
+         FROM information_schema.statistics WHERE table_name = 'call_transcripts' GROUP BY index_name ORDER BY 1",
+    )
+    .fetch_all(&mut sql)
+    .await
+    .unwrap();
+    let indexes: Vec<(String, i64)> = indexes.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(
+        indexes,
+        [("created_at".to_owned(), 1), ("session_id,seq".to_owned(), 0)]
+    );
+}
+
+#[tokio::test]
+async fn no_more_connections_are_opened_than_the_dsn_allows() {
+    let (postgres, mariadb) = tokio::try_join!(Postgres::start(), MariaDb::start()).unwrap();
+    let databases = [
+        Database::new(
+            "postgres",
+            TranscriptDriver::Postgres,
+            Some(format!(
+                "{}&pool_max_conns=2&pool_min_conns=2",
+                postgres.dsn("postgres")
+            )),
+        ),
+        Database::new(
+            "mariadb",
+            TranscriptDriver::Mysql,
+            Some(format!("{}?pool_max_conns=2&pool_min_conns=2", mariadb.dsn("voxray"))),
+        ),
+    ];
+    for database in databases {
+        let archiver = database.start().await;
+        let calls: Vec<Call> = (0..8).map(|n| Call::unrecorded(&format!("call-{n}"), 20)).collect();
+        let sent = calls.iter().map(|call| archive(&archiver, &call.id, call));
+        futures_util::future::join_all(sent).await;
+
+        let open: i64 = if database.name == "postgres" {
+            let mut sql = PgConnection::connect(&postgres.dsn("postgres")).await.unwrap();
+            let count = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'voxray-archiver'";
+            sqlx::query_scalar(count).fetch_one(&mut sql).await.unwrap()
+        } else {
+            let mut sql = MySqlConnection::connect(&mariadb.dsn("voxray")).await.unwrap();
+            let count =
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'root' AND id <> CONNECTION_ID()";
+            sqlx::query_scalar(count).fetch_one(&mut sql).await.unwrap()
+        };
+
+        assert!((1..=2).contains(&open), "{}: {open}", database.name);
+        for call in &calls {
+            assert_rows(call, &archiver.rows(&call.id).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_exist_stops_the_start_with_advice() {
+    let mariadb = MariaDb::start().await.unwrap();
+    let mut place = Place::new();
+    place.config.transcripts.driver = TranscriptDriver::Mysql;
+    for (dsn, status, said) in [
+        (mariadb.dsn("nowhere"), exit::UNAVAILABLE, "nowhere"),
+        (format!("{}?tls=true", mariadb.dsn("voxray")), exit::CONFIG, "\"tls\""),
+        ("mysql://".to_owned(), exit::UNAVAILABLE, "refused"),
+    ] {
+        place.config.transcripts.dsn = Secret::new(dsn);
+        let refused = place.try_start(Options::default()).await.err().unwrap();
+        assert_eq!(refused.status, status, "{refused}");
+        assert!(refused.what.contains(said), "{refused}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Ten thousand calls in one process: nothing of a call is left when it has ended.
+//!
+//! A program of its own, because it counts every byte that the process holds.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use carriers::Provider;
+use futures_util::{SinkExt, StreamExt};
+use media_core::wire::far_end::FromServer;
+use media_core::wire::telephony::{Channels, Codec, MediaFormat, Provider as WireProvider, Start};
+use media_core::wire::twilio::far_end::{self, FarEnd};
+use service_kit::config::{Profile, Sources, load};
+use service_kit::token::{Claims, TokenSigner};
+use tokio_tungstenite::tungstenite::Message;
+use voxray::single::SingleProcess;
+use voxray_testkit::carriers::CarrierServer;
+use voxray_testkit::scripted::{Answer, Script};
+use voxray_testkit::wait::eventually;
+
+/// Calls in all, and between two looks.
+const CALLS: usize = 10_000;
+const BATCH: usize = 1_000;
+/// Calls at the same time.
+const AT_ONCE: usize = 32;
+/// Every so many calls, the agent ends it, and the provider is told.
+const ENDED_BY_AGENT: usize = 10;
+/// What may be left over: 100 bytes a call would be 900 kB after the first thousand calls.
+const MARGIN_BYTES: isize = 768 * 1024;
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Bytes that are allocated now.
+static HELD: AtomicIsize = AtomicIsize::new(0);
+
+struct Counting;
+
+#[expect(
+    unsafe_code,
+    reason = "an allocator is unsafe by its nature; this one only counts and passes on"
+)]
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
+        // SAFETY: as demanded of our caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
+        // SAFETY: as demanded of our caller.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Resident memory of this process in kilobytes.
+fn resident_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+async fn server(twilio: &CarrierServer, folder: &std::path::Path) -> SingleProcess {
+    let own = [
+        ("host", "127.0.0.1"),
+        ("port", "0"),
+        ("greeting", ""),
+        ("data_dir", folder.to_str().unwrap()),
+        ("media.max_sessions", "200"),
+        ("log_level", "error"),
+        // What is archived is counted elsewhere: here it is the calls themselves.
+        ("recording.enable", "false"),
+        ("transcripts.enable", "false"),
+    ];
+    let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let sources = Sources {
+        flags: twilio.settings().into_iter().chain(own).collect(),
+        ..Sources::default()
+    };
+    let config = load(&sources, Profile::SingleProcess).unwrap().config;
+    let script = Script::new().answers(Answer::say("").and_call("end_call"));
+    SingleProcess::start(&config, Some(script.providers())).await.unwrap()
+}
+
+/// One call from its first message to its end.
+async fn call(process: &SingleProcess, number: usize) {
+    let claims = Claims {
+        session_id: service_kit::ids::session_id(),
+        transport: "telephony".to_owned(),
+        provider: "twilio".to_owned(),
+        call_id: format!("CA{number}"),
+        // Used tokens are remembered for as long as they are valid: a real deployment forgets them in time, too.
+        expires_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 1,
+        body_json: String::new(),
+    };
+    let call_sid = claims.call_id.clone();
+    let token = TokenSigner::new(process.config().links.service_token.clone()).sign(&claims);
+    let url = format!("{}/telephony/ws/{token}", process.base_url().replacen("http", "ws", 1));
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let mut far_end = FarEnd::new(Start {
+        provider: WireProvider::Twilio,
+        stream_id: "MZ1".to_owned(),
+        call_id: call_sid,
+        account_id: None,
+        parameters: [].into(),
+        format: MediaFormat {
+            codec: Codec::Ulaw,
+            rate_hz: 8_000,
+        },
+        channels: Channels::Caller,
+    });
+    let mut send = vec![far_end::connected(), far_end.start()];
+    send.extend((0..5).map(|frame| far_end.media(frame * 20, &[0xff; 160])));
+    if number.is_multiple_of(ENDED_BY_AGENT) {
+        send.push(far_end.dtmf('#'));
+    } else {
+        send.push(far_end.stop());
+    }
+    for text in send {
+        socket.send(Message::text(text)).await.unwrap();
+    }
+    let ending = async {
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Text(text) = message
+                && let FromServer::Mark(name) = far_end.read(&text).unwrap()
+            {
+                let _ = socket.send(Message::text(far_end.mark(&name))).await;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, ending).await.unwrap();
+}
+
+async fn is_idle(process: &SingleProcess) {
+    let idle = eventually("no session is left", LIMIT, || async {
+        Ok((process.media().sessions() == 0).then_some(()))
+    });
+    idle.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_calls_leave_nothing_behind() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let twilio = CarrierServer::start(Provider::Twilio).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let process = server(&twilio, folder.path()).await;
+    let started = Instant::now();
+    let (mut told, mut first, mut last) = (0, 0, 0);
+    for batch in 0..CALLS / BATCH {
+        let numbers = batch * BATCH..(batch + 1) * BATCH;
+        let calls = futures_util::stream::iter(numbers).map(|number| call(&process, number));
+        calls.buffer_unordered(AT_ONCE).collect::<()>().await;
+        is_idle(&process).await;
+        let expected = BATCH / ENDED_BY_AGENT;
+        let all = eventually("the provider was told", LIMIT, || async {
+            Ok((twilio.requests().len() >= expected).then_some(()))
+        });
+        all.await.unwrap();
+        told += twilio.requests().len();
+        twilio.forget();
+        last = HELD.load(Ordering::Relaxed);
+        if batch == 0 {
+            first = last;
+        }
+        println!(
+            "{:>6} calls, {:>5.1} s: {:>6} kB held, {:>6} kB resident",
+            (batch + 1) * BATCH,
+            started.elapsed().as_secs_f32(),
+            last / 1024,
+            resident_kb(),
+        );
+    }
+    assert_eq!(
+        told,
+        CALLS / ENDED_BY_AGENT,
+        "calls that the agent ended are ended at the provider, once each"
+    );
+    assert!(
+        last - first < MARGIN_BYTES,
+        "{first} bytes after the first thousand calls, {last} after the last"
+    );
+    tokio::time::timeout(LIMIT, process.stop()).await.unwrap();
+}
