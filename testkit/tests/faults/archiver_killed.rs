@@ -22,7 +22,6 @@ async fn an_archiver_killed_at_random_times_loses_and_doubles_nothing() {
     }
     observer.report("archiver killed").await;
 
-    let placed = calls.stop().await;
-    load::assert_undisturbed(&placed);
-    truth::assert_whole(&stack, placed.len(), scale::CATCH_UP).await;
+    let whole = load::assert_undisturbed(&calls.stop().await);
+    truth::assert_whole(&stack, whole, scale::CATCH_UP).await;
 }

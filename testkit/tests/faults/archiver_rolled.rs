@@ -27,7 +27,6 @@ async fn archivers_that_are_restarted_one_at_a_time_leave_no_gap() {
     }
     observer.report("archivers rolled").await;
 
-    let placed = calls.stop().await;
-    load::assert_undisturbed(&placed);
-    truth::assert_whole(&stack, placed.len(), scale::CATCH_UP).await;
+    let whole = load::assert_undisturbed(&calls.stop().await);
+    truth::assert_whole(&stack, whole, scale::CATCH_UP).await;
 }

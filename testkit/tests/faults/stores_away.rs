@@ -66,7 +66,6 @@ async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
     println!("caught up {:.1} s after both were back", back.elapsed().as_secs_f64());
     observer.report("catching up").await;
 
-    let placed = calls.stop().await;
-    load::assert_undisturbed(&placed);
-    truth::assert_whole(&stack, placed.len(), scale::CATCH_UP).await;
+    let whole = load::assert_undisturbed(&calls.stop().await);
+    truth::assert_whole(&stack, whole, scale::CATCH_UP).await;
 }
