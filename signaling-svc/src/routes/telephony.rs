@@ -74,7 +74,7 @@ pub(super) fn served(app: &App, name: &str) -> Result<Provider, ApiError> {
     let provider = Provider::from_name(name).filter(|_| only.is_empty() || only == name);
     provider.ok_or_else(|| {
         ApiError::NotFound(if name == "genesys" {
-            "Genesys AudioHook sends no webhook: point the integration at the media socket, wss://HOST/telephony/ws"
+            "Genesys AudioHook sends no webhook: point the integration at the media socket, wss://HOST/telephony/genesys/ws"
                 .to_owned()
         } else {
             "this server does not take calls of this provider".to_owned()
