@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::apply::{Archive, Stopped};
 use super::ledger::Ledger;
 use super::nodes::Node;
-use super::session::{Session, Stage};
+use super::session::{Open, Session, Stage};
 use crate::backoff::Backoff;
-use crate::recordings::{Manifest, ObjectError, Recordings, chain};
+use crate::metrics::KindCounts;
+use crate::recordings::{Live, Manifest, ObjectError, Recordings, chain};
 
 impl Archive {
     /// Finds out where a session goes on whose first event does not come: for a recorded one the store says it, for
@@ -26,8 +27,8 @@ impl Archive {
         {
             self.resume(node, id, session, recordings, manifest, etag);
         } else if session.claimed + 1 >= first {
-            session.adopt(first - 1, None, false);
-            node.open_ledger(id, Ledger::resumed(first - 1, false));
+            session.adopt(first, go_on(None, 0, false));
+            node.open_ledger(id, Ledger::resumed(first - 1, None));
         }
         Ok(())
     }
@@ -41,22 +42,20 @@ impl Archive {
         manifest: Manifest,
         etag: String,
     ) {
+        let first = session.looked_up;
         if let Some(last) = manifest.ended() {
-            // All of it is stored; only the acknowledgement was lost.
-            self.finished.insert(id, last);
-            node.acks.received(id, last);
-            node.acks.durable(id, last);
-            session.adopt(last, None, false);
-            session.stage = Stage::Storing;
+            // All audio is stored; acknowledgements were lost, and perhaps rows.
+            session.adopt(first, go_on(None, last, false));
+            node.open_ledger(id, Ledger::resumed(first - 1, None));
             return;
         }
         let (durable, damaged) = (manifest.point.sequence, manifest.point.damaged);
-        if durable < session.looked_up - 1 {
+        if durable < first - 1 {
             tracing::error!(
                 session_id = id,
                 node_id = node.id,
                 durable,
-                first = session.looked_up,
+                first,
                 "a node goes on with a recording behind what is stored of it; its events stay with the node: do all \
                  archivers use the same bucket and recording.base_path?"
             );
@@ -75,8 +74,8 @@ impl Archive {
             durable,
             "going on with a recording that another archiver began"
         );
-        session.adopt(durable, Some(live), damaged);
-        node.open_ledger(id, Ledger::resumed(durable, true));
+        session.adopt(first, go_on(Some(live), durable, damaged));
+        node.open_ledger(id, Ledger::resumed(first - 1, Some(durable)));
     }
 
     async fn manifest(&self, recordings: &Recordings, id: &str) -> Result<Option<(Manifest, String)>, Stopped> {
@@ -164,5 +163,15 @@ impl Archive {
                 }
             }
         }
+    }
+}
+
+/// A session in the middle: audio up to `stored` is not wanted again.
+fn go_on(recording: Option<Arc<Live>>, stored: u64, damaged: bool) -> Open {
+    Open {
+        recording,
+        counts: KindCounts::default(),
+        damaged,
+        stored,
     }
 }

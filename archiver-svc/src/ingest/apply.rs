@@ -63,7 +63,7 @@ impl Archive {
                 node.drop_ledger(id);
                 tracing::error!(session_id = id, node_id = node.id, %refusal, "session refused; its events stay with the node");
             } else if let (true, Stage::Open(open)) = (is_new, &session.stage) {
-                node.open_ledger(id, Ledger::resumed(0, open.recording.is_some()));
+                node.open_ledger(id, Ledger::resumed(0, open.recording.is_some().then_some(0)));
             }
         }
         let growing = self.spool(work.audio).await?;

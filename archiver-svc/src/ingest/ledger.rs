@@ -21,11 +21,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A session of which this much is durable already.
-    pub fn resumed(durable: u64, is_recorded: bool) -> Self {
+    /// A session of which this much is durable already, and so much audio stored; `None`: none to wait for.
+    pub fn resumed(durable: u64, audio: Option<u64>) -> Self {
         Self {
             applied: durable,
-            audio: is_recorded.then_some(durable),
+            audio,
             acknowledged: durable,
             ..Self::default()
         }
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_recorded_session_is_durable_as_far_as_both_rows_and_audio_are() {
-        let mut ledger = Ledger::resumed(0, true);
+        let mut ledger = Ledger::resumed(0, Some(0));
         ledger.applied(9, [4]);
         ledger.audio_stored(7);
         assert_eq!(told(&mut ledger), Some(3));

@@ -68,6 +68,8 @@ pub struct Open {
     pub counts: KindCounts,
     /// The node said that it has lost some of the audio.
     pub damaged: bool,
+    /// Audio of events up to this one is stored, by an archiver that may not have written their rows.
+    pub stored: u64,
 }
 
 /// What applying events asks for, in this order: samples to spools, rows to SQL, ends.
@@ -213,17 +215,10 @@ impl Session {
         };
     }
 
-    /// Goes on behind events that are durable already (and that the node has therefore forgotten), with this recording.
-    pub fn adopt(&mut self, durable: u64, recording: Option<Arc<Live>>, damaged: bool) {
-        self.received = durable;
-        let later = self.pending.split_off(&(durable + 1));
-        self.pending = later;
-        self.pending_bytes = self.pending.values().map(|body| audio_bytes(body.as_ref())).sum();
-        self.stage = Stage::Open(Open {
-            recording,
-            counts: KindCounts::default(),
-            damaged,
-        });
+    /// Goes on with the first event that has arrived: the node has forgotten those before it, because they are durable.
+    pub fn adopt(&mut self, first: u64, open: Open) {
+        self.received = first - 1;
+        self.stage = Stage::Open(open);
     }
 
     fn apply(
@@ -261,6 +256,7 @@ impl Session {
         match body {
             Body::Started(_) => return Err(Refusal::OutOfPlace),
             Body::Turn(turn) => work.entries.push((sequence, Entry::Row(row(id, turn)?))),
+            Body::Audio(_) if sequence <= open.stored => {}
             Body::Audio(audio) => {
                 let live = open.recording.as_ref().ok_or(Refusal::UnexpectedAudio)?;
                 // Recorders make no chunks without samples: this one stands for a chunk that the node has lost.
@@ -314,6 +310,7 @@ fn start(id: &str, started: &SessionStarted, recordings: Option<&Recordings>) ->
         recording,
         counts,
         damaged: false,
+        stored: 0,
     })
 }
 

@@ -428,7 +428,10 @@ pub fn config(dir: &Path) -> Config {
             telnyx_public_key: None,
             exotel_webhook_secret: None,
             twilio_account_sid: None,
-            accounts: config::PhoneAccounts::default(),
+            accounts: config::PhoneAccounts {
+                exotel_subdomain: "api.exotel.com".to_owned(),
+                ..config::PhoneAccounts::default()
+            },
             request_timeout_secs: 5.0,
             transfer_to: Vec::new(),
             machine_detection: false,

@@ -1,5 +1,7 @@
 //! What was erased stays erased, whatever is sent again.
 
+use std::time::Duration;
+
 use archiver_svc::Options;
 use service_kit::config::Secret;
 use service_kit::grpc::AttachToken;
@@ -7,9 +9,12 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use voxray_proto::archive::archive_query_client::ArchiveQueryClient;
 use voxray_proto::archive::{EraseSessionRequest, EraseSessionResponse};
+use voxray_testkit::wait::eventually;
 
 use crate::common::{Call, Node, Running, TOKEN, assert_rows};
 use crate::databases::{Databases, archive, session};
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub async fn query(archiver: &Running) -> ArchiveQueryClient<InterceptedService<Channel, AttachToken>> {
     let channel = Channel::from_shared(format!("http://{}", archiver.address))
@@ -77,7 +82,10 @@ async fn of_a_call_erased_while_it_runs_nothing_more_is_kept() {
         let mut node = Node::connect(archiver.address, "n1").await;
         node.send_all(&call.events[..10]).await;
         node.until_received("call-1", 10).await;
-        assert!(!archiver.rows("call-1").await.is_empty());
+        let written = eventually("a row of the running call", LIMIT, || async {
+            Ok((!archiver.rows("call-1").await.is_empty()).then_some(()))
+        });
+        written.await.unwrap();
 
         erase(&archiver, "call-1").await;
         node.send_all(&call.events[10..]).await;
@@ -103,7 +111,7 @@ async fn the_rest_of_an_erased_call_finds_another_archiver_that_takes_it() {
 
         let second = database.start_with(Options::default()).await;
         let mut node = Node::connect(second.address, "n1").await;
-        node.send_all(&call.events[4..]).await;
+        node.send_all(&call.behind(4)).await;
 
         node.until_durable("call-1", call.last()).await;
         assert!(second.rows("call-1").await.is_empty(), "{}", database.name);
