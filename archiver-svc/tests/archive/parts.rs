@@ -97,6 +97,45 @@ async fn a_second_archiver_goes_on_behind_what_the_first_made_durable() {
     assert_eq!(unfinished(&place, ".uploads"), 0);
 }
 
+/// As if the database had been away when the first archiver had these rows: its audio was stored, and the node was
+/// told of nothing behind the turn before them.
+async fn lose_rows_from(place: &Place, turn: u32) {
+    use sqlx::Connection;
+    let dsn = place.config.transcripts.dsn.expose();
+    let mut database = sqlx::SqliteConnection::connect(dsn).await.unwrap();
+    let rows = sqlx::query("DELETE FROM call_transcripts WHERE seq >= $1").bind(turn);
+    assert!(rows.execute(&mut database).await.unwrap().rows_affected() > 0);
+    database.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn turns_of_which_only_the_audio_was_stored_are_written_by_the_archiver_that_goes_on() {
+    for sent in [80, 151] {
+        let place = Place::new();
+        let first = start(&place, options()).await;
+        let mut node = Node::connect(first.address, "n1").await;
+        let call = Call::recorded("call-1", 100, CHUNK);
+        assert_eq!(call.last(), 152);
+        node.send_all(&call.events[..sent]).await;
+        node.until_durable("call-1", 3 * PART / 6400 - 1).await;
+        if sent + 1 == call.events.len() {
+            node.send_all(&call.events[sent..]).await;
+            node.until_durable("call-1", call.last()).await;
+        }
+        first.kill().await;
+        lose_rows_from(&place, 3).await;
+
+        let second = start(&place, options()).await;
+        let mut node = Node::connect(second.address, "n1").await;
+        // The third turn is the tenth event.
+        node.send_all(&call.behind(10)).await;
+        node.until_durable("call-1", call.last()).await;
+
+        assert_rows(&call, &second.rows("call-1").await);
+        assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    }
+}
+
 #[tokio::test]
 async fn an_archiver_that_is_shut_down_in_mid_call_hands_over_without_loss() {
     let mut place = Place::new();
