@@ -6,6 +6,7 @@ Usage: check_manifests.py config.schema.json Dockerfile compose.json RENDERED.ya
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -177,6 +178,12 @@ class Checks:
                 target = port.get("targetPort", port["port"])
                 self.expect(target in ports, f"{file}: Service {name}: target port {target} does not exist")
 
+    def build_context(self, members, ignored):
+        """The image is built from what .dockerignore lets through: every crate has to be there."""
+        for member in members:
+            folder = "!" + member.split("/")[0]
+            self.expect(folder in ignored.split(), f".dockerignore keeps {member} out of the image's build: add {folder}")
+
     def addresses(self, file, configs, workloads, services):
         ports = {name: {str(port["port"]) for port in s["spec"]["ports"]} for name, s in services.items()}
         for workload in workloads:
@@ -194,6 +201,8 @@ class Checks:
 def main(schema, dockerfile, compose, *rendered):
     checks = Checks(settings(schema))
     checks.dockerfile(Path(dockerfile).read_text())
+    members = tomllib.loads(Path("Cargo.toml").read_text())["workspace"]["members"]
+    checks.build_context(members, Path(".dockerignore").read_text())
     ports = checks.compose(json.loads(Path(compose).read_text()))
     checks.nginx(Path("deploy/nginx/nginx.conf").read_text(), ports)
     for file in rendered:
