@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use service_kit::config::Config;
 use service_kit::exit::{self, Fatal};
-use service_kit::grpc::RequireToken;
+use service_kit::grpc::{PeerTls, RequireToken};
 use service_kit::health::Readiness;
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
@@ -98,6 +98,7 @@ impl Archiver {
         options: Options,
     ) -> Result<Self, Fatal> {
         metrics::declare();
+        let server = PeerTls::load(&config.links)?.server()?;
         let transcripts = transcripts::open(&config).await?;
         let store = RecordingStore::open(&config, options.s3_credentials, options.folder_part_bytes).await?;
         let recordings = match store.map(Arc::new) {
@@ -136,6 +137,7 @@ impl Archiver {
             shutdown,
             readiness: readiness.clone(),
             stopped: stopped.clone(),
+            server,
         };
         scope.spawn("archiver", run.run(incoming));
         Ok(Self {
@@ -177,6 +179,7 @@ struct Run {
     shutdown: Shutdown,
     readiness: Readiness,
     stopped: CancellationToken,
+    server: Server,
 }
 
 impl Run {
@@ -233,7 +236,9 @@ impl Run {
         let readers = self.scope.child("readers");
         let query = QueryService::new(self.register.clone(), readers, self.shutdown.clone());
         let query = InterceptedService::new(ArchiveQueryServer::new(query), token);
-        let served = Server::builder()
+        let served = self
+            .server
+            .clone()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -11,6 +11,7 @@ use service_kit::grpc::RequireToken;
 use service_kit::tasks::{TaskHandle, TaskScope};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use voxray_proto::control::media_control_server::{MediaControl, MediaControlServer};
 use voxray_proto::control::{
@@ -36,6 +37,7 @@ pub fn serve(
     archive: Option<Arc<dyn ArchiveSink>>,
     node_id: &str,
     token: &Secret,
+    mut server: Server,
     scope: &TaskScope,
 ) -> TaskHandle {
     let control = Control {
@@ -46,7 +48,7 @@ pub fn serve(
     let service = MediaControlServer::with_interceptor(control, RequireToken::new(token));
     let cancelled = scope.token().cancelled_owned();
     scope.spawn("media-control", async move {
-        let served = tonic::transport::Server::builder()
+        let served = server
             .add_service(service)
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), cancelled)
             .await;

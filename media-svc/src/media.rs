@@ -9,6 +9,7 @@ use media_core::conversation::Notice;
 use media_core::redact::{Kind, Redactor};
 use service_kit::config::{self, Config};
 use service_kit::exit::{self, Fatal};
+use service_kit::grpc::PeerTls;
 use service_kit::health::Readiness;
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
@@ -89,6 +90,7 @@ impl Media {
         );
         let node_id = registration.node_id.clone();
         let carriers = Carriers::from_config(&config)?;
+        let peer_tls = PeerTls::load(&config.links)?;
         let outbox = Arc::new(Outbox::open(&config.outbox)?);
         let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
         let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
@@ -101,6 +103,7 @@ impl Media {
             archive.clone(),
             &node_id,
             &config.links.service_token,
+            peer_tls.server()?,
             &scope,
         );
         let node = Node::start(registration, store.clone(), calls.clone(), &scope);

@@ -284,7 +284,10 @@ fn record(registration: Registration, calls: &Calls) -> NodeRecord {
 fn control_url(links: &Links, bound: SocketAddr) -> String {
     match &links.media_control_url {
         Some(url) => url.clone(),
-        None => format!("http://{}", reachable(bound)),
+        None => {
+            let scheme = if links.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", reachable(bound))
+        }
     }
 }
 

@@ -1,18 +1,22 @@
 //! Between services: listeners and channels of internal gRPC, and the `service_token` on every call.
 
+mod tls;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
+use tonic::transport::Channel;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::config::Secret;
 use crate::exit::{CANNOT_CREATE, CONFIG, Fatal};
 use crate::http::bind_address;
+
+pub use tls::PeerTls;
 
 /// A peer that does not take the connection within this time is treated as away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,8 +54,8 @@ pub fn bind(host: IpAddr, port: u16, setting: &str) -> Result<(SocketAddr, TcpIn
 ///
 /// # Errors
 /// Exit status 64 when the URL cannot be used.
-pub fn connect_lazily(url: &str, setting: &str) -> Result<Channel, Fatal> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| {
+pub fn connect_lazily(url: &str, setting: &str, tls: &PeerTls) -> Result<Channel, Fatal> {
+    let endpoint = tls.endpoint(url).map_err(|error| {
         let what = format!("{setting}: {url:?} cannot be used: {error}");
         Fatal::new(CONFIG, what, format!("set {setting} to http://host:port"))
     })?;
@@ -158,8 +162,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_channel_needs_a_url_but_not_a_peer() {
-        assert!(connect_lazily("http://127.0.0.1:1", "archiver_url").is_ok());
-        let refused = connect_lazily("not a url", "archiver_url").unwrap_err();
+        assert!(connect_lazily("http://127.0.0.1:1", "archiver_url", &PeerTls::default()).is_ok());
+        let refused = connect_lazily("not a url", "archiver_url", &PeerTls::default()).unwrap_err();
         assert_eq!(refused.status, CONFIG);
     }
 }

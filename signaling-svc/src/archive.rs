@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use service_kit::config::Links;
 use service_kit::exit::Fatal;
-use service_kit::grpc::{AttachToken, connect_lazily};
+use service_kit::grpc::{AttachToken, PeerTls, connect_lazily};
 use service_kit::http::ApiError;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -35,7 +35,7 @@ impl Archive {
         let Some(url) = &links.archiver_url else {
             return Ok(Self(None));
         };
-        let channel = connect_lazily(url, "archiver_url")?;
+        let channel = connect_lazily(url, "archiver_url", &PeerTls::load(links)?)?;
         let client = ArchiveQueryClient::with_interceptor(channel, AttachToken::new(&links.service_token));
         Ok(Self(Some(client.max_decoding_message_size(MAX_MESSAGE_BYTES))))
     }

@@ -71,7 +71,7 @@ impl Signaling {
             archive: Archive::new(&config.links)?,
             tasks: scope.child("signaling requests"),
             carriers: Carriers::from_config(&config)?,
-            nodes: Arc::new(MediaNodes::new(&config.links.service_token)),
+            nodes: Arc::new(MediaNodes::new(&config.links)?),
             store,
             config,
         });

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use service_kit::config::Secret;
-use service_kit::grpc::AttachToken;
+use service_kit::config::Links;
+use service_kit::exit::Fatal;
+use service_kit::grpc::{AttachToken, PeerTls};
 use session_store::NodeRecord;
 use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_proto::control::{
     AddCandidatesRequest, CreateSessionRequest, CreateSessionResponse, EndSessionRequest, OfferRequest, OfferResponse,
@@ -27,6 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// reopened by itself.
 pub struct MediaNodes {
     token: AttachToken,
+    tls: PeerTls,
     channels: Mutex<HashMap<String, Channel>>,
     /// For what a node can only answer when a phone provider has answered it.
     patient: Mutex<HashMap<String, Channel>>,
@@ -35,13 +37,17 @@ pub struct MediaNodes {
 type Client = MediaControlClient<InterceptedService<Channel, AttachToken>>;
 
 impl MediaNodes {
-    /// With the deployment's `service_token`.
-    pub fn new(service_token: &Secret) -> Self {
-        Self {
-            token: AttachToken::new(service_token),
+    /// With the deployment's `service_token` and certificates.
+    ///
+    /// # Errors
+    /// Exit status 66 when a certificate cannot be read.
+    pub fn new(links: &Links) -> Result<Self, Fatal> {
+        Ok(Self {
+            token: AttachToken::new(&links.service_token),
+            tls: PeerTls::load(links)?,
             channels: Mutex::default(),
             patient: Mutex::default(),
-        }
+        })
     }
 
     fn client(&self, url: &str) -> Result<Client, Status> {
@@ -62,7 +68,9 @@ impl MediaNodes {
         let channel = match channels.get(url) {
             Some(channel) => channel.clone(),
             None => {
-                let endpoint = Endpoint::from_shared(url.to_owned())
+                let endpoint = self
+                    .tls
+                    .endpoint(url)
                     .map_err(|_| Status::unavailable("the media node registered a control_url that is none"))?;
                 let channel = endpoint
                     .connect_timeout(CONNECT_TIMEOUT)

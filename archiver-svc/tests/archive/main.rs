@@ -8,5 +8,6 @@ mod failures;
 mod formats;
 mod lost_events;
 mod parts;
+mod peer_tls;
 mod refusals;
 mod unknown_events;

@@ -493,6 +493,7 @@ pub fn config(dir: &Path) -> Config {
             media_control_url: None,
             media_advertise_url: None,
             service_token: Secret::new(TOKEN),
+            tls: None,
         },
         data_dir: dir.to_owned(),
         secrets: Arc::default(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use service_kit::config::{Links, Secret};
 use service_kit::exit::{self, Fatal};
-use service_kit::grpc::AttachToken;
+use service_kit::grpc::{AttachToken, PeerTls};
 use service_kit::tasks::TaskScope;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -72,7 +72,7 @@ impl Uplink {
     /// Starts sending; it ends with the scope. Without `archiver_url` events only gather on disk.
     ///
     /// # Errors
-    /// `archiver_url` is not an `http://` URL.
+    /// `archiver_url` is no URL, or a certificate cannot be read.
     pub fn start(
         scope: &TaskScope,
         outbox: Arc<Outbox>,
@@ -85,7 +85,7 @@ impl Uplink {
             let connected = false;
             return Ok(Self { outbox, connected });
         };
-        let endpoint = endpoint(url)?;
+        let endpoint = endpoint(url, &PeerTls::load(links)?)?;
         let sender = Sender {
             endpoint,
             token: links.service_token.clone(),
@@ -124,7 +124,7 @@ impl Uplink {
     }
 }
 
-fn endpoint(url: &str) -> Result<Endpoint, Fatal> {
+fn endpoint(url: &str, tls: &PeerTls) -> Result<Endpoint, Fatal> {
     let unusable = |why: &str| {
         Fatal::new(
             exit::CONFIG,
@@ -132,10 +132,12 @@ fn endpoint(url: &str) -> Result<Endpoint, Fatal> {
             "set it to the archiver's gRPC address, like http://archiver:9091",
         )
     };
-    if !url.starts_with("http://") {
-        return Err(unusable("it does not begin with http://"));
+    if !url.starts_with("http") {
+        return Err(unusable(
+            "it does not begin with http:// (or https:// with internal_tls)",
+        ));
     }
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| unusable("it is not a URL"))?;
+    let endpoint = tls.endpoint(url).map_err(|_| unusable("it is not a URL"))?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)

@@ -34,7 +34,15 @@ async fn serving_with(
     let calls = Calls::new(&scope, capacity, &served);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    serve(listener, calls.clone(), archive, "node-1", &Secret::new(TOKEN), &scope);
+    serve(
+        listener,
+        calls.clone(),
+        archive,
+        "node-1",
+        &Secret::new(TOKEN),
+        tonic::transport::Server::builder(),
+        &scope,
+    );
     let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
     let client = MediaControlClient::with_interceptor(channel, AttachToken::new(&Secret::new(token)));
     (client, calls, scope)

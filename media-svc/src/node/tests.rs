@@ -152,6 +152,7 @@ fn links() -> Links {
         media_control_url: None,
         media_advertise_url: None,
         service_token: Secret::default(),
+        tls: None,
     }
 }
 

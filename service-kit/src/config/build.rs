@@ -13,8 +13,8 @@ use super::transcripts;
 use super::value::Value;
 use super::{
     Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport,
-    Outbox, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls, TurnDetection,
-    TurnTaking, WebRtc,
+    Outbox, PeerTlsFiles, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls,
+    TurnDetection, TurnTaking, WebRtc,
 };
 
 /// Makes the configuration; problems go to `merged`, and the result is used only when there are none.
@@ -25,6 +25,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     let store = store(merged);
     let transcripts = transcripts::build(merged, profile);
     let service_token = service_token(merged, profile);
+    let peer_tls = peer_tls(merged, profile);
     check_origins(merged);
     let tags = recording::check(merged);
     check_turns(merged);
@@ -128,6 +129,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             media_control_url: v.text("media_control_url"),
             media_advertise_url: v.text("media_advertise_url"),
             service_token,
+            tls: peer_tls,
         },
         data_dir: v.path("data_dir"),
         secrets: Arc::new(Secrets::new(api_keys, server_api_keys)),
@@ -233,6 +235,42 @@ fn tls(merged: &mut Merged) -> Option<Tls> {
     Some(Tls {
         cert_file: merged.values.path("tls_cert_file"),
         key_file: merged.values.path("tls_key_file"),
+    })
+}
+
+/// All three files or none; addresses of peers have to say the same.
+fn peer_tls(merged: &mut Merged, profile: Profile) -> Option<PeerTlsFiles> {
+    const KEYS: [&str; 3] = [
+        "internal_tls.cert_file",
+        "internal_tls.key_file",
+        "internal_tls.ca_file",
+    ];
+    let files = KEYS.map(|key| merged.values.text(key));
+    let wanted = files.iter().any(Option::is_some);
+    for (key, file) in KEYS.into_iter().zip(&files) {
+        match file {
+            Some(_) if profile == Profile::SingleProcess => {
+                merged.problem(key, "one process alone has no peers; remove it");
+            }
+            Some(path) if !PathBuf::from(path).is_file() => merged.problem(key, format!("{path:?} is not a file")),
+            None if wanted && !merged.is_broken(key) => {
+                merged.problem(key, "needed with the other two internal_tls files");
+            }
+            Some(_) | None => {}
+        }
+    }
+    let scheme = if wanted { "https://" } else { "http://" };
+    for key in ["archiver_url", "media_control_url"] {
+        let url = merged.values.text(key);
+        if url.is_some_and(|url| !url.starts_with(scheme)) && profile != Profile::SingleProcess {
+            let why = if wanted { "with" } else { "without" };
+            merged.problem(key, format!("must begin with {scheme} {why} internal_tls"));
+        }
+    }
+    wanted.then(|| PeerTlsFiles {
+        cert_file: merged.values.path(KEYS[0]),
+        key_file: merged.values.path(KEYS[1]),
+        ca_file: merged.values.path(KEYS[2]),
     })
 }
 

@@ -417,6 +417,17 @@ pub struct Archiver {
     pub node_timeout_secs: f64,
 }
 
+/// PEM files of mutual TLS between services; read at start.
+#[derive(Debug, Clone)]
+pub struct PeerTlsFiles {
+    /// Certificate chain that this service shows, as server and as client.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// Authority that has signed the peers' certificates.
+    pub ca_file: PathBuf,
+}
+
 /// Addresses and trust between services.
 #[derive(Debug, Clone)]
 pub struct Links {
@@ -428,4 +439,6 @@ pub struct Links {
     pub media_advertise_url: Option<String>,
     /// Shared secret on all internal gRPC; also signs stream tokens.
     pub service_token: Secret,
+    /// Certificates of mutual TLS on all internal gRPC; `None` = plain HTTP/2.
+    pub tls: Option<PeerTlsFiles>,
 }

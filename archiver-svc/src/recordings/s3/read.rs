@@ -24,9 +24,14 @@ impl S3Store {
     pub(super) async fn delete_versions(&self, key: &str) -> Result<(), ObjectError> {
         let versions = self.versions(key).await;
         // Without versions there is nothing that a plain delete would leave. On a versioned bucket it would only hide
-        // the object; so there each version goes by its name.
+        // the object, or leave a marker of one that never was; so there each version goes by its name.
         if versions.is_empty() {
-            return self.delete_version(key, None).await;
+            let is_there = self.list_objects(key).await?.iter().any(|object| object.key == key);
+            return if is_there {
+                self.delete_version(key, None).await
+            } else {
+                Ok(())
+            };
         }
         for version in versions {
             self.delete_version(key, Some(version)).await?;

@@ -176,6 +176,7 @@ fn links(archiver_url: Option<String>) -> Links {
         media_control_url: None,
         media_advertise_url: None,
         service_token: Secret::new("between services"),
+        tls: None,
     }
 }
 
