@@ -21,6 +21,8 @@ pub struct Job {
     pub task: Task,
     /// Who is told when it is stored; `None` for what a dead node left.
     pub delivery: Option<Delivery>,
+    /// How it went, once it is stored and only the database is waited for.
+    done: Option<Stored>,
     /// Failures so far.
     pub backoff: Backoff,
     /// Makes the job count as waiting in `archive_lag_seconds`.
@@ -43,6 +45,7 @@ impl Job {
             live,
             task,
             delivery,
+            done: None,
             backoff: Backoff::default(),
             waiting: Waiting::begin(),
         }
@@ -82,7 +85,7 @@ pub async fn run_uploader(
 async fn upload(place: &Place, queue: &UploadQueue, mut job: Job, max_retries: u32, shutdown: &Shutdown) {
     let mut quick_retries = 0;
     loop {
-        let error = match run(place, &job).await {
+        let error = match run(place, &mut job).await {
             Ok(stored) => return finish(queue, job, stored),
             Err(error) => error,
         };
@@ -123,7 +126,7 @@ async fn upload(place: &Place, queue: &UploadQueue, mut job: Job, max_retries: u
 
 /// Nothing of an erased session is stored, and what was stored just before it was erased goes again: after the grave is
 /// dug, every job sees it.
-async fn run(place: &Place, job: &Job) -> Result<Option<Stored>, UploadError> {
+async fn run(place: &Place, job: &mut Job) -> Result<Option<Stored>, UploadError> {
     let Place { store, register } = place;
     let (session_id, key) = (&job.live.facts.session_id, &job.live.key);
     let stored = |sequence, counts| {
@@ -144,17 +147,19 @@ async fn run(place: &Place, job: &Job) -> Result<Option<Stored>, UploadError> {
             Ok(None)
         }
         Task::Finish(end) => {
-            let mut done = Stored::AlreadyThere;
-            let mut erased = register.is_erased(session_id).await?;
+            // Storing goes on while the database is away; the node is not told before it has said that this is kept.
+            let mut erased = register.is_erased(session_id).await.unwrap_or(false);
             if !erased {
-                done = store.finish(&job.live, end, stored).await?;
+                if job.done.is_none() {
+                    job.done = Some(store.finish(&job.live, end, stored).await?);
+                }
                 erased = !register.recorded(session_id, key, end.file.bytes).await?;
             }
             if erased {
                 tracing::info!(session_id, "the recording of an erased session is not kept");
                 store.erase(session_id, key).await?;
             }
-            Ok(Some(done))
+            Ok(Some(job.done.unwrap_or(Stored::AlreadyThere)))
         }
     }
 }

@@ -197,8 +197,11 @@ async fn erasing_in_a_versioned_bucket_leaves_no_version_and_no_part() {
     plane.data(Method::DELETE, &format!("/sessions/{ID}/archive")).await;
 
     let versions = s3.client().list_object_versions().bucket("calls").send().await.unwrap();
+    // Which archiver a node talks to says nothing of a call.
+    let of_the_call = |key: Option<&str>| key.is_none_or(|key| !key.starts_with("recordings/.nodes/"));
     assert!(
-        versions.versions().is_empty() && versions.delete_markers().is_empty(),
+        !versions.versions().iter().any(|version| of_the_call(version.key()))
+            && !versions.delete_markers().iter().any(|marker| of_the_call(marker.key())),
         "{versions:?}"
     );
     let uploads = s3
