@@ -52,6 +52,7 @@ async fn carry_calls(fleet: &Fleet) -> BTreeMap<String, usize> {
     .unwrap();
     let keys = eventually("all recordings", LIMIT, || async {
         let keys = fleet.stack.s3.keys(&fleet.stack.bucket, "recordings/").await?;
+        let keys: Vec<String> = keys.into_iter().filter(|key| key.ends_with(".wav")).collect();
         Ok((keys.len() >= CALLS).then_some(keys))
     })
     .await
