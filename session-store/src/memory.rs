@@ -198,12 +198,15 @@ impl Store for MemoryStore {
 
 /// Fewer entries than this are never swept: too few to matter.
 const SWEEP_FLOOR: usize = 256;
+/// A larger map is swept this often at most, and at once when it has doubled.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// A map whose entries end at a deadline. Expired entries are invisible at once and freed when the map has doubled
-/// since the last sweep, so that writing stays cheap and memory follows what is alive.
+/// A map whose entries end at a deadline. Expired entries are invisible at once and freed by later writing, which stays
+/// cheap while memory follows what is alive.
 struct Expiring<V> {
     entries: HashMap<String, (V, Instant)>,
     sweep_at: usize,
+    swept: Option<Instant>,
 }
 
 impl<V> Default for Expiring<V> {
@@ -211,15 +214,20 @@ impl<V> Default for Expiring<V> {
         Self {
             entries: HashMap::new(),
             sweep_at: SWEEP_FLOOR,
+            swept: None,
         }
     }
 }
 
 impl<V: Clone> Expiring<V> {
     fn put(&mut self, key: &str, value: V, now: Instant, ttl: Duration) {
-        if self.entries.len() >= self.sweep_at {
+        let is_due = self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP_EVERY);
+        let count = self.entries.len();
+        if count >= self.sweep_at || (is_due && count >= SWEEP_FLOOR) {
             self.entries.retain(|_, (_, deadline)| *deadline > now);
+            self.entries.shrink_to(self.entries.len() * 2);
             self.sweep_at = (self.entries.len() * 2).max(SWEEP_FLOOR);
+            self.swept = Some(now);
         }
         self.entries.insert(key.to_owned(), (value, now + ttl));
     }

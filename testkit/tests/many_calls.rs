@@ -188,9 +188,19 @@ async fn ten_thousand_calls_leave_nothing_behind() {
         CALLS / ENDED_BY_AGENT,
         "calls that the agent ended are ended at the provider, once each"
     );
+    // Used tokens are remembered for a few seconds, and there are more of them the faster the machine is. Writing a
+    // later one frees those that have expired.
+    let settled = eventually("the memory of used tokens to be freed", LIMIT, || async {
+        call(&process, 1).await;
+        is_idle(&process).await;
+        Ok((HELD.load(Ordering::Relaxed) - first < MARGIN_BYTES).then_some(()))
+    });
+    let settled = settled.await;
+    let held = HELD.load(Ordering::Relaxed);
+    println!("in the end: {:>6} kB held", held / 1024);
     assert!(
-        last - first < MARGIN_BYTES,
-        "{first} bytes after the first thousand calls, {last} after the last"
+        settled.is_ok(),
+        "{first} bytes after the first thousand calls, {last} after the last, {held} in the end"
     );
     tokio::time::timeout(LIMIT, process.stop()).await.unwrap();
 }
