@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use media_core::wire::telephony::Provider;
 use media_svc::transport::Timeouts;
 use serde_json::{Value, json};
 use service_kit::config::{Config, Secret, Secrets};
+use voxray::caller::{Call, CallError};
 use voxray_testkit::scripted::{Answer, Script};
 
 use crate::client::{PROTOBUF, client_ready, next_message, ready, rtvi};
@@ -150,7 +152,10 @@ async fn when_a_call_could_not_be_recorded_it_is_refused_and_says_why() {
         () = full => {}
     }
 
-    let url = server.stream_url("CA2").await;
+    // Who calls now hears an apology; a stream that was announced before is refused, with the reason.
+    let refused = Call::new(&server.base, Vec::new()).place().await.unwrap_err();
+    assert!(matches!(refused, CallError::Refused(_)), "{refused}");
+    let (url, _) = server.url_for(Provider::Twilio, "CA2");
     let path = url
         .split_once("/telephony")
         .map(|(_, rest)| format!("/telephony{rest}"))
