@@ -85,7 +85,7 @@ impl Uplink {
             let connected = false;
             return Ok(Self { outbox, connected });
         };
-        let endpoint = endpoint(url, &PeerTls::load(links)?)?;
+        let endpoint = endpoint(url, links)?;
         let sender = Sender {
             endpoint,
             token: links.service_token.clone(),
@@ -124,7 +124,7 @@ impl Uplink {
     }
 }
 
-fn endpoint(url: &str, tls: &PeerTls) -> Result<Endpoint, Fatal> {
+fn endpoint(url: &str, links: &Links) -> Result<Endpoint, Fatal> {
     let unusable = |why: &str| {
         Fatal::new(
             exit::CONFIG,
@@ -132,11 +132,11 @@ fn endpoint(url: &str, tls: &PeerTls) -> Result<Endpoint, Fatal> {
             "set it to the archiver's gRPC address, like http://archiver:9091",
         )
     };
-    if !url.starts_with("http") {
-        return Err(unusable(
-            "it does not begin with http:// (or https:// with internal_tls)",
-        ));
+    let scheme = if links.tls.is_some() { "https://" } else { "http://" };
+    if !url.starts_with(scheme) {
+        return Err(unusable(&format!("it does not begin with {scheme}")));
     }
+    let tls = PeerTls::load(links)?;
     let endpoint = tls.endpoint(url).map_err(|_| unusable("it is not a URL"))?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
