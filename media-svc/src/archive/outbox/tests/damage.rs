@@ -1,5 +1,8 @@
 //! What is left after a crash or a bad disk.
 
+use std::cell::RefCell;
+use std::sync::Once;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -91,24 +94,29 @@ async fn a_damaged_tail_is_set_aside_byte_for_byte() {
 
 /// What was logged, and the events that are left.
 async fn opened(dir: &Path) -> (String, Vec<Event>) {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let outbox = tracing::subscriber::with_default(subscriber, || open(dir));
-    let events = read_all(&outbox).await;
-    let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    (said, events)
+    // One subscriber for the whole process: with one a thread, whichever test logs first decides for all of them
+    // whether a line is wanted.
+    static SUBSCRIBER: Once = Once::new();
+    SUBSCRIBER.call_once(|| {
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(|| Log).finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
+    LOGGED.take();
+    let outbox = open(dir);
+    let said = String::from_utf8(LOGGED.take()).unwrap();
+    (said, read_all(&outbox).await)
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+thread_local! {
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps what this thread logs.
+struct Log;
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOGGED.with_borrow_mut(|logged| logged.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
