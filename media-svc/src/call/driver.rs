@@ -24,6 +24,7 @@ use super::record::{CallRecord, RecordedCall};
 use super::registry::Slot;
 use super::tools::Wish;
 use crate::archive::ArchiveSession;
+use crate::latency;
 use crate::metrics;
 use crate::providers::{CallContext, LlmRequest, Providers, SpeechRequest};
 
@@ -291,6 +292,7 @@ impl Call {
                     metrics::FRAME_LATENESS
                         .with_label_values(&[self.transport.name])
                         .observe(self.lateness.as_secs_f64());
+                    latency::frame_left(self.lateness);
                     if let Some(reason) = self.tell(CallerCommand::Audio(frame)) {
                         conversation.handle_input(self.now(), Input::CallerGone(reason));
                     }
@@ -463,4 +465,5 @@ fn observe_turn(timing: TurnTiming) {
             .with_label_values(&[stage])
             .observe(latency.as_secs_f64());
     }
+    latency::turn_answered(timing.first_audio);
 }
