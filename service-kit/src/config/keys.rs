@@ -70,6 +70,8 @@ pub(super) const FIXED: &[Key] = &[
     // Public listener
     Key::new("host", Text, "Address to listen on: an IP address or `localhost`.").or("0.0.0.0").env(&["HOST"]),
     Key::new("port", PORT, "Public port; 0 = any free one.").or("8080").env(&["PORT"]),
+    Key::new("admin.host", Text, "Address of the operators' listener, an IP address or `localhost`; unset = `host`."),
+    Key::new("admin.port", PORT, "Port of a listener for operators, plain HTTP: metrics, health and admin routes. These, but for health, are then not on the public port; unset = they are, and admin routes answer this machine alone or who has a `server_api_key`."),
     Key::new("tls_enable", Bool, "Serve HTTPS and WSS; needs both files.").or("false"),
     Key::new("tls_cert_file", Path, "Certificate chain in PEM; read again when it changes."),
     Key::new("tls_key_file", Path, "Private key in PEM; read again when it changes."),
@@ -81,7 +83,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("metrics_enabled", Bool, "Whether `GET /metrics` answers.").or("true"),
     // Clients
     Key::new("transport", Choice(&["websocket", "smallwebrtc", "both"]), "What clients may connect with.").or("websocket"),
-    Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes.").or("stun:stun.l.google.com:19302"),
+    Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes.").or("stun:stun.l.google.com:19302").hidden(),
     Key::new("rtc_max_duration_secs", SECONDS, "Longest session in seconds after the first inbound audio; 0 = no limit.").or("0"),
     Key::new("session_store", Choice(&["memory", "redis"]), "Where sessions, nodes and tokens live: in this process, or shared by all.").or("memory"),
     Key::new("redis_url", Url(&["redis", "rediss"]), "Redis, needed with `session_store` redis.").hidden(),
@@ -193,8 +195,8 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("mcp.url", Url(HTTP_SCHEMES), "URL of an MCP server whose tools the agent may call."),
     // Between services, and on disk
     Key::new("archiver_url", Url(HTTP_SCHEMES), "Where media nodes send what is archived, and where it is read back from (`http://archiver:9091`)."),
-    Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; unset = its bound address."),
-    Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set."),
+    Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; may hold `{host}`, the name of its host; unset = its bound address."),
+    Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set; may hold `{host}`."),
     Key::new("service_token", Text, "The same secret in all services: internal calls carry it, stream tokens are signed with it. One process alone makes its own.").hidden(),
     Key::new("internal_tls.cert_file", Path, "Certificate chain in PEM that this service shows its peers; with the two below, all internal gRPC is mutual TLS."),
     Key::new("internal_tls.key_file", Path, "Its private key in PEM."),

@@ -8,4 +8,5 @@ mod config_sources;
 mod http_envelopes;
 mod http_guards;
 mod http_listener;
+mod http_listeners;
 mod http_metrics;
