@@ -25,13 +25,13 @@ struct Process {
 }
 
 impl Process {
-    fn new(name: &str, settings: &Settings) -> Result<Self, Fatal> {
+    fn new(name: &'static str, settings: &Settings) -> Result<Self, Fatal> {
         let process = Self {
             scope: TaskScope::root(name),
             shutdown: Shutdown::new(),
             stop_listening: CancellationToken::new(),
         };
-        settings::reload_secrets_on_hangup(settings, &process.scope)?;
+        settings::reload_on_hangup(settings, &process.scope)?;
         let (shutdown, scope) = (process.shutdown.clone(), process.scope.clone());
         process.scope.spawn("signals", async move {
             tokio::select! {
@@ -42,6 +42,9 @@ impl Process {
             }
         });
         service_kit::metrics::announce(name, env!("CARGO_PKG_VERSION"));
+        let node = settings.config.media.node_id.clone().filter(|_| name == "media-svc");
+        service_kit::telemetry::identify(&node.unwrap_or_else(service_kit::ids::node_id));
+        service_kit::trace::init(&settings.config.otlp, name, env!("CARGO_PKG_VERSION"))?;
         Ok(process)
     }
 
@@ -50,6 +53,7 @@ impl Process {
         self.stop_listening.cancel();
         self.scope.cancel();
         self.scope.join().await;
+        service_kit::trace::flush().await;
         tracing::info!("stopped");
     }
 }
@@ -67,8 +71,13 @@ pub async fn signaling(settings: Settings) -> Result<(), Fatal> {
         .router()
         .merge(http::operational_routes(service.readiness(), config.metrics_enabled));
     let router = http::apply_conventions(router, &config, signaling_svc::OPEN_ROUTES);
-    let tls = config.http.tls.as_ref();
-    let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
+    let address = http::serve_public(
+        listener,
+        router,
+        &config.http,
+        &process.scope,
+        process.stop_listening.clone(),
+    )?;
     tracing::info!(%address, "signaling-svc is listening");
     process.shutdown.draining().await;
     process.end().await;
@@ -94,8 +103,13 @@ pub async fn media(settings: Settings) -> Result<(), Fatal> {
         .router()
         .merge(http::operational_routes(service.readiness(), config.metrics_enabled));
     let router = http::apply_conventions(router, &config, media_svc::OPEN_ROUTES);
-    let tls = config.http.tls.as_ref();
-    let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
+    let address = http::serve_public(
+        listener,
+        router,
+        &config.http,
+        &process.scope,
+        process.stop_listening.clone(),
+    )?;
     tracing::info!(%address, "media-svc is listening");
     service.warm_up().await?;
     process.shutdown.draining().await;
@@ -115,8 +129,13 @@ pub async fn archiver(settings: Settings) -> Result<(), Fatal> {
     let service = Archiver::start(config.clone(), ingest, scope, process.shutdown.clone()).await?;
     let router = http::operational_routes(service.readiness(), config.metrics_enabled);
     let router = http::apply_conventions(router, &config, &[]);
-    let tls = config.http.tls.as_ref();
-    let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
+    let address = http::serve_public(
+        listener,
+        router,
+        &config.http,
+        &process.scope,
+        process.stop_listening.clone(),
+    )?;
     tracing::info!(%address, "archiver-svc is listening");
     process.shutdown.draining().await;
     service.stopped().await;

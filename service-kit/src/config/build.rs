@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::connections;
 use super::load::{Problem, Profile};
 use super::recording;
 use super::schema::{SCHEMA, find};
@@ -41,11 +42,13 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             tls,
             cors_allowed_origins: v.list("cors_allowed_origins"),
             max_request_body_bytes: v.number("max_request_body_bytes"),
+            connections: connections::limits(v),
         },
         log: Log {
             level: log_level(v),
             json: v.flag("json_logs"),
         },
+        otlp: connections::otlp(v),
         metrics_enabled: v.flag("metrics_enabled"),
         transport: match v.word("transport").as_str() {
             "smallwebrtc" => ClientTransport::SmallWebRtc,
@@ -274,7 +277,8 @@ fn peer_tls(merged: &mut Merged, profile: Profile) -> Option<PeerTlsFiles> {
     })
 }
 
-fn log_level(v: &Values) -> tracing::Level {
+/// The level that SIGHUP reads again.
+pub(super) fn log_level(v: &Values) -> tracing::Level {
     match v.word("log_level").as_str() {
         "debug" => tracing::Level::DEBUG,
         "warn" => tracing::Level::WARN,

@@ -9,14 +9,14 @@ use serde_json::json;
 
 use super::envelope::Data;
 use super::error::ApiError;
-use super::metrics::announce_live_routes;
+use super::metrics::announce;
 use crate::health::Readiness;
 
 /// The routes that probes and scrapers use. `/health` is 200 while the process lives, whatever its dependencies do;
 /// `/ready` is 503 with every reason while a condition of `readiness` does not hold; `/metrics` is Prometheus text, or
 /// 204 when `metrics_enabled` is false.
 pub fn operational_routes(readiness: Readiness, metrics_enabled: bool) -> Router {
-    announce_live_routes();
+    announce();
     let routes = Router::new()
         .route("/health", get(health))
         .route("/ready", get(move || ready(readiness)))
