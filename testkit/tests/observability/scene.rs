@@ -5,12 +5,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use service_kit::config::{Secret, StoreKind};
+use service_kit::grpc::AttachToken;
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tonic::Code;
+use tonic::transport::Endpoint;
 use voxray::caller::{Call, Step};
 use voxray::wav;
+use voxray_proto::archive::archive_query_client::ArchiveQueryClient;
+use voxray_proto::archive::archive_service_client::ArchiveServiceClient;
+use voxray_proto::archive::{GetTranscriptRequest, IngestRequest};
+use voxray_proto::control::GetLoadRequest;
+use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_testkit::carriers::{self, CarrierServer};
 use voxray_testkit::openai::{Answer, Endpoint, OpenAiServer, tone};
 use voxray_testkit::relay::Fault;
@@ -26,6 +35,8 @@ use crate::scraper::Scraper;
 const SLOTS: usize = 4;
 /// Starts that one client may make in a minute.
 const STARTS: usize = 20;
+/// Starts from one address in a minute.
+const STARTS_PER_ADDRESS: usize = 3;
 
 /// The deployment and everything it talks to.
 pub struct Scene {
@@ -46,7 +57,7 @@ impl Scene {
         let scene_file = folder.path().join("config.json");
         write_config(&scene_file, &twilio, "info");
         let stack = Stack::builder()
-            .signaling(1)
+            .signaling(2)
             .media(1)
             .relays()
             .env("VOXRAY_CONFIG", scene_file.display().to_string())
@@ -60,6 +71,11 @@ impl Scene {
             .env("VOXRAY_PIPELINE_INPUT_QUEUE_CAP", "4")
             .env("VOXRAY_RECORDING_MAX_RETRIES", "0")
             .env("VOXRAY_LIMITS_STARTS_PER_MINUTE", STARTS.to_string())
+            .env(
+                "VOXRAY_LIMITS_STARTS_PER_MINUTE_PER_ADDRESS",
+                STARTS_PER_ADDRESS.to_string(),
+            )
+            .env("VOXRAY_TELEPHONY_TRUSTED_PROXIES", "127.0.0.1")
             .env("VOXRAY_LIMITS_BODY_TIMEOUT_SECS", "0.3")
             .env_for(Role::Archiver, "VOXRAY_LIMITS_MAX_CONNECTIONS", "12")
             .start()
@@ -243,25 +259,76 @@ impl Scene {
         for _ in 0..20 {
             idle.push(TcpStream::connect(archiver).await.unwrap());
         }
-        let start = || async {
-            let body = json!({"transport": "websocket"});
-            http()
-                .post(format!("{base}/start"))
-                .json(&body)
-                .send()
-                .await
-                .unwrap()
-                .status()
-                .as_u16()
-        };
-        let statuses = futures_util::future::join_all((0..STARTS * 2).map(|_| start())).await;
-        assert!(statuses.contains(&429), "{statuses:?}");
-        assert!(statuses.contains(&503), "{statuses:?}");
+        self.too_many_starts().await;
         let mut answer = [0; 12];
         tokio::io::AsyncReadExt::read_exact(&mut slow, &mut answer)
             .await
             .unwrap();
         assert_eq!(&answer, b"HTTP/1.1 408");
+    }
+}
+
+impl Scene {
+    /// Both signaling services count together: by address first, then by key.
+    async fn too_many_starts(&self) {
+        let start = async |number: usize, address: String| {
+            let url = format!("{}/start", self.stack.signaling[number % 2].url());
+            let body = json!({"transport": "websocket"});
+            let asked = http()
+                .post(url)
+                .header("x-forwarded-for", address)
+                .json(&body)
+                .send()
+                .await;
+            asked.unwrap().status().as_u16()
+        };
+        let one = (0..STARTS_PER_ADDRESS * 2).map(|number| start(number, "198.51.100.1".to_owned()));
+        let one = futures_util::future::join_all(one).await;
+        let let_through = |statuses: &[u16]| statuses.iter().filter(|status| **status != 429).count();
+        // A slow machine may give an allowance back meanwhile.
+        let allowed = let_through(&one);
+        assert!(
+            (STARTS_PER_ADDRESS..=STARTS_PER_ADDRESS + 1).contains(&allowed),
+            "{one:?}"
+        );
+        let many = (0..STARTS * 2).map(|number| start(number, format!("198.51.100.{}", number + 2)));
+        let many = futures_util::future::join_all(many).await;
+        let allowed = let_through(&many);
+        assert!(allowed < STARTS + 4 && many.contains(&429), "{many:?}");
+        // The node has fewer slots than that.
+        assert!(many.contains(&503), "{many:?}");
+    }
+
+    /// Internal gRPC of every service that has any: nobody without the token, nobody with another one.
+    pub async fn internal_listeners_need_the_token(&self) {
+        let store = session_store::open(&StoreKind::Redis {
+            url: Secret::new(self.stack.redis.url()),
+        });
+        let nodes = store.await.unwrap().nodes().await.unwrap();
+        let to_node = Endpoint::from_shared(nodes[0].control_url.clone())
+            .unwrap()
+            .connect_lazy();
+        let archiver = format!("http://{}", self.stack.relays.as_ref().unwrap().archive.address());
+        let to_archiver = Endpoint::from_shared(archiver).unwrap().connect_lazy();
+        for token in ["", "guessed", self.stack.service_token.as_str()] {
+            let attach = AttachToken::new(&Secret::new(token));
+            let mut control = MediaControlClient::with_interceptor(to_node.clone(), attach.clone());
+            let load = control.get_load(GetLoadRequest {}).await;
+            let mut query = ArchiveQueryClient::with_interceptor(to_archiver.clone(), attach.clone());
+            let session_id = "nobody".to_owned();
+            let known = query.get_transcript(GetTranscriptRequest { session_id }).await;
+            let mut ingest = ArchiveServiceClient::with_interceptor(to_archiver.clone(), attach);
+            let nothing = ingest.ingest(futures_util::stream::empty::<IngestRequest>()).await;
+            let refused = [
+                load.err().map(|status| status.code()),
+                known.err().map(|status| status.code()),
+                nothing.err().map(|status| status.code()),
+            ];
+            let everywhere = refused.iter().all(|code| *code == Some(Code::Unauthenticated));
+            let nowhere = refused.iter().all(|code| *code != Some(Code::Unauthenticated));
+            let ours = token == self.stack.service_token;
+            assert!(if ours { nowhere } else { everywhere }, "{token:?}: {refused:?}");
+        }
     }
 }
 
