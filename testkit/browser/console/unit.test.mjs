@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { scale, stages, summary } from "../../../signaling-svc/console/call/timing.js";
-import { PEAKS_PER_SECOND, WavPeaks } from "../../../signaling-svc/console/call/wav.js";
+import { LEVELS_PER_SECOND, WavLevels } from "../../../signaling-svc/console/call/wav.js";
 import { clock, duration, millis, percentile } from "../../../signaling-svc/console/format.js";
 import { audioFrame, messageFrame, readFrame, readRtvi, rtvi, sessionOf } from "../../../signaling-svc/console/talk/rtvi.js";
 import { pressed, quiet, take, typed } from "../../../signaling-svc/console/talk/state.js";
@@ -113,16 +113,16 @@ function wav(channels, rate, samples) {
   return new Uint8Array(buffer);
 }
 
-test("peaks are the same however the file comes in", () => {
+test("levels are the same however the file comes in", () => {
   const samples = Array.from({ length: 2 * 1600 }, (_, i) => (i % 2 ? -16384 : i < 1600 ? 8192 : 0));
   const file = wav(2, 1600, samples);
-  assert.ok(WavPeaks.fits(file));
+  assert.ok(WavLevels.fits(file));
   for (const step of [1, 3, 44, 1000, file.length]) {
-    const peaks = new WavPeaks();
-    for (let at = 0; at < file.length; at += step) peaks.push(file.subarray(at, at + step));
-    const { seconds, lanes } = peaks.finish();
+    const levels = new WavLevels();
+    for (let at = 0; at < file.length; at += step) levels.push(file.subarray(at, at + step));
+    const { seconds, lanes } = levels.finish();
     assert.equal(seconds, 1);
-    assert.equal(lanes[0].length, PEAKS_PER_SECOND + 1);
+    assert.equal(lanes[0].length, LEVELS_PER_SECOND + 1);
     assert.deepEqual([lanes[0][10], lanes[0][90], lanes[1][10], lanes[1][90]], [0.25, 0, 0.5, 0.5]);
   }
 });
