@@ -96,7 +96,7 @@ impl<S: Store> Store for Measured<S> {
         self.inner.claim_session(session_id, node_id, ttl).await
     }
 
-    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError> {
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
         let _timer = time("heartbeat");
         self.inner.heartbeat(node).await
     }
@@ -111,6 +111,16 @@ impl<S: Store> Store for Measured<S> {
         self.inner.nodes().await
     }
 
+    async fn place(&self, node_id: &str, ticket: &str) -> Result<bool, StoreError> {
+        let _timer = time("place");
+        self.inner.place(node_id, ticket).await
+    }
+
+    async fn unplace(&self, node_id: &str, ticket: &str) -> Result<(), StoreError> {
+        let _timer = time("unplace");
+        self.inner.unplace(node_id, ticket).await
+    }
+
     async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
         let _timer = time("take");
         self.inner.take(allowance, rate).await
@@ -119,6 +129,11 @@ impl<S: Store> Store for Measured<S> {
     async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
         let _timer = time("hold_session");
         self.inner.hold_session(tenant, session_id, most).await
+    }
+
+    async fn held_by(&self, session_id: &str) -> Result<Option<String>, StoreError> {
+        let _timer = time("held_by");
+        self.inner.held_by(session_id).await
     }
 
     async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {
