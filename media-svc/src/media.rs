@@ -123,6 +123,7 @@ impl Media {
             providers: agent.providers,
             carriers,
             scope,
+            store_restores: node.restores(),
             timeouts,
             held: HeldStreams::default(),
         });

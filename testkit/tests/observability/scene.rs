@@ -21,7 +21,7 @@ use voxray_proto::archive::{GetTranscriptRequest, IngestRequest};
 use voxray_proto::control::GetLoadRequest;
 use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_testkit::carriers::{self, CarrierServer};
-use voxray_testkit::openai::{Answer, Endpoint, OpenAiServer, tone};
+use voxray_testkit::openai::{Answer, Endpoint as Api, OpenAiServer, tone};
 use voxray_testkit::relay::Fault;
 use voxray_testkit::servers::{Rotel, tools::workspace_root};
 use voxray_testkit::service::Role;
@@ -99,7 +99,7 @@ impl Scene {
     pub async fn phone_call(&self, scraper: &Scraper) {
         let again = || Answer::error(500, "server_error", "try again");
         self.openai.answer(
-            Endpoint::Transcriptions,
+            Api::Transcriptions,
             [
                 again(),
                 Answer::transcript_stream(["I would like", " a table for two."]),
@@ -113,17 +113,14 @@ impl Scene {
             " Shall I?",
         ];
         let goodbye = Answer::chat_beginning(["Goodbye."]).tool_call(0, "call_1", "end_call", &["{", "}"]);
-        self.openai.answer(
-            Endpoint::Chat,
-            [again(), Answer::chat(long), goodbye.chat_end("tool_calls")],
-        );
+        self.openai
+            .answer(Api::Chat, [again(), Answer::chat(long), goodbye.chat_end("tool_calls")]);
         let speech = Answer::speech(&tone(1_000.0, 6_000));
         self.openai.answer(
-            Endpoint::Speech,
+            Api::Speech,
             [again(), Answer::speech(&tone(500.0, 300)), speech.clone(), speech],
         );
-        self.openai
-            .otherwise(Endpoint::Speech, Answer::speech(&tone(700.0, 300)));
+        self.openai.otherwise(Api::Speech, Answer::speech(&tone(700.0, 300)));
         self.twilio.fail([carriers::Fault::Status(500)]);
         let timeout = LIMIT;
         let steps = vec![
@@ -163,17 +160,17 @@ impl Scene {
             });
             counted.await.unwrap();
         };
-        self.openai.answer(Endpoint::Transcriptions, [refused()]);
+        self.openai.answer(Api::Transcriptions, [refused()]);
         let mut browser = Browser::connect(&self.stack.media[0].ws_url()).await;
         browser.wait_for("bot-stopped-speaking").await;
         browser.say(&sentence(), true).await;
         failed("stt").await;
 
-        self.openai.answer(Endpoint::Chat, [refused()]);
+        self.openai.answer(Api::Chat, [refused()]);
         browser.type_text("Hello?").await;
         failed("llm").await;
-        self.openai.otherwise(Endpoint::Chat, Answer::chat(["Of ", "course."]));
-        self.openai.answer(Endpoint::Speech, [refused(), refused(), refused()]);
+        self.openai.otherwise(Api::Chat, Answer::chat(["Of ", "course."]));
+        self.openai.answer(Api::Speech, [refused(), refused(), refused()]);
         browser.type_text("Hello again?").await;
         failed("tts").await;
         browser.send_nonsense().await;
@@ -301,9 +298,11 @@ impl Scene {
 
     /// Internal gRPC of every service that has any: nobody without the token, nobody with another one.
     pub async fn internal_listeners_need_the_token(&self) {
-        let store = session_store::open(&StoreKind::Redis {
+        let kind = StoreKind::Redis {
             url: Secret::new(self.stack.redis.url()),
-        });
+            ca_file: None,
+        };
+        let store = session_store::open(&kind);
         let nodes = store.await.unwrap().nodes().await.unwrap();
         let to_node = Endpoint::from_shared(nodes[0].control_url.clone())
             .unwrap()
