@@ -27,13 +27,13 @@ struct Process {
 }
 
 impl Process {
-    fn new(name: &str, settings: &Settings) -> Result<Self, Fatal> {
+    fn new(name: &'static str, settings: &Settings) -> Result<Self, Fatal> {
         let process = Self {
             scope: TaskScope::root(name),
             shutdown: Shutdown::new(),
             stop_listening: CancellationToken::new(),
         };
-        settings::reload_secrets_on_hangup(settings, &process.scope)?;
+        settings::reload_on_hangup(settings, &process.scope)?;
         let (shutdown, scope) = (process.shutdown.clone(), process.scope.clone());
         process.scope.spawn("signals", async move {
             tokio::select! {
@@ -44,6 +44,9 @@ impl Process {
             }
         });
         service_kit::metrics::announce(name, env!("CARGO_PKG_VERSION"));
+        let node = settings.config.media.node_id.clone().filter(|_| name == "media-svc");
+        service_kit::telemetry::identify(&node.unwrap_or_else(service_kit::ids::node_id));
+        service_kit::trace::init(&settings.config.otlp, name, env!("CARGO_PKG_VERSION"))?;
         Ok(process)
     }
 
@@ -62,6 +65,7 @@ impl Process {
         self.stop_listening.cancel();
         self.scope.cancel();
         self.scope.join().await;
+        service_kit::trace::flush().await;
         tracing::info!("stopped");
     }
 }

@@ -107,6 +107,7 @@ impl SingleProcess {
         };
         http_listeners.serve(routes, &config, &scope.child("http"), stop_listening.clone())?;
         service_kit::metrics::announce("voxray", env!("CARGO_PKG_VERSION"));
+        service_kit::trace::init(&config.otlp, "voxray", env!("CARGO_PKG_VERSION"))?;
         Ok(Self {
             config,
             address,
@@ -161,6 +162,7 @@ impl SingleProcess {
         self.stop_listening.cancel();
         self.scope.cancel();
         self.scope.join().await;
+        service_kit::trace::flush().await;
     }
 
     /// For signals.
@@ -171,8 +173,10 @@ impl SingleProcess {
 
 /// `voxray serve`: until Ctrl-C.
 pub async fn serve(settings: Settings) -> Result<(), Fatal> {
+    let node = settings.config.media.node_id.clone();
+    service_kit::telemetry::identify(&node.unwrap_or_else(service_kit::ids::node_id));
     let process = SingleProcess::start(&settings.config, None).await?;
-    settings::reload_secrets_on_hangup(&settings, &process.scope)?;
+    settings::reload_on_hangup(&settings, &process.scope)?;
     let shutdown = process.shutdown();
     announce(&process);
     if settings.config.agent.llm_provider == "local" {

@@ -200,7 +200,12 @@ pub async fn until(mut happened: impl FnMut() -> bool) {
 /// SQLite and a folder below `dir`.
 pub fn config(dir: &Path) -> Config {
     Config {
+        otlp: config::Otlp {
+            endpoint: None,
+            sample_ratio: 1.0,
+        },
         http: config::Http {
+            connections: config::ConnectionLimits::default(),
             host: [127, 0, 0, 1].into(),
             port: 0,
             admin: None,

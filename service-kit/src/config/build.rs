@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::connections;
 use super::listeners;
 use super::load::{Problem, Profile};
 use super::recording;
@@ -39,6 +40,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             level: log_level(v),
             json: v.flag("json_logs"),
         },
+        otlp: connections::otlp(v),
         metrics_enabled: v.flag("metrics_enabled"),
         transport: match v.word("transport").as_str() {
             "smallwebrtc" => ClientTransport::SmallWebRtc,
@@ -243,7 +245,8 @@ fn here(url: String) -> String {
     }
 }
 
-fn log_level(v: &Values) -> tracing::Level {
+/// The level that SIGHUP reads again.
+pub(super) fn log_level(v: &Values) -> tracing::Level {
     match v.word("log_level").as_str() {
         "debug" => tracing::Level::DEBUG,
         "warn" => tracing::Level::WARN,

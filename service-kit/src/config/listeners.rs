@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::sources::Merged;
-use super::{Http, Tls};
+use super::{Http, Tls, connections};
 
 /// Makes the listeners' part; problems go to `merged`.
 pub(super) fn build(merged: &mut Merged) -> Http {
@@ -19,6 +19,7 @@ pub(super) fn build(merged: &mut Merged) -> Http {
         tls,
         cors_allowed_origins: v.list("cors_allowed_origins"),
         max_request_body_bytes: v.number("max_request_body_bytes"),
+        connections: connections::limits(v),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything is parsed and checked before any port is bound; every problem is reported at once.
 
 mod build;
+mod connections;
 mod docs;
 mod keys;
 mod listeners;
@@ -19,8 +20,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use connections::{ConnectionLimits, Otlp};
 pub use docs::{json_schema, json_schema_text, markdown};
-pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload_secrets};
+pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload};
 pub use recording::{AudioFormat, RecordingTag, S3Encryption};
 pub use schema::{Key, Kind, SCHEMA, find};
 pub use secret::{Secret, Secrets};
@@ -33,6 +35,8 @@ pub struct Config {
     pub http: Http,
     /// Log level and format.
     pub log: Log,
+    /// Where traces go.
+    pub otlp: Otlp,
     /// `GET /metrics` answers 204 when false.
     pub metrics_enabled: bool,
     /// What clients may connect with.
@@ -86,6 +90,8 @@ pub struct Http {
     pub cors_allowed_origins: Vec<String>,
     /// Largest accepted body in bytes; 0 = no limit.
     pub max_request_body_bytes: usize,
+    /// What a client may take up, and for how long.
+    pub connections: ConnectionLimits,
 }
 
 /// PEM files of the public listener; re-read when they change.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::ApiError;
 use super::layers::apply_conventions;
 use super::operational::{metrics_routes, probe_routes, versioned};
-use super::server::{bind, bind_address, serve};
+use super::server::{bind, bind_address, serve, serve_public};
 use crate::config::{Config, Secrets};
 use crate::exit::Fatal;
 use crate::health::Readiness;
@@ -102,7 +102,7 @@ impl Listeners {
             }
         }
         let public = apply_conventions(public, config, routes.open);
-        serve(self.public, public, config.http.tls.as_ref(), scope, stop)
+        serve_public(self.public, public, &config.http, scope, stop)
     }
 }
 

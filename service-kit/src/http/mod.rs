@@ -7,6 +7,7 @@
 //! same envelope.
 
 mod auth;
+mod connections;
 mod envelope;
 mod error;
 mod json;
@@ -16,15 +17,16 @@ mod metrics;
 mod operational;
 mod origin;
 mod server;
+mod timeouts;
 mod tls;
 
 pub use auth::{check_api_key, presented_api_key, requester};
 pub use envelope::{Data, RequestId, TwoAudiences, current_request_id};
 pub use error::{ApiError, FieldError};
 pub use json::ApiJson;
-pub use layers::{REQUEST_TIMEOUT, apply_conventions};
+pub use layers::apply_conventions;
 pub use listeners::{Listeners, Routes};
 pub use metrics::{ActiveConnection, LiveRoute};
 pub use operational::operational_routes;
 pub use origin::check_origin;
-pub use server::{bind, bind_address, serve};
+pub use server::{bind, bind_address, serve, serve_public};

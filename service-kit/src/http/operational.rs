@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::envelope::Data;
 use super::error::ApiError;
-use super::metrics::announce_live_routes;
+use super::metrics::announce;
 use crate::health::Readiness;
 
 /// The routes that probes and scrapers use. `/health` is 200 while the process lives, whatever its dependencies do;
@@ -30,7 +30,7 @@ pub(super) fn probe_routes(readiness: Readiness) -> Router {
 
 /// `/metrics` alone.
 pub(super) fn metrics_routes(enabled: bool) -> Router {
-    announce_live_routes();
+    announce();
     versioned(Router::new().route("/metrics", get(move || metrics(enabled))))
 }
 
