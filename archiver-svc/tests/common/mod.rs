@@ -208,6 +208,7 @@ pub fn config(dir: &Path) -> Config {
             connections: config::ConnectionLimits::default(),
             host: [127, 0, 0, 1].into(),
             port: 0,
+            admin: None,
             tls: None,
             cors_allowed_origins: Vec::new(),
             max_request_body_bytes: 262_144,

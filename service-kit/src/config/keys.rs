@@ -72,6 +72,8 @@ pub(super) const FIXED: &[Key] = &[
     // Public listener
     Key::new("host", Text, "Address to listen on: an IP address or `localhost`.").or("0.0.0.0").env(&["HOST"]),
     Key::new("port", PORT, "Public port; 0 = any free one.").or("8080").env(&["PORT"]),
+    Key::new("admin.host", Text, "Address of the operators' listener, an IP address or `localhost`; unset = `host`."),
+    Key::new("admin.port", PORT, "Port of a listener for operators, plain HTTP: metrics, health and admin routes. These, but for health, are then not on the public port; unset = they are, and admin routes answer this machine alone or who has a `server_api_key`."),
     Key::new("tls_enable", Bool, "Serve HTTPS and WSS; needs both files.").or("false"),
     Key::new("tls_cert_file", Path, "Certificate chain in PEM; read again when it changes."),
     Key::new("tls_key_file", Path, "Private key in PEM; read again when it changes."),

@@ -6,6 +6,7 @@ mod build;
 mod connections;
 mod docs;
 mod keys;
+mod listeners;
 mod load;
 mod recording;
 mod schema;
@@ -15,7 +16,7 @@ mod transcripts;
 mod unsupported;
 mod value;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -81,6 +82,8 @@ pub struct Http {
     pub host: IpAddr,
     /// Port to bind; 0 = any free one.
     pub port: u16,
+    /// Where operators are served; `None` = on the public listener.
+    pub admin: Option<SocketAddr>,
     /// Certificate and key when TLS is on.
     pub tls: Option<Tls>,
     /// Origins that are reflected; empty = no CORS and no origin check.

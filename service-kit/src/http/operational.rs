@@ -16,11 +16,26 @@ use crate::health::Readiness;
 /// `/ready` is 503 with every reason while a condition of `readiness` does not hold; `/metrics` is Prometheus text, or
 /// 204 when `metrics_enabled` is false.
 pub fn operational_routes(readiness: Readiness, metrics_enabled: bool) -> Router {
+    probe_routes(readiness).merge(metrics_routes(metrics_enabled))
+}
+
+/// `/health` and `/ready` alone.
+pub(super) fn probe_routes(readiness: Readiness) -> Router {
+    versioned(
+        Router::new()
+            .route("/health", get(health))
+            .route("/ready", get(move || ready(readiness))),
+    )
+}
+
+/// `/metrics` alone.
+pub(super) fn metrics_routes(enabled: bool) -> Router {
     announce();
-    let routes = Router::new()
-        .route("/health", get(health))
-        .route("/ready", get(move || ready(readiness)))
-        .route("/metrics", get(move || metrics(metrics_enabled)));
+    versioned(Router::new().route("/metrics", get(move || metrics(enabled))))
+}
+
+/// The same routes under `/api/v1` too.
+pub(super) fn versioned(routes: Router) -> Router {
     Router::new().merge(routes.clone()).nest("/api/v1", routes)
 }
 

@@ -9,4 +9,5 @@ mod http_envelopes;
 mod http_guards;
 mod http_limits;
 mod http_listener;
+mod http_listeners;
 mod http_metrics;
