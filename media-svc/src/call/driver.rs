@@ -26,6 +26,7 @@ use super::registry::Slot;
 use super::tools::Wish;
 use super::watch::{CallWatch, Watched};
 use crate::archive::ArchiveSession;
+use crate::latency;
 use crate::metrics;
 use crate::providers::{CallContext, LlmRequest, Providers, SpeechRequest};
 
@@ -76,6 +77,16 @@ pub async fn run(setup: CallSetup) -> EndReason {
     reason
 }
 
+/// How long a client may take to run a tool; it may have to ask a person.
+const CLIENT_TOOL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A tool that runs at the client.
+struct AtClient {
+    reply: ReplyId,
+    /// Answers in its stead, unless it does first.
+    _giving_up: AbortOnDrop,
+}
+
 struct Call {
     session_id: Arc<str>,
     context: CallContext,
@@ -96,6 +107,8 @@ struct Call {
     watch: CallWatch,
     replies: HashMap<ReplyId, AbortOnDrop>,
     speeches: HashMap<SpeechId, AbortOnDrop>,
+    /// Tools that run at the client and have not answered, by the id of the call.
+    at_client: HashMap<String, AtClient>,
     started: Instant,
     /// Since when the transport has taken nothing.
     stuck_since: Option<Instant>,
@@ -156,6 +169,7 @@ impl Call {
             watch,
             replies: HashMap::new(),
             speeches: HashMap::new(),
+            at_client: HashMap::new(),
             started,
             stuck_since: None,
             lateness: Duration::ZERO,
@@ -219,7 +233,20 @@ impl Call {
             }
             CallerEvent::Dtmf(key) => conversation.handle_input(now, Input::Dtmf(key)),
             CallerEvent::Played(mark) => conversation.handle_input(now, Input::Played(mark)),
-            CallerEvent::Text(text) => conversation.handle_input(now, Input::Text(text)),
+            CallerEvent::Text(typed) => conversation.handle_input(now, Input::Text(typed)),
+            CallerEvent::Interrupt => conversation.handle_input(now, Input::Interrupt),
+            CallerEvent::ToolResult { call_id, content } => {
+                // An answer nobody waits for is none.
+                if let Some(asked) = self.at_client.remove(&call_id) {
+                    let reply = asked.reply;
+                    let result = Input::ToolResult {
+                        reply,
+                        call_id,
+                        content,
+                    };
+                    conversation.handle_input(now, result);
+                }
+            }
             CallerEvent::LineCut => conversation.handle_input(now, Input::LineCut),
             CallerEvent::LineBack => conversation.handle_input(now, Input::LineBack),
             CallerEvent::Closed(reason) => {
@@ -254,6 +281,7 @@ impl Call {
             | Input::AnsweredBy(_)
             | Input::Beep
             | Input::Text(_)
+            | Input::Interrupt
             | Input::EndRequested { .. }
             | Input::LineCut
             | Input::LineBack
@@ -306,6 +334,7 @@ impl Call {
                     metrics::FRAME_LATENESS
                         .with_label_values(&[self.transport.name])
                         .observe(self.lateness.as_secs_f64());
+                    latency::frame_left(self.lateness);
                     if let Some(reason) = self.tell(CallerCommand::Audio(frame)) {
                         conversation.handle_input(self.now(), Input::CallerGone(reason));
                     }
@@ -332,7 +361,10 @@ impl Call {
             call_id,
             content,
         };
-        match (Wish::read(&call, self.line.as_deref()), &self.line) {
+        match (
+            Wish::read(&call, self.line.as_deref(), &self.settings.tools),
+            &self.line,
+        ) {
             (Wish::End, _) => {
                 conversation.handle_input(now, result("the call ends after your last words".to_owned()));
                 let end = Input::EndRequested {
@@ -371,6 +403,20 @@ impl Call {
             }
             (Wish::Transfer(_) | Wish::SendDtmf(_), None) => {
                 conversation.handle_input(now, result(format!("error: there is no tool named {}", call.name)));
+            }
+            (Wish::AtClient, _) => {
+                let events = self.context.events.clone();
+                let giving_up = self.context.tasks.spawn_owned("tool at the client", async move {
+                    tokio::time::sleep(CLIENT_TOOL_TIMEOUT).await;
+                    let secs = CLIENT_TOOL_TIMEOUT.as_secs();
+                    // A call that is over wants to know nothing.
+                    let _ = events.send(result(format!("error: no answer within {secs} s"))).await;
+                });
+                let asked = AtClient {
+                    reply,
+                    _giving_up: giving_up,
+                };
+                self.at_client.insert(call.id, asked);
             }
             (Wish::Refused(why), _) => conversation.handle_input(now, result(why)),
         }
@@ -440,8 +486,13 @@ impl Call {
             | Notice::AgentStartedSpeaking
             | Notice::AgentStoppedSpeaking
             | Notice::Speaking { .. }
+            | Notice::Spoken { .. }
+            | Notice::Written { .. }
+            | Notice::Asked(_)
             | Notice::AnsweredBy(_)
             | Notice::ToolStarted(_)
+            | Notice::ToolRunning { .. }
+            | Notice::ToolCancelled { .. }
             | Notice::ToolDone { .. } => {}
         }
         self.slot.notify(notice.clone());

@@ -121,8 +121,8 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
         },
         links: Links {
             archiver_url: v.text("archiver_url"),
-            media_control_url: v.text("media_control_url"),
-            media_advertise_url: v.text("media_advertise_url"),
+            media_control_url: v.text("media_control_url").map(here),
+            media_advertise_url: v.text("media_advertise_url").map(here),
             service_token,
             tls: peer_tls,
         },
@@ -235,6 +235,14 @@ fn peer_tls(merged: &mut Merged, profile: Profile) -> Option<PeerTlsFiles> {
         key_file: merged.values.path(KEYS[1]),
         ca_file: merged.values.path(KEYS[2]),
     })
+}
+
+/// A URL of this node with the name of its host in place of `{host}`, so that replicas can share one configuration.
+fn here(url: String) -> String {
+    match crate::ids::host_name() {
+        Some(host) => url.replace("{host}", &host),
+        None => url,
+    }
 }
 
 /// The level that SIGHUP reads again.

@@ -85,7 +85,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("metrics_enabled", Bool, "Whether `GET /metrics` answers.").or("true"),
     // Clients
     Key::new("transport", Choice(&["websocket", "smallwebrtc", "both"]), "What clients may connect with.").or("websocket"),
-    Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes.").or("stun:stun.l.google.com:19302"),
+    Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes.").or("stun:stun.l.google.com:19302").hidden(),
     Key::new("rtc_max_duration_secs", SECONDS, "Longest session in seconds after the first inbound audio; 0 = no limit.").or("0"),
     Key::new("session_store", Choice(&["memory", "redis"]), "Where sessions, nodes and tokens live: in this process, or shared by all.").or("memory"),
     Key::new("redis_url", Url(&["redis", "rediss"]), "Redis, needed with `session_store` redis.").hidden(),
@@ -191,7 +191,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("transcripts.driver", Choice(&["postgres", "mysql", "sqlite"]), "Kind of database; unset = as `transcripts.dsn` says."),
     Key::new("transcripts.dsn", Url(&["postgres", "postgresql", "mysql", "mariadb", "sqlite"]), "Database URL; `pool_max_conns` in it is honoured.").hidden().or_alone("sqlite://{data_dir}/transcripts.db"),
     Key::new("transcripts.table_name", Text, "Table, made at start when missing; a schema may stand before it (`archive.calls`). `{table_name}_sessions` is made beside it.").or("call_transcripts").alias(&["transcripts.table"]),
-    Key::new("transcripts.extended", Bool, "A further column `interrupted`: whether the caller cut this turn of the agent off.").or("false"),
+    Key::new("transcripts.extended", Bool, "Further columns: `interrupted`, whether the caller cut this turn of the agent off, and `timing`, where a turn lies in the recording and how long an answer took. The console draws them.").or("false").or_alone("true"),
     Key::new("archive.retention_days", Int { min: 0, max: 36_500 }, "Days after which transcript and recording of a call are deleted; 0 = never.").or("0"),
     Key::new("transcripts.redact", ChoiceList(&["card", "phone", "email"]), "What is replaced by `[card]`, `[phone]`, `[email]` before a transcript leaves the media node; recordings are not muted."),
     Key::new("transcripts.redact_patterns", List, "Regular expressions (Rust `regex` syntax) whose matches become `[redacted]`; write those with a comma into the file."),
@@ -202,8 +202,8 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("mcp.url", Url(HTTP_SCHEMES), "URL of an MCP server whose tools the agent may call."),
     // Between services, and on disk
     Key::new("archiver_url", Url(HTTP_SCHEMES), "Where media nodes send what is archived, and where it is read back from (`http://archiver:9091`)."),
-    Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; unset = its bound address."),
-    Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set."),
+    Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; may hold `{host}`, the name of its host; unset = its bound address."),
+    Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set; may hold `{host}`."),
     Key::new("service_token", Text, "The same secret in all services: internal calls carry it, stream tokens are signed with it. One process alone makes its own.").hidden(),
     Key::new("internal_tls.cert_file", Path, "Certificate chain in PEM that this service shows its peers; with the two below, all internal gRPC is mutual TLS."),
     Key::new("internal_tls.key_file", Path, "Its private key in PEM."),

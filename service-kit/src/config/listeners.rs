@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::connections;
 use super::sources::Merged;
-use super::{Http, Tls};
+use super::{Http, Tls, connections};
 
 /// Makes the listeners' part; problems go to `merged`.
 pub(super) fn build(merged: &mut Merged) -> Http {

@@ -262,3 +262,15 @@ fn a_reload_that_fails_leaves_the_old_keys() {
         assert_eq!(config.secrets.server_api_keys()[0].expose(), "a");
     }
 }
+
+#[test]
+fn a_media_node_may_be_told_its_address_by_the_name_of_its_host() {
+    let given = Given::new().flags(&[
+        ("media_control_url", "http://{host}:9090"),
+        ("media_advertise_url", "ws://{host}:8080"),
+    ]);
+    let links = given.load().unwrap().config.links;
+    let host = service_kit::ids::host_name().unwrap();
+    assert_eq!(links.media_control_url, Some(format!("http://{host}:9090")));
+    assert_eq!(links.media_advertise_url, Some(format!("ws://{host}:8080")));
+}
