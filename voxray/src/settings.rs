@@ -21,6 +21,9 @@ pub struct Settings {
 pub fn load(arguments: &ConfigArgs, profile: Profile) -> Result<Settings, Fatal> {
     let sources = sources(arguments);
     let loaded = load_from(&sources, profile)?;
+    // Before the first line is logged.
+    let node = loaded.config.media.node_id.clone();
+    service_kit::telemetry::identify(&node.unwrap_or_else(service_kit::ids::node_id));
     service_kit::telemetry::init(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
