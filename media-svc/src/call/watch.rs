@@ -297,6 +297,7 @@ impl Spans {
             | Input::Beep
             | Input::Text(_)
             | Input::EndRequested { .. }
+            | Input::Interrupt
             | Input::LineCut
             | Input::LineBack
             | Input::CallerGone(_)

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::connections;
 use super::sources::Merged;
 use super::{Http, Tls, connections};
 
