@@ -173,8 +173,6 @@ impl SingleProcess {
 
 /// `voxray serve`: until Ctrl-C.
 pub async fn serve(settings: Settings) -> Result<(), Fatal> {
-    let node = settings.config.media.node_id.clone();
-    service_kit::telemetry::identify(&node.unwrap_or_else(service_kit::ids::node_id));
     let process = SingleProcess::start(&settings.config, None).await?;
     settings::reload_on_hangup(&settings, &process.scope)?;
     let shutdown = process.shutdown();

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tonic::Code;
-use tonic::transport::Endpoint;
+use tonic::transport;
 use voxray::caller::{Call, Step};
 use voxray::wav;
 use voxray_proto::archive::archive_query_client::ArchiveQueryClient;
@@ -21,7 +21,7 @@ use voxray_proto::archive::{GetTranscriptRequest, IngestRequest};
 use voxray_proto::control::GetLoadRequest;
 use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_testkit::carriers::{self, CarrierServer};
-use voxray_testkit::openai::{Answer, Endpoint as Api, OpenAiServer, tone};
+use voxray_testkit::openai::{Answer, Endpoint, OpenAiServer, tone};
 use voxray_testkit::relay::Fault;
 use voxray_testkit::servers::{Rotel, tools::workspace_root};
 use voxray_testkit::service::Role;
@@ -99,7 +99,7 @@ impl Scene {
     pub async fn phone_call(&self, scraper: &Scraper) {
         let again = || Answer::error(500, "server_error", "try again");
         self.openai.answer(
-            Api::Transcriptions,
+            Endpoint::Transcriptions,
             [
                 again(),
                 Answer::transcript_stream(["I would like", " a table for two."]),
@@ -113,14 +113,17 @@ impl Scene {
             " Shall I?",
         ];
         let goodbye = Answer::chat_beginning(["Goodbye."]).tool_call(0, "call_1", "end_call", &["{", "}"]);
-        self.openai
-            .answer(Api::Chat, [again(), Answer::chat(long), goodbye.chat_end("tool_calls")]);
+        self.openai.answer(
+            Endpoint::Chat,
+            [again(), Answer::chat(long), goodbye.chat_end("tool_calls")],
+        );
         let speech = Answer::speech(&tone(1_000.0, 6_000));
         self.openai.answer(
-            Api::Speech,
+            Endpoint::Speech,
             [again(), Answer::speech(&tone(500.0, 300)), speech.clone(), speech],
         );
-        self.openai.otherwise(Api::Speech, Answer::speech(&tone(700.0, 300)));
+        self.openai
+            .otherwise(Endpoint::Speech, Answer::speech(&tone(700.0, 300)));
         self.twilio.fail([carriers::Fault::Status(500)]);
         let timeout = LIMIT;
         let steps = vec![
@@ -160,17 +163,17 @@ impl Scene {
             });
             counted.await.unwrap();
         };
-        self.openai.answer(Api::Transcriptions, [refused()]);
+        self.openai.answer(Endpoint::Transcriptions, [refused()]);
         let mut browser = Browser::connect(&self.stack.media[0].ws_url()).await;
         browser.wait_for("bot-stopped-speaking").await;
         browser.say(&sentence(), true).await;
         failed("stt").await;
 
-        self.openai.answer(Api::Chat, [refused()]);
+        self.openai.answer(Endpoint::Chat, [refused()]);
         browser.type_text("Hello?").await;
         failed("llm").await;
-        self.openai.otherwise(Api::Chat, Answer::chat(["Of ", "course."]));
-        self.openai.answer(Api::Speech, [refused(), refused(), refused()]);
+        self.openai.otherwise(Endpoint::Chat, Answer::chat(["Of ", "course."]));
+        self.openai.answer(Endpoint::Speech, [refused(), refused(), refused()]);
         browser.type_text("Hello again?").await;
         failed("tts").await;
         browser.send_nonsense().await;
@@ -298,17 +301,16 @@ impl Scene {
 
     /// Internal gRPC of every service that has any: nobody without the token, nobody with another one.
     pub async fn internal_listeners_need_the_token(&self) {
-        let kind = StoreKind::Redis {
+        let redis = StoreKind::Redis {
             url: Secret::new(self.stack.redis.url()),
             ca_file: None,
         };
-        let store = session_store::open(&kind);
-        let nodes = store.await.unwrap().nodes().await.unwrap();
-        let to_node = Endpoint::from_shared(nodes[0].control_url.clone())
+        let nodes = session_store::open(&redis).await.unwrap().nodes().await.unwrap();
+        let to_node = transport::Endpoint::from_shared(nodes[0].control_url.clone())
             .unwrap()
             .connect_lazy();
         let archiver = format!("http://{}", self.stack.relays.as_ref().unwrap().archive.address());
-        let to_archiver = Endpoint::from_shared(archiver).unwrap().connect_lazy();
+        let to_archiver = transport::Endpoint::from_shared(archiver).unwrap().connect_lazy();
         for token in ["", "guessed", self.stack.service_token.as_str()] {
             let attach = AttachToken::new(&Secret::new(token));
             let mut control = MediaControlClient::with_interceptor(to_node.clone(), attach.clone());
