@@ -20,7 +20,7 @@ use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::Calls;
 use crate::node::{Bound, Drained, Node, Registration};
 use crate::providers::{self, Agent};
-use crate::transport::{self, Gate, HeldStreams, Timeouts};
+use crate::transport::{self, Gate, HeldStreams, Timeouts, WebRtc};
 use crate::{control, speech};
 
 /// Sockets a media node listens on.
@@ -93,19 +93,11 @@ impl Media {
         let peer_tls = PeerTls::load(&config.links)?;
         let outbox = Arc::new(Outbox::open(&config.outbox)?);
         let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
+        let webrtc = WebRtc::open(&config, timeouts.rtc, &scope)?;
         let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
         let archived = config.recording.enable || config.transcripts.enable;
         let refusal = outbox.refusal();
         let archive = archived.then_some(outbox as Arc<dyn ArchiveSink>);
-        control::serve(
-            control_listener,
-            calls.clone(),
-            archive.clone(),
-            &node_id,
-            &config.links.service_token,
-            peer_tls.server()?,
-            &scope,
-        );
         let node = Node::start(registration, store.clone(), calls.clone(), &scope);
         let readiness = Readiness::new();
         watch_readiness(&scope, &calls, &readiness);
@@ -124,7 +116,18 @@ impl Media {
             scope,
             timeouts,
             held: HeldStreams::default(),
+            webrtc,
         });
+        control::serve(
+            control_listener,
+            gate.calls.clone(),
+            gate.archive.clone(),
+            &gate.node_id,
+            Some(Arc::clone(&gate)),
+            &gate.config.links.service_token,
+            peer_tls.server()?,
+            &gate.scope,
+        );
         Ok(Self {
             gate,
             readiness,

@@ -17,7 +17,9 @@ use service_kit::tasks::TaskScope;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
-pub use types::{Arrival, CallState, EndError, Listed, NodeLoad, Refusal, Reservation, SteerError, transport_name};
+pub use types::{
+    Arrival, CallState, EndError, Listed, MediaReport, NodeLoad, Refusal, Reservation, SteerError, transport_name,
+};
 
 use super::phone::PhoneLine;
 use crate::metrics::{SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
@@ -54,6 +56,7 @@ struct Entry {
     transport: MediaTransport,
     provider: String,
     started_at_unix_ms: u64,
+    media: Option<watch::Receiver<MediaReport>>,
     phase: Phase,
 }
 
@@ -129,6 +132,14 @@ impl Calls {
             transport,
             reservation,
         })
+    }
+
+    /// Whether [`connect`](Self::connect) would find a place, before anything is made for it.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn check(&self, transport: MediaTransport, session_id: &str) -> Result<(), Refusal> {
+        self.counted(transport, || self.shared.check(transport, session_id))
     }
 
     /// All calls and reservations, oldest first.
@@ -297,6 +308,13 @@ impl Slot {
         }
     }
 
+    /// Lets the node's control see what the session's media is like.
+    pub fn watch_media(&self, media: watch::Receiver<MediaReport>) {
+        if let Some(entry) = self.shared.lock().get_mut(&self.session_id) {
+            entry.media = Some(media);
+        }
+    }
+
     /// Tells observers.
     pub fn notify(&self, notice: Notice) {
         // No observer is no error.
@@ -360,6 +378,15 @@ impl Shared {
         }
     }
 
+    fn check(&self, transport: MediaTransport, session_id: &str) -> Result<(), Refusal> {
+        let entries = self.current();
+        match entries.get(session_id).map(|entry| &entry.phase) {
+            Some(Phase::Connected { .. }) => Err(Refusal::AlreadyConnected),
+            Some(Phase::Reserved { .. }) if self.transports.contains(&transport) => Ok(()),
+            Some(Phase::Reserved { .. }) | None => self.admit(transport, &entries),
+        }
+    }
+
     fn reserve(&self, reservation: Reservation) -> Result<(), Refusal> {
         let mut entries = self.current();
         match entries.get(&reservation.session_id).map(|entry| &entry.phase) {
@@ -371,6 +398,7 @@ impl Shared {
             transport: reservation.transport,
             provider: reservation.provider.clone(),
             started_at_unix_ms: unix_ms(),
+            media: None,
             phase: Phase::Reserved {
                 since: Instant::now(),
                 expires: Instant::now() + reservation.ttl,
@@ -400,6 +428,7 @@ impl Shared {
             transport: arrival.transport,
             provider: arrival.provider.clone(),
             started_at_unix_ms: unix_ms(),
+            media: None,
             phase: Phase::Connected {
                 input,
                 line: None,
@@ -461,6 +490,7 @@ impl Entry {
                 Phase::Connected { ending: true, .. } => CallState::Ending,
             },
             started_at_unix_ms: self.started_at_unix_ms,
+            media: self.media.as_ref().map(|media| *media.borrow()),
         }
     }
 }

@@ -39,6 +39,7 @@ async fn serving_with(
         calls.clone(),
         archive,
         "node-1",
+        None,
         &Secret::new(TOKEN),
         tonic::transport::Server::builder(),
         &scope,

@@ -80,7 +80,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("server_api_key", List, "Keys that clients of this server must present one of; unset = none needed.").hidden(),
     Key::new("metrics_enabled", Bool, "Whether `GET /metrics` answers.").or("true"),
     // Clients
-    Key::new("transport", Choice(&["websocket", "smallwebrtc", "both"]), "What clients may connect with.").or("websocket"),
+    Key::new("transport", Choice(&["websocket", "smallwebrtc", "both"]), "What clients may connect with.").or("both"),
     Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes.").or("stun:stun.l.google.com:19302"),
     Key::new("rtc_max_duration_secs", SECONDS, "Longest session in seconds after the first inbound audio; 0 = no limit.").or("0"),
     Key::new("session_store", Choice(&["memory", "redis"]), "Where sessions, nodes and tokens live: in this process, or shared by all.").or("memory"),
@@ -152,9 +152,9 @@ pub(super) const FIXED: &[Key] = &[
     // Media nodes
     Key::new("media.max_sessions", COUNT, "Most sessions on this node; 0 = by cores.").or("0"),
     Key::new("media.drain_timeout_secs", WHOLE_SECONDS, "Longest wait in seconds for running calls on shutdown.").or("3600"),
-    Key::new("media.transports", ChoiceList(&["telephony", "websocket", "webrtc"]), "What this pool of media nodes serves.").or("telephony,websocket"),
-    Key::new("media.udp_port", PORT, "UDP port of WebRTC media."),
-    Key::new("media.nat_ips", List, "Public addresses of this node for WebRTC."),
+    Key::new("media.transports", ChoiceList(&["telephony", "websocket", "webrtc"]), "What this pool of media nodes serves.").or("telephony,websocket,webrtc"),
+    Key::new("media.udp_port", PORT, "UDP port of all WebRTC media of this node, on `host`; 0 = any free one.").or("50000").or_alone("0"),
+    Key::new("media.nat_ips", List, "Public IP addresses of this node, told to WebRTC clients instead of its own; the port must be the same outside."),
     Key::new("media.node_id", Text, "Name of this node; unset = host name and a random suffix."),
     Key::new("media.control_port", PORT, "Port of the gRPC control listener; 0 = any free one.").or("9090"),
     Key::new("media.socket_silence_secs", Float { min: 1.0, max: 3600.0 }, "Seconds without any message after which a phone socket is dead.").or("10"),
