@@ -10,6 +10,7 @@ use media_core::conversation::EndReason;
 use service_kit::config::{MediaTransport, Secret};
 use service_kit::grpc::RequireToken;
 use service_kit::tasks::{TaskHandle, TaskScope};
+use service_kit::trace::Parent;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -35,20 +36,11 @@ const RESERVATION_TTL_MAX: Duration = Duration::from_secs(3600);
 /// it could not take are refused while the caller can still be told why.
 pub fn serve(
     listener: TcpListener,
-    calls: Calls,
-    archive: Option<Arc<dyn ArchiveSink>>,
-    node_id: &str,
-    webrtc: Option<Arc<Gate>>,
+    control: Control,
     token: &Secret,
     mut server: Server,
     scope: &TaskScope,
 ) -> TaskHandle {
-    let control = Control {
-        calls,
-        archive,
-        node_id: node_id.into(),
-        webrtc,
-    };
     let service = MediaControlServer::with_interceptor(control, RequireToken::new(token));
     let cancelled = scope.token().cancelled_owned();
     scope.spawn("media-control", async move {
@@ -62,12 +54,16 @@ pub fn serve(
     })
 }
 
-struct Control {
-    calls: Calls,
-    archive: Option<Arc<dyn ArchiveSink>>,
-    node_id: Arc<str>,
+/// What is controlled.
+pub struct Control {
+    /// Live calls and reservations.
+    pub calls: Calls,
+    /// Where calls are archived.
+    pub archive: Option<Arc<dyn ArchiveSink>>,
+    /// This node.
+    pub node_id: Arc<str>,
     /// Where offers become calls; `None` on a node without WebRTC.
-    webrtc: Option<Arc<Gate>>,
+    pub webrtc: Option<Arc<Gate>>,
 }
 
 #[tonic::async_trait]
@@ -76,6 +72,7 @@ impl MediaControl for Control {
         &self,
         request: Request<CreateSessionRequest>,
     ) -> Result<Response<CreateSessionResponse>, Status> {
+        let trace = Parent::from_metadata(request.metadata());
         let request = request.into_inner();
         let transport = transport(request.transport())?;
         if request.session_id.is_empty() {
@@ -85,8 +82,9 @@ impl MediaControl for Control {
             0 => RESERVATION_TTL,
             seconds => Duration::from_secs(seconds.into()).min(RESERVATION_TTL_MAX),
         };
+        let session_id: Arc<str> = request.session_id.into();
         let reservation = Reservation {
-            session_id: request.session_id.into(),
+            session_id: Arc::clone(&session_id),
             transport,
             provider: request.provider,
             call_id: request.call_id,
@@ -100,6 +98,7 @@ impl MediaControl for Control {
             })?;
         }
         self.calls.reserve(reservation).map_err(refused)?;
+        self.calls.set_trace(&session_id, trace);
         Ok(Response::new(CreateSessionResponse {
             node_id: self.node_id.to_string(),
         }))

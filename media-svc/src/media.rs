@@ -94,6 +94,7 @@ impl Media {
         let outbox = Arc::new(Outbox::open(&config.outbox)?);
         let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
         let webrtc = WebRtc::open(&config, timeouts.rtc, &scope)?;
+        crate::metrics::declare(&config.media.transports);
         let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
         let archived = config.recording.enable || config.transcripts.enable;
         let refusal = outbox.refusal();
@@ -120,10 +121,12 @@ impl Media {
         });
         control::serve(
             control_listener,
-            gate.calls.clone(),
-            gate.archive.clone(),
-            &gate.node_id,
-            Some(Arc::clone(&gate)),
+            control::Control {
+                calls: gate.calls.clone(),
+                archive: gate.archive.clone(),
+                node_id: Arc::clone(&gate.node_id),
+                webrtc: gate.webrtc.is_some().then(|| Arc::clone(&gate)),
+            },
             &gate.config.links.service_token,
             peer_tls.server()?,
             &gate.scope,

@@ -61,7 +61,10 @@ impl Registration {
     /// From the configuration: what is advertised there, else the bound addresses. A node without a configured name gets the
     /// host's with a random end: call this once.
     pub fn new(config: &Config, bound: Bound) -> Self {
-        let node_id = config.media.node_id.clone().unwrap_or_else(service_kit::ids::node_id);
+        let node_id = config.media.node_id.clone().unwrap_or_else(|| {
+            let named = service_kit::telemetry::node();
+            named.map_or_else(service_kit::ids::node_id, str::to_owned)
+        });
         Self {
             node_id: node_id.into(),
             control_url: control_url(&config.links, bound.control),

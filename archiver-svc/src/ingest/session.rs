@@ -70,6 +70,8 @@ pub struct Open {
     pub damaged: bool,
     /// Audio of events up to this one is stored, by an archiver that may not have written their rows.
     pub stored: u64,
+    /// The trace of its call, or empty.
+    pub traceparent: String,
 }
 
 /// What applying events asks for, in this order: samples to spools, rows to SQL, ends.
@@ -311,6 +313,7 @@ fn start(id: &str, started: &SessionStarted, recordings: Option<&Recordings>) ->
         counts,
         damaged: false,
         stored: 0,
+        traceparent: started.traceparent.clone(),
     })
 }
 

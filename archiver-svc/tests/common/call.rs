@@ -95,6 +95,7 @@ impl Call {
             turns: 0,
         };
         call.push(Body::Started(SessionStarted {
+            traceparent: String::new(),
             started_at_unix_ms: START_MS,
             node_id: "node".to_owned(),
             transport: "telephony".to_owned(),

@@ -45,6 +45,8 @@ pub struct RecordedCall<'a> {
     pub transport: TransportTraits,
     /// Telephony provider, or empty.
     pub provider: &'a str,
+    /// The call's trace, or empty.
+    pub traceparent: String,
     /// Present when sound is recorded.
     pub channels: Option<Channels>,
     /// Takes out of turns what must not be kept; the conversation itself goes on with what was said.
@@ -80,6 +82,7 @@ impl CallRecord {
             node_id: call.node_id.to_owned(),
             transport: call.transport.name.to_owned(),
             provider: call.provider.to_owned(),
+            traceparent: call.traceparent,
             recording: channels.map(|channels| RecordingFormat {
                 sample_rate_hz: rate,
                 channels: channels.count(),
@@ -213,6 +216,7 @@ mod tests {
     fn what_is_redacted_never_reaches_the_archive() {
         let kept = Arc::new(Kept::default());
         let call = RecordedCall {
+            traceparent: String::new(),
             session_id: "s".into(),
             node_id: "n",
             transport: TransportTraits {

@@ -3,6 +3,7 @@
 //! A slot is taken by [`Calls::reserve`] or [`Calls::connect`], and is free again when its [`Slot`] is dropped, its
 //! reservation runs out, or it is ended. All of it is one map behind a lock that is held for microseconds.
 
+mod slot;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -14,9 +15,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use media_core::conversation::{EndReason, Input, Notice};
 use service_kit::config::MediaTransport;
 use service_kit::tasks::TaskScope;
+use service_kit::trace::Parent;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
+pub use slot::Slot;
 pub use types::{
     Arrival, CallState, EndError, Listed, MediaReport, NodeLoad, Refusal, Reservation, SteerError, transport_name,
 };
@@ -57,6 +60,7 @@ struct Entry {
     provider: String,
     started_at_unix_ms: u64,
     media: Option<watch::Receiver<MediaReport>>,
+    trace: Parent,
     phase: Phase,
 }
 
@@ -117,6 +121,13 @@ impl Calls {
         self.counted(transport, || self.shared.reserve(reservation))
     }
 
+    /// Says which trace a reserved session belongs to.
+    pub fn set_trace(&self, session_id: &str, trace: Parent) {
+        if let Some(entry) = self.shared.lock().get_mut(session_id) {
+            entry.trace = trace;
+        }
+    }
+
     /// Takes the slot of a session that has connected: its reservation's, or a free one. Reservations are honoured while
     /// the node drains. Orders to the call arrive as `input`.
     ///
@@ -124,14 +135,15 @@ impl Calls {
     /// Without a reservation as [`reserve`](Self::reserve); with one only when the session is connected already.
     pub fn connect(&self, arrival: Arrival, input: mpsc::Sender<Input>) -> Result<Slot, Refusal> {
         let transport = arrival.transport;
-        let reservation = self.counted(transport, || self.shared.connect(&arrival, input))?;
+        let (reservation, trace) = self.counted(transport, || self.shared.connect(&arrival, input))?;
         SESSIONS_ACTIVE.with_label_values(&[transport_name(transport)]).inc();
-        Ok(Slot {
-            shared: Arc::clone(&self.shared),
-            session_id: arrival.session_id,
+        Ok(Slot::new(
+            Arc::clone(&self.shared),
+            arrival.session_id,
             transport,
             reservation,
-        })
+            trace,
+        ))
     }
 
     /// Whether [`connect`](Self::connect) would find a place, before anything is made for it.
@@ -277,62 +289,6 @@ impl Calls {
     }
 }
 
-/// A connected session's place on this node; free again when dropped.
-pub struct Slot {
-    shared: Arc<Shared>,
-    session_id: Arc<str>,
-    transport: MediaTransport,
-    reservation: Option<Reservation>,
-}
-
-impl Slot {
-    /// Session.
-    pub fn session_id(&self) -> &Arc<str> {
-        &self.session_id
-    }
-
-    /// What was said about the session before it connected; `None` when it came unannounced.
-    pub fn reservation(&self) -> Option<&Reservation> {
-        self.reservation.as_ref()
-    }
-
-    /// Lets the node's control steer the phone call behind this session.
-    pub fn attach(&self, phone: Arc<PhoneLine>) {
-        if let Some(Phase::Connected { line, .. }) = self
-            .shared
-            .lock()
-            .get_mut(&self.session_id)
-            .map(|entry| &mut entry.phase)
-        {
-            *line = Some(phone);
-        }
-    }
-
-    /// Lets the node's control see what the session's media is like.
-    pub fn watch_media(&self, media: watch::Receiver<MediaReport>) {
-        if let Some(entry) = self.shared.lock().get_mut(&self.session_id) {
-            entry.media = Some(media);
-        }
-    }
-
-    /// Tells observers.
-    pub fn notify(&self, notice: Notice) {
-        // No observer is no error.
-        let _ = self.shared.notices.send((Arc::clone(&self.session_id), notice));
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut entries = self.shared.lock();
-        entries.remove(&self.session_id);
-        self.shared.count(&entries);
-        SESSIONS_ACTIVE
-            .with_label_values(&[transport_name(self.transport)])
-            .dec();
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
@@ -399,6 +355,7 @@ impl Shared {
             provider: reservation.provider.clone(),
             started_at_unix_ms: unix_ms(),
             media: None,
+            trace: Parent::default(),
             phase: Phase::Reserved {
                 since: Instant::now(),
                 expires: Instant::now() + reservation.ttl,
@@ -411,7 +368,7 @@ impl Shared {
         Ok(())
     }
 
-    fn connect(&self, arrival: &Arrival, input: mpsc::Sender<Input>) -> Result<Option<Reservation>, Refusal> {
+    fn connect(&self, arrival: &Arrival, input: mpsc::Sender<Input>) -> Result<(Option<Reservation>, Parent), Refusal> {
         let mut entries = self.current();
         let reservation = match entries.get(&arrival.session_id).map(|entry| &entry.phase) {
             Some(Phase::Connected { .. }) => return Err(Refusal::AlreadyConnected),
@@ -424,11 +381,14 @@ impl Shared {
                 None
             }
         };
+        let reserved = entries.get(&arrival.session_id);
+        let trace = reserved.map(|entry| entry.trace.clone()).unwrap_or_default();
         let entry = Entry {
             transport: arrival.transport,
             provider: arrival.provider.clone(),
             started_at_unix_ms: unix_ms(),
             media: None,
+            trace: trace.clone(),
             phase: Phase::Connected {
                 input,
                 line: None,
@@ -437,7 +397,7 @@ impl Shared {
         };
         entries.insert(Arc::clone(&arrival.session_id), entry);
         self.count(&entries);
-        Ok(reservation)
+        Ok((reservation, trace))
     }
 
     /// The channel to the call that is to end; `None` when it was a reservation, which is gone now.

@@ -182,7 +182,8 @@ impl Conversation {
             Input::SendKeys(keys) => self.on_send_keys(&keys),
             Input::AnsweredBy(verdict) => self.on_answered_by(verdict),
             Input::Beep => self.on_beep(),
-            Input::Text(text) => self.on_text(text),
+            Input::Text(typed) => self.on_text(typed),
+            Input::Interrupt => self.on_interrupt(),
             Input::EndRequested { reason, last_words } => self.on_end_requested(reason, last_words),
             Input::LineCut => self.on_line_cut(),
             Input::LineBack => self.line_is_cut = false,
@@ -222,6 +223,7 @@ impl Conversation {
     /// Carries on as far as possible without another input.
     fn progress(&mut self) {
         self.pump();
+        self.tell_what_is_heard();
         self.settle();
         self.run_held_tools();
         self.wait_for_keys_when_heard();
@@ -233,7 +235,7 @@ impl Conversation {
         let quiet = matches!(self.phase, Phase::Live)
             && self.screen.is_open()
             && matches!(self.agent, Agent::Listening)
-            && self.pending.is_none()
+            && !self.has_question()
             && self.keys.due().is_none()
             && self.recognition.is_empty()
             && !self.endpoint.is_speaking();

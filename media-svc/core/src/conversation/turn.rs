@@ -25,6 +25,8 @@ pub(super) struct AgentTurn {
     pub(super) answering: Option<UserTurn>,
     /// Whether the model answers; else it is a fixed sentence.
     pub(super) is_answer: bool,
+    /// Whether it is text alone.
+    pub(super) silent: bool,
     pub(super) model: Model,
     /// Requests to the model; the last one is going on.
     pub(super) rounds: Vec<Round>,
@@ -54,6 +56,7 @@ impl AgentTurn {
     pub(super) fn new(answering: Option<UserTurn>, model: Model) -> Self {
         Self {
             is_answer: !matches!(model, Model::Complete),
+            silent: answering.as_ref().is_some_and(|user| user.silent),
             speech_end: answering.as_ref().and_then(|user| user.end),
             answering,
             model,
@@ -103,7 +106,13 @@ impl Conversation {
     pub(super) fn queue(&mut self, reply: Option<ReplyId>, pieces: Vec<String>) {
         let Agent::Talking(turn) = &mut self.agent else { return };
         for text in pieces {
-            turn.speech.push(self.ids.speech(), reply, turn.round(), text);
+            let speech = self.ids.speech();
+            if turn.silent {
+                turn.speech.push_written(speech, turn.round(), text.clone());
+                self.outputs.push_back(Output::Notice(Notice::Written { speech, text }));
+            } else {
+                turn.speech.push(speech, reply, turn.round(), text);
+            }
         }
     }
 
@@ -114,7 +123,13 @@ impl Conversation {
             && matches!(self.agent, Agent::Listening)
             && !self.recognition.is_finishing()
             && !self.caller_holds_turn();
-        if ready && let Some(user) = self.pending.take() {
+        if ready
+            && self.has_question()
+            && let Some(user) = self.pending.take()
+        {
+            if !user.unsaid.is_empty() {
+                self.notify(Notice::Asked(user.unsaid.clone()));
+            }
             let model = self.generate(&user.unsaid, &AgentTurn::new(None, Model::Complete));
             self.agent = Agent::Talking(Box::new(AgentTurn::new(Some(user), model)));
         }
@@ -210,6 +225,9 @@ impl Conversation {
                 }
                 self.pending = Some(user.join(self.pending.take()));
             }
+        }
+        for (_, call) in std::mem::take(&mut turn.held) {
+            self.notify(Notice::ToolCancelled { call_id: call.id });
         }
         for (round, said) in turn.rounds.iter().zip(heard) {
             self.history.agent(said, round);

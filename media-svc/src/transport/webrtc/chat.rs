@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use media_core::conversation::Notice;
-use media_core::wire::rtvi::{self, ClientMessageBody, Narrator, ServerMessage};
+use media_core::conversation::{EndReason, Notice};
+use media_core::wire::rtvi::Narrator;
 use serde::Deserialize;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
 use time::OffsetDateTime;
@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::peer::Chat;
-use crate::call::CallerEvent;
 
 /// Messages kept for a channel that is not open yet; when there are more, the oldest are lost.
 const BEFORE_OPEN: usize = 50;
@@ -24,60 +23,15 @@ const WAITING: usize = 256;
 const FLUSH: Duration = Duration::from_millis(10);
 /// Longest message that is read.
 const LONGEST: usize = 64 * 1024;
-/// Characters of a client's own words that are repeated in an answer to it.
-const REPEATED_CHARS: usize = 64;
 
-/// What a message means for the session.
-#[derive(Debug)]
-pub enum Meaning {
-    /// For the call.
-    Events(Vec<CallerEvent>),
-    /// To be answered.
-    Reply(String),
-    /// The client leaves.
-    Disconnect,
-    /// A sign of life, nothing more.
-    Alive,
-    /// Nothing that is spoken here.
-    Junk,
+/// Whether a message is about the connection, or a sign of life: nothing to do.
+pub fn is_housekeeping(text: &str) -> bool {
+    text.starts_with("ping") || is_signalling(text)
 }
 
-/// What a client says on the channel.
-pub fn meaning(text: &str) -> Meaning {
-    if text.starts_with("ping") {
-        return Meaning::Alive;
-    }
-    if text.len() > LONGEST {
-        return Meaning::Junk;
-    }
-    if is_signalling(text) {
-        return Meaning::Alive;
-    }
-    let message = match rtvi::read(text) {
-        Ok(message) => message,
-        Err(error) => {
-            let answer = ServerMessage::ErrorResponse {
-                error: error.to_string(),
-            };
-            return Meaning::Reply(answer.to_json(error.id()));
-        }
-    };
-    let refusal = |error: String| Meaning::Reply(ServerMessage::ErrorResponse { error }.to_json(Some(&message.id)));
-    match message.body {
-        ClientMessageBody::ClientReady { .. } => {
-            let answer = ServerMessage::bot_ready("voxray", env!("CARGO_PKG_VERSION"));
-            Meaning::Reply(answer.to_json(Some(&message.id)))
-        }
-        ClientMessageBody::DisconnectBot => Meaning::Disconnect,
-        ClientMessageBody::SendText(text) => Meaning::Events(vec![CallerEvent::Text(text.content)]),
-        ClientMessageBody::Dtmf(keys) => Meaning::Events(keys.into_iter().map(CallerEvent::Dtmf).collect()),
-        ClientMessageBody::RawAudio { .. } => refusal("audio is taken from the audio track".to_owned()),
-        ClientMessageBody::Custom { t, .. } => refusal(format!("this agent has no handler for `{}`", cut(&t))),
-        ClientMessageBody::FunctionCallResult(_) => {
-            refusal("this agent has no functions that a client runs".to_owned())
-        }
-        ClientMessageBody::Unknown { kind } => refusal(format!("unknown message type `{}`", cut(&kind))),
-    }
+/// Whether a message is longer than any client's.
+pub fn is_oversized(text: &str) -> bool {
+    text.len() > LONGEST
 }
 
 /// `{"type":"signalling","message":{…}}`: which tracks a client has muted. Silence is heard without being told of it.
@@ -93,11 +47,6 @@ fn is_signalling(text: &str) -> bool {
 /// Says that the agent is gone.
 pub fn peer_left() -> String {
     r#"{"type":"signalling","message":{"type":"peerLeft"}}"#.to_owned()
-}
-
-/// The beginning of a text.
-fn cut(text: &str) -> String {
-    text.chars().take(REPEATED_CHARS).collect()
 }
 
 /// The way to the client, over one channel after the other.
@@ -165,6 +114,13 @@ impl Outbox {
             .fold(true, |taken, message| self.send(message.to_json(None)) && taken)
     }
 
+    /// Tells why it was the last, where that is a failure.
+    pub fn end(&mut self, reason: &EndReason) {
+        if let Some(message) = self.narrator.end(reason) {
+            self.send(message.to_json(None));
+        }
+    }
+
     /// Sends a message, now or when the channel opens; false when the client does not take messages any more.
     pub fn send(&mut self, message: String) -> bool {
         let Some(open) = &self.open else {
@@ -185,30 +141,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn pings_and_signalling_are_signs_of_life_and_everything_else_is_rtvi() {
-        assert!(matches!(meaning("ping: 1732300000000"), Meaning::Alive));
+    fn pings_and_signalling_are_housekeeping_and_rtvi_is_not() {
+        assert!(is_housekeeping("ping: 1732300000000"));
         let status = r#"{"type":"signalling","message":{"type":"trackStatus","receiver_index":1,"enabled":true}}"#;
-        assert!(matches!(meaning(status), Meaning::Alive));
-        let text = r#"{"label":"rtvi-ai","type":"send-text","id":"1","data":{"content":"Hi"}}"#;
-        assert!(matches!(meaning(text), Meaning::Events(events) if events.len() == 1));
-        assert!(matches!(
-            meaning(r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"2"}"#),
-            Meaning::Disconnect
+        assert!(is_housekeeping(status));
+        assert!(!is_housekeeping(
+            r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"2"}"#
         ));
-    }
-
-    #[test]
-    fn what_is_not_understood_is_answered_with_the_id_of_the_question() {
-        let asked = r#"{"label":"rtvi-ai","type":"sing","id":"7","data":{}}"#;
-        let Meaning::Reply(answer) = meaning(asked) else {
-            panic!()
-        };
-        assert!(
-            answer.contains("error-response") && answer.contains(r#""id":"7""#),
-            "{answer}"
-        );
-        assert!(matches!(meaning("junk"), Meaning::Reply(answer) if answer.contains("error-response")));
-        assert!(matches!(meaning(&"x".repeat(LONGEST + 1)), Meaning::Junk));
+        assert!(!is_housekeeping("junk"));
     }
 
     #[test]
@@ -224,7 +164,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_message_upsets_it(text: String) {
-            meaning(&text);
+            is_housekeeping(&text);
         }
     }
 }

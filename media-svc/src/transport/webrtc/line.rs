@@ -11,17 +11,19 @@ use std::time::Duration;
 use media_core::Time;
 use media_core::conversation::EndReason;
 use media_core::rtp::Heard;
+use media_core::wire::client::{Session, Wish};
+use media_core::wire::rtvi::RtviPeer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::chat::{self, Meaning, Outbox};
+use super::chat::{self, Outbox};
 use super::live::Live;
 use super::peer::{Engine, PeerEvent, PeerState};
 use super::sdp::Offer;
 use super::sessions::{Entry, Order};
-use super::{Answered, Refused};
+use super::{Answered, Refused, WEBRTC};
 use crate::call::registry::MediaReport;
-use crate::call::{CallerCommand, CallerEvent, PipelineInput, TransportLink};
+use crate::call::{CallerCommand, CallerEvent, PipelineInput, TransportLink, wished};
 use crate::metrics::{PROTOCOL_ERRORS, WEBRTC_CONNECTION_FAILURES, WEBRTC_CONNECTIONS, WEBRTC_RECONNECTIONS};
 use crate::transport::{Gate, RtcTimeouts};
 
@@ -40,6 +42,7 @@ pub struct Line {
     commands: mpsc::Receiver<CallerCommand>,
     orders: mpsc::Receiver<Order>,
     live: Live,
+    rtvi: RtviPeer,
     outbox: Outbox,
     started: Instant,
     /// The client was connected at least once.
@@ -74,6 +77,12 @@ impl Line {
         orders: mpsc::Receiver<Order>,
         live: Live,
     ) -> Self {
+        let rtvi = RtviPeer::new(Session {
+            id: entry.session_id().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            input_rate_hz: WEBRTC.input_rate_hz,
+            output_rate_hz: WEBRTC.output_rate_hz,
+        });
         Self {
             timeouts: gate.timeouts.rtc,
             gate,
@@ -83,6 +92,7 @@ impl Line {
             commands: link.commands,
             orders,
             live,
+            rtvi,
             outbox: Outbox::default(),
             started: Instant::now(),
             connected: false,
@@ -132,7 +142,11 @@ impl Line {
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    None | Some(CallerCommand::Close(_)) => break,
+                    None => break,
+                    Some(CallerCommand::Close(reason)) => {
+                        self.outbox.end(&reason);
+                        break;
+                    }
                     Some(command) => self.perform(command).await,
                 },
                 event = self.live.event(), if !self.over => self.hear(event).await,
@@ -194,19 +208,29 @@ impl Line {
     }
 
     async fn message(&mut self, text: &str) {
-        match chat::meaning(text) {
-            Meaning::Events(events) => {
-                for event in events {
+        if chat::is_housekeeping(text) {
+            return;
+        }
+        if chat::is_oversized(text) {
+            PROTOCOL_ERRORS.with_label_values(&["webrtc"]).inc();
+            return;
+        }
+        let heard = self.rtvi.hear(text);
+        for reply in heard.replies {
+            let taken = self.outbox.send(reply);
+            self.check_stuck(taken).await;
+        }
+        if heard.breach.is_some() {
+            PROTOCOL_ERRORS.with_label_values(&["webrtc"]).inc();
+        }
+        match heard.wish {
+            None => {}
+            Some(Wish::Refused(why)) => self.tell(CallerEvent::Closed(EndReason::TransportFailed(why))).await,
+            Some(wish) => {
+                for event in wished(wish) {
                     self.tell(event).await;
                 }
             }
-            Meaning::Reply(answer) => {
-                let taken = self.outbox.send(answer);
-                self.check_stuck(taken).await;
-            }
-            Meaning::Disconnect => self.tell(CallerEvent::Closed(EndReason::CallerHungUp)).await,
-            Meaning::Alive => {}
-            Meaning::Junk => PROTOCOL_ERRORS.with_label_values(&["webrtc"]).inc(),
         }
     }
 

@@ -1,10 +1,12 @@
-//! One peer connection, on the `webrtc` crate. Nothing outside of this file and `port/` knows that crate: another
+//! One peer connection, on the `webrtc` crate. Nothing outside of this module and `port/` knows that crate: another
 //! library has to bring [`Engine`], [`Peer`] and [`PeerEvent`].
+
+mod codecs;
+mod reading;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use media_core::rtp::{AudioCodec, Outgoing, Packet};
 use service_kit::config::IceServer;
 use service_kit::exit::{self, Fatal};
@@ -12,12 +14,8 @@ use service_kit::tasks::TaskScope;
 use tokio::sync::mpsc;
 use webrtc::api::APIBuilder;
 use webrtc::api::interceptor_registry::configure_rtcp_reports;
-use webrtc::api::media_engine::{
-    MIME_TYPE_OPUS, MIME_TYPE_PCMA, MIME_TYPE_PCMU, MIME_TYPE_TELEPHONE_EVENT, MIME_TYPE_VP8, MediaEngine,
-};
 use webrtc::api::setting_engine::SettingEngine;
 use webrtc::data_channel::RTCDataChannel;
-use webrtc::data_channel::data_channel_message::DataChannelMessage;
 use webrtc::ice::mdns::MulticastDnsMode;
 use webrtc::ice::network_type::NetworkType;
 use webrtc::ice::udp_network::UDPNetwork;
@@ -28,14 +26,11 @@ use webrtc::peer_connection::RTCPeerConnection;
 use webrtc::peer_connection::configuration::RTCConfiguration;
 use webrtc::peer_connection::peer_connection_state::RTCPeerConnectionState;
 use webrtc::peer_connection::sdp::session_description::RTCSessionDescription;
-use webrtc::rtp_transceiver::rtp_codec::{RTCRtpCodecCapability, RTCRtpCodecParameters, RTPCodecType};
-use webrtc::rtp_transceiver::rtp_receiver::RTCRtpReceiver;
-use webrtc::rtp_transceiver::rtp_sender::RTCRtpSender;
+use webrtc::rtp_transceiver::rtp_codec::RTPCodecType;
 use webrtc::rtp_transceiver::rtp_transceiver_direction::RTCRtpTransceiverDirection;
 use webrtc::stats::StatsReportType;
 use webrtc::track::track_local::TrackLocalWriter;
 use webrtc::track::track_local::track_local_static_rtp::TrackLocalStaticRTP;
-use webrtc::track::track_remote::TrackRemote;
 
 use super::port::MediaPort;
 use super::sdp::{Offer, Settled, with_addresses};
@@ -51,8 +46,6 @@ const GATHERING: Duration = Duration::from_secs(2);
 const KEEPALIVE: Duration = Duration::from_secs(1);
 /// The label of the data channel that messages go over; others are left alone.
 const CHAT: &str = "chat";
-/// Largest packet of a client.
-const PACKET_BYTES: usize = 1_500;
 /// Name of the agent's audio in the answer.
 const STREAM: &str = "voxray";
 
@@ -218,11 +211,8 @@ impl Peer {
         events: mpsc::Sender<PeerEvent>,
         scope: &TaskScope,
     ) -> Result<(Self, Settled, String), PeerError> {
-        let mut media = media_engine(offer.codec).map_err(PeerError::Engine)?;
+        let media = codecs::media_engine(offer.codec).map_err(PeerError::Engine)?;
         let registry = configure_rtcp_reports(Registry::new());
-        media
-            .register_codec(codec_parameters(MIME_TYPE_VP8, 90_000, 0, 96), RTPCodecType::Video)
-            .map_err(PeerError::Engine)?;
         let api = APIBuilder::new()
             .with_media_engine(media)
             .with_interceptor_registry(registry)
@@ -236,7 +226,7 @@ impl Peer {
             .new_peer_connection(configuration)
             .await
             .map_err(PeerError::Engine)?;
-        let capability = capability(offer.codec);
+        let capability = codecs::capability(offer.codec);
         let track = Arc::new(TrackLocalStaticRTP::new(
             capability,
             "audio".to_owned(),
@@ -253,7 +243,7 @@ impl Peer {
         peer.watch(&events, scope);
         match peer.negotiate(offer).await {
             Ok((settled, answer)) => {
-                scope.spawn("webrtc reports", read_reports(sender, scope.token()));
+                scope.spawn("webrtc reports", reading::read_reports(sender, scope.token()));
                 Ok((peer, settled, answer))
             }
             Err(error) => {
@@ -370,15 +360,21 @@ impl Peer {
         let (packets, tasks) = (events.clone(), scope.clone());
         self.connection.on_track(Box::new(move |track, receiver, _| {
             if track.kind() == RTPCodecType::Audio {
-                tasks.spawn("webrtc audio", read_track(track, packets.clone(), tasks.token()));
-                tasks.spawn("webrtc sender reports", read_sender_reports(receiver, tasks.token()));
+                tasks.spawn(
+                    "webrtc audio",
+                    reading::read_track(track, packets.clone(), tasks.token()),
+                );
+                tasks.spawn(
+                    "webrtc sender reports",
+                    reading::read_sender_reports(receiver, tasks.token()),
+                );
             }
             Box::pin(async {})
         }));
         let messages = events.clone();
         self.connection.on_data_channel(Box::new(move |channel| {
             if channel.label() == CHAT {
-                listen(channel, &messages);
+                reading::listen(channel, &messages);
             }
             Box::pin(async {})
         }));
@@ -407,77 +403,6 @@ impl Chat {
     }
 }
 
-fn listen(channel: Arc<RTCDataChannel>, events: &mpsc::Sender<PeerEvent>) {
-    let texts = events.clone();
-    channel.on_message(Box::new(move |message: DataChannelMessage| {
-        let texts = texts.clone();
-        Box::pin(async move {
-            // Binary messages mean nothing here.
-            if let Some(text) = message
-                .is_string
-                .then(|| String::from_utf8_lossy(&message.data).into_owned())
-            {
-                let _ = texts.send(PeerEvent::Message(text)).await;
-            }
-        })
-    }));
-    let (opened, chat) = (events.clone(), Chat(Arc::clone(&channel)));
-    channel.on_open(Box::new(move || {
-        Box::pin(async move {
-            let _ = opened.send(PeerEvent::ChatOpened(chat)).await;
-        })
-    }));
-}
-
-async fn read_track(
-    track: Arc<TrackRemote>,
-    events: mpsc::Sender<PeerEvent>,
-    stop: tokio_util::sync::CancellationToken,
-) {
-    let mut buffer = vec![0; PACKET_BYTES];
-    loop {
-        let read = tokio::select! {
-            () = stop.cancelled() => return,
-            read = track.read(&mut buffer) => read,
-        };
-        let packet = match read {
-            Ok((packet, _)) => packet,
-            // A payload type that was not negotiated: what follows may be.
-            Err(webrtc::Error::ErrCodecNotFound) => continue,
-            Err(_) => {
-                let _ = events.send(PeerEvent::TrackEnded).await;
-                return;
-            }
-        };
-        let packet = Packet {
-            payload_type: packet.header.payload_type,
-            sequence: packet.header.sequence_number,
-            timestamp: packet.header.timestamp,
-            payload: Bytes::copy_from_slice(&packet.payload),
-        };
-        if events.send(PeerEvent::Packet(packet)).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// The library works on the reports it hands out: they have to be read.
-async fn read_reports(sender: Arc<RTCRtpSender>, stop: tokio_util::sync::CancellationToken) {
-    let reading = async { while sender.read_rtcp().await.is_ok() {} };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = reading => {}
-    }
-}
-
-async fn read_sender_reports(receiver: Arc<RTCRtpReceiver>, stop: tokio_util::sync::CancellationToken) {
-    let reading = async { while receiver.read_rtcp().await.is_ok() {} };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = reading => {}
-    }
-}
-
 fn known(state: RTCPeerConnectionState) -> Option<PeerState> {
     match state {
         RTCPeerConnectionState::Unspecified | RTCPeerConnectionState::New => None,
@@ -486,48 +411,5 @@ fn known(state: RTCPeerConnectionState) -> Option<PeerState> {
         RTCPeerConnectionState::Disconnected => Some(PeerState::Disconnected),
         RTCPeerConnectionState::Failed => Some(PeerState::Failed),
         RTCPeerConnectionState::Closed => Some(PeerState::Closed),
-    }
-}
-
-/// One codec and telephone keys: a client cannot send what the receiver does not expect.
-fn media_engine(codec: AudioCodec) -> Result<MediaEngine, webrtc::Error> {
-    let mut media = MediaEngine::default();
-    let number = match codec {
-        AudioCodec::Opus => 111,
-        AudioCodec::Pcmu => 0,
-        AudioCodec::Pcma => 8,
-    };
-    let audio = RTCRtpCodecParameters {
-        capability: capability(codec),
-        payload_type: number,
-        ..RTCRtpCodecParameters::default()
-    };
-    media.register_codec(audio, RTPCodecType::Audio)?;
-    let keys = codec_parameters(MIME_TYPE_TELEPHONE_EVENT, codec.clock_hz(), 0, 110);
-    media.register_codec(keys, RTPCodecType::Audio)?;
-    Ok(media)
-}
-
-fn capability(codec: AudioCodec) -> RTCRtpCodecCapability {
-    let (mime_type, channels) = match codec {
-        // Always two in SDP, whatever is sent (RFC 7587, section 7).
-        AudioCodec::Opus => (MIME_TYPE_OPUS, 2),
-        AudioCodec::Pcmu => (MIME_TYPE_PCMU, 0),
-        AudioCodec::Pcma => (MIME_TYPE_PCMA, 0),
-    };
-    codec_parameters(mime_type, codec.clock_hz(), channels, 0).capability
-}
-
-/// Without parameters: what the client asks for is answered as it was asked.
-fn codec_parameters(mime_type: &str, clock_rate: u32, channels: u16, payload_type: u8) -> RTCRtpCodecParameters {
-    RTCRtpCodecParameters {
-        capability: RTCRtpCodecCapability {
-            mime_type: mime_type.to_owned(),
-            clock_rate,
-            channels,
-            ..RTCRtpCodecCapability::default()
-        },
-        payload_type,
-        ..RTCRtpCodecParameters::default()
     }
 }

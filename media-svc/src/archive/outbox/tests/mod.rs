@@ -33,6 +33,7 @@ fn open(dir: &Path) -> Outbox {
 
 fn started() -> Body {
     Body::Started(SessionStarted {
+        traceparent: String::new(),
         started_at_unix_ms: 1,
         node_id: "node".to_owned(),
         transport: "telephony".to_owned(),
