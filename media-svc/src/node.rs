@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::archive::{Undelivered, Uplink};
 use crate::call::registry::{Calls, NodeLoad, transport_name};
+use crate::latency;
 
 /// What the agent says when the node cannot wait for a call any longer.
 const LAST_WORDS: &str = "I am sorry, this service has to restart. Please call again in a minute. Goodbye.";
@@ -231,6 +232,7 @@ impl Reporter {
             capacity: count(load.capacity),
             sessions: count(load.sessions),
             draining: load.is_draining(),
+            latency: Some(latency::report()),
             ..self.record.clone()
         };
         within_heartbeat(self.store.heartbeat(&record)).await
@@ -281,6 +283,7 @@ fn record(registration: Registration, calls: &Calls) -> NodeRecord {
             .map(|t| transport_name(*t).to_owned())
             .collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        latency: None,
     }
 }
 

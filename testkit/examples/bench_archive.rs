@@ -203,7 +203,7 @@ fn call_events(call: usize, size: &Size, recorded: bool) -> Vec<Event> {
                 role: role(seq).to_owned(),
                 text: text(call, seq),
                 created_at_unix_ms: started_at_unix_ms + u64::from(seq),
-                interrupted: false,
+                ..Turn::default()
             })
         }));
     }

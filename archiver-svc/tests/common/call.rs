@@ -125,7 +125,7 @@ impl Call {
             role: if seq.is_multiple_of(2) { "assistant" } else { "user" }.to_owned(),
             text: format!("turn {seq} of {}, naïve 'quoted' text", self.id),
             created_at_unix_ms: START_MS + u64::from(seq) * 1500,
-            interrupted: false,
+            ..Turn::default()
         }));
     }
 

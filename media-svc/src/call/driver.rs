@@ -26,6 +26,7 @@ use super::registry::Slot;
 use super::tools::Wish;
 use super::watch::{CallWatch, Watched};
 use crate::archive::ArchiveSession;
+use crate::latency;
 use crate::metrics;
 use crate::providers::{CallContext, LlmRequest, Providers, SpeechRequest};
 
@@ -333,6 +334,7 @@ impl Call {
                     metrics::FRAME_LATENESS
                         .with_label_values(&[self.transport.name])
                         .observe(self.lateness.as_secs_f64());
+                    latency::frame_left(self.lateness);
                     if let Some(reason) = self.tell(CallerCommand::Audio(frame)) {
                         conversation.handle_input(self.now(), Input::CallerGone(reason));
                     }

@@ -11,7 +11,7 @@ use media_core::conversation::{EndReason, TurnRecord};
 use media_core::recorder::{Channels, RecordedChunk, Recorder};
 use media_core::redact::Redactor;
 use voxray_proto::archive::event::Body;
-use voxray_proto::archive::{AudioChunk, RecordingFormat, SessionEnded, SessionStarted, Turn};
+use voxray_proto::archive::{AudioChunk, RecordingFormat, SessionEnded, SessionStarted, Turn, TurnTiming};
 
 use super::TransportTraits;
 use crate::archive::ArchiveSession;
@@ -132,6 +132,14 @@ impl CallRecord {
             text,
             created_at_unix_ms: unix_ms(self.started + turn.started_at),
             interrupted: turn.interrupted,
+            started_ms: Some(millis(turn.started_at)),
+            ended_ms: Some(millis(turn.ended_at)),
+            timing: turn.timing.map(|timing| TurnTiming {
+                endpoint_ms: short_millis(timing.endpoint),
+                transcript_ms: short_millis(timing.transcript),
+                first_token_ms: short_millis(timing.first_token),
+                first_audio_ms: short_millis(timing.first_audio),
+            }),
         });
         self.append(body);
     }
@@ -183,6 +191,14 @@ impl CallRecord {
             }
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn short_millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn unix_ms(time: SystemTime) -> u64 {
@@ -245,7 +261,9 @@ mod tests {
                 role,
                 text: text.to_owned(),
                 started_at: Duration::ZERO,
+                ended_at: Duration::ZERO,
                 interrupted: false,
+                timing: None,
             });
         }
         let kept = kept.0.lock().unwrap();

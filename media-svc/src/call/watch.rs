@@ -12,6 +12,7 @@ use media_core::conversation::{
 use service_kit::trace::{Parent, Side, Span};
 use tokio::time::Instant;
 
+use crate::latency;
 use crate::metrics;
 use crate::providers::{Labels, Providers};
 
@@ -83,6 +84,7 @@ impl CallWatch {
                 .with_label_values(&[stage])
                 .observe(latency.as_secs_f64());
         }
+        latency::turn_answered(timing.first_audio);
         if let Some(turn) = self.spans.as_ref().and_then(|spans| spans.turn.as_ref()) {
             turn.span.set("voxray.latency_ms", millis(timing.first_audio));
             turn.span.set("voxray.endpointing_ms", millis(timing.endpoint));

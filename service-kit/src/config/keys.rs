@@ -191,7 +191,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("transcripts.driver", Choice(&["postgres", "mysql", "sqlite"]), "Kind of database; unset = as `transcripts.dsn` says."),
     Key::new("transcripts.dsn", Url(&["postgres", "postgresql", "mysql", "mariadb", "sqlite"]), "Database URL; `pool_max_conns` in it is honoured.").hidden().or_alone("sqlite://{data_dir}/transcripts.db"),
     Key::new("transcripts.table_name", Text, "Table, made at start when missing; a schema may stand before it (`archive.calls`). `{table_name}_sessions` is made beside it.").or("call_transcripts").alias(&["transcripts.table"]),
-    Key::new("transcripts.extended", Bool, "A further column `interrupted`: whether the caller cut this turn of the agent off.").or("false"),
+    Key::new("transcripts.extended", Bool, "Further columns: `interrupted`, whether the caller cut this turn of the agent off, and `timing`, where a turn lies in the recording and how long an answer took. The console draws them.").or("false").or_alone("true"),
     Key::new("archive.retention_days", Int { min: 0, max: 36_500 }, "Days after which transcript and recording of a call are deleted; 0 = never.").or("0"),
     Key::new("transcripts.redact", ChoiceList(&["card", "phone", "email"]), "What is replaced by `[card]`, `[phone]`, `[email]` before a transcript leaves the media node; recordings are not muted."),
     Key::new("transcripts.redact_patterns", List, "Regular expressions (Rust `regex` syntax) whose matches become `[redacted]`; write those with a comma into the file."),

@@ -51,7 +51,7 @@ fn turn(seq: u32) -> Body {
         role: "user".to_owned(),
         text: format!("turn {seq}"),
         created_at_unix_ms: 2,
-        interrupted: false,
+        ..Turn::default()
     })
 }
 
