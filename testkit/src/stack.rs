@@ -287,6 +287,7 @@ impl Stack {
                 let spec = spec
                     .env("VOXRAY_MEDIA_NODE_ID", name)
                     .env("VOXRAY_MEDIA_CONTROL_PORT", control_port.to_string())
+                    .env("VOXRAY_MEDIA_UDP_PORT", "0")
                     .env("VOXRAY_MEDIA_CONTROL_URL", format!("http://127.0.0.1:{control_port}"))
                     .env("VOXRAY_MEDIA_ADVERTISE_URL", format!("ws://127.0.0.1:{port}"))
                     .env("VOXRAY_ARCHIVER_URL", &archiver_url);

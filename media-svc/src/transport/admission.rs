@@ -17,10 +17,10 @@ use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
-use super::{HeldStreams, Timeouts};
+use super::{HeldStreams, Timeouts, WebRtc};
 use crate::archive::{ArchiveSession, ArchiveSink};
 use crate::call::phone::PhoneLine;
-use crate::call::registry::{Arrival, Calls, Refusal, Slot, transport_name};
+use crate::call::registry::{Arrival, Calls, MediaReport, Refusal, Slot, transport_name};
 use crate::call::{self, CallSetup, CallerLink, TransportTraits, conversation_settings};
 use crate::metrics::TOKENS_REFUSED;
 use crate::providers::Providers;
@@ -54,6 +54,36 @@ pub struct Gate {
     pub timeouts: Timeouts,
     /// Phone streams that may come back after a cut.
     pub held: HeldStreams,
+    /// WebRTC, where this node serves it.
+    pub webrtc: Option<WebRtc>,
+}
+
+/// Why a session is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAdmitted {
+    /// Another node has it.
+    #[error("node {0} has this session")]
+    OwnedBy(String),
+    /// This node does not take it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be recorded.
+    #[error("this call could not be recorded: {0}")]
+    NotRecordable(String),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<NotAdmitted> for ApiError {
+    fn from(why: NotAdmitted) -> Self {
+        match why {
+            NotAdmitted::OwnedBy(_) => Self::Conflict(why.to_string()),
+            NotAdmitted::Refused(refusal) => refused(refusal),
+            NotAdmitted::NotRecordable(_) => Self::unavailable(why.to_string()),
+            NotAdmitted::Store(error) => unavailable(error),
+        }
+    }
 }
 
 /// A caller who may come in; dropping it gives everything back.
@@ -69,6 +99,13 @@ pub struct Admitted {
     slot: Slot,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     archive: Option<Arc<dyn ArchiveSession>>,
+}
+
+impl Admitted {
+    /// Lets the control plane see what the session's media is like.
+    pub fn watch_media(&self, media: watch::Receiver<MediaReport>) {
+        self.slot.watch_media(media);
+    }
 }
 
 impl Gate {
@@ -105,14 +142,18 @@ impl Gate {
     /// 409 when another node owns the session or it is connected already; 503 when this node is full, drains, or
     /// cannot record.
     pub async fn admit(&self, claims: Claims, transport: MediaTransport) -> Result<Admitted, ApiError> {
+        Ok(self.admit_session(claims, transport).await?)
+    }
+
+    /// [`admit`](Self::admit), with the reason as it is.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`].
+    pub async fn admit_session(&self, claims: Claims, transport: MediaTransport) -> Result<Admitted, NotAdmitted> {
         let ttl = Duration::from_secs(self.config.store.session_ttl_secs);
-        let claim = self
-            .store
-            .claim_session(&claims.session_id, &self.node_id, ttl)
-            .await
-            .map_err(unavailable)?;
+        let claim = self.store.claim_session(&claims.session_id, &self.node_id, ttl).await?;
         if let Claim::OwnedBy(node) = claim {
-            return Err(ApiError::Conflict(format!("node {node} has this session")));
+            return Err(NotAdmitted::OwnedBy(node));
         }
         let inputs = mpsc::channel(CALL_INPUTS);
         let session_id: Arc<str> = claims.session_id.as_str().into();
@@ -121,13 +162,13 @@ impl Gate {
             transport,
             provider: claims.provider.clone(),
         };
-        let slot = self.calls.connect(arrival, inputs.0.clone()).map_err(refused)?;
+        let slot = self.calls.connect(arrival, inputs.0.clone())?;
         let reserved = slot.reservation().map(|reservation| reservation.body_json.clone());
         let announced = match reserved {
             Some(body_json) => body_json,
             // The slot is on another node: behind a balancer that knows no nodes, the stream came here.
             None => {
-                let record = self.store.session(&claims.session_id).await.map_err(unavailable)?;
+                let record = self.store.session(&claims.session_id).await?;
                 record.map(|record| record.body_json).unwrap_or_default()
             }
         };
@@ -143,9 +184,7 @@ impl Gate {
                 tracing::warn!(%error, "a call was refused because it could not be recorded");
                 self.calls.count_unrecordable(transport);
                 self.forget(&session_id).await;
-                return Err(ApiError::unavailable(format!(
-                    "this call could not be recorded: {error}"
-                )));
+                return Err(NotAdmitted::NotRecordable(error.to_string()));
             }
             None => None,
         };
@@ -159,7 +198,7 @@ impl Gate {
             state: SessionState::Connected,
             body_json: body_json.clone(),
         };
-        self.store.put_session(&record, ttl).await.map_err(unavailable)?;
+        self.store.put_session(&record, ttl).await?;
         Ok(Admitted {
             session_id,
             call_id: claims.call_id,

@@ -29,6 +29,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     check_origins(merged);
     let tags = recording::check(merged);
     check_turns(merged);
+    check_nat_ips(merged);
     check_outbound_from(merged);
     let telnyx_public_key = telnyx_public_key(merged);
     warn(merged, profile);
@@ -308,6 +309,15 @@ fn check_origins(merged: &mut Merged) {
     }
 }
 
+/// What clients are told to send media to has to be an address: they look no names up.
+fn check_nat_ips(merged: &mut Merged) {
+    for ip in merged.values.list("media.nat_ips") {
+        if ip.trim().parse::<std::net::IpAddr>().is_err() {
+            merged.problem("media.nat_ips", format!("{ip:?} is no IP address"));
+        }
+    }
+}
+
 fn check_turns(merged: &mut Merged) {
     let (stop, max) = (
         merged.values.float("turn_stop_secs"),
@@ -442,6 +452,12 @@ fn media(v: &Values) -> Media {
         drain_timeout_secs: v.number("media.drain_timeout_secs"),
         transports: transports.collect(),
         control_port: v.number("media.control_port"),
+        udp_port: v.number("media.udp_port"),
+        nat_ips: v
+            .list("media.nat_ips")
+            .iter()
+            .filter_map(|ip| ip.trim().parse().ok())
+            .collect(),
         socket_silence_secs: v.float("media.socket_silence_secs"),
         speech_threads: v.number("media.speech_threads"),
     }

@@ -351,6 +351,10 @@ pub struct Media {
     pub transports: Vec<MediaTransport>,
     /// Port of the gRPC control listener; 0 = any free one.
     pub control_port: u16,
+    /// UDP port of WebRTC media; 0 = any free one.
+    pub udp_port: u16,
+    /// Public addresses told to WebRTC clients; empty = the machine's own.
+    pub nat_ips: Vec<IpAddr>,
     /// Seconds without any message after which a phone socket is dead.
     pub socket_silence_secs: f64,
     /// Threads for local speech models; 0 = by cores.

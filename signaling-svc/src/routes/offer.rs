@@ -127,6 +127,7 @@ pub async fn add_candidates(
     let unknown = || ApiError::NotFound("this session has no peer connection with this pc_id".to_owned());
     let node = owner(&app, &session).await?.ok_or_else(unknown)?;
     let request = AddCandidatesRequest {
+        session_id: id,
         pc_id,
         candidates: trickle.candidates.into_iter().map(Candidate::from).collect(),
     };
