@@ -35,6 +35,7 @@ chaos: tools ## Everything that can go away goes away for minutes, under fifty c
 	cargo build --release --workspace --bins
 	VOXRAY_FAULTS_SECS=$(or $(VOXRAY_FAULTS_SECS),180) VOXRAY_FAULTS_KILLS=$(or $(VOXRAY_FAULTS_KILLS),10) \
 	VOXRAY_FAULTS_KILL_SECS=$(or $(VOXRAY_FAULTS_KILL_SECS),120) \
+	VOXRAY_FAULTS_CATCH_UP_SECS=$(or $(VOXRAY_FAULTS_CATCH_UP_SECS),60) \
 	cargo test --release --workspace --test faults -- --nocapture --test-threads 1
 
 .PHONY: bench-archive
@@ -62,7 +63,7 @@ check-dependencies: ## Licences and banned crates (deny.toml)
 	python3 scripts/check_dependencies.py
 
 .PHONY: tools
-tools: ## Install the servers and checkers that are missing (Debian, PyPI)
+tools: ## Install the servers and checkers that are missing (Debian, PyPI, npm)
 	@scripts/tools.sh
 
 .PHONY: clean-tools

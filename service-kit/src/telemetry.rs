@@ -1,6 +1,7 @@
 //! Logs on standard error: text for people, one JSON object a line for machines.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -31,6 +32,20 @@ const OURS: [&str; 10] = [
     "media_core",
     "archiver_svc",
 ];
+
+/// Name of this instance.
+static NODE: OnceLock<String> = OnceLock::new();
+
+/// Names this instance in every line of JSON (`node`) and in every trace. Only the first name counts.
+pub fn identify(node: &str) {
+    // A process that runs several services has one name.
+    let _ = NODE.set(node.to_owned());
+}
+
+/// What [`identify`] was told.
+pub fn node() -> Option<&'static str> {
+    NODE.get().map(String::as_str)
+}
 
 /// Changes the log level while the process runs.
 #[derive(Clone, Debug)]
@@ -126,6 +141,9 @@ where
             json!(metadata.level().as_str().to_ascii_lowercase()),
             json!(metadata.target()),
         )?;
+        if let Some(node) = node() {
+            write!(writer, ",\"node\":{}", json!(node))?;
+        }
         for (name, value) in fields.iter().filter(|(name, _)| !is_reserved(name)) {
             write!(writer, ",{}:{value}", json!(name))?;
         }
@@ -134,7 +152,7 @@ where
 }
 
 fn is_reserved(name: &str) -> bool {
-    ["time", "level", "msg", "target"].contains(&name)
+    ["time", "level", "msg", "target"].contains(&name) || (name == "node" && node().is_some())
 }
 
 /// Collects an event's fields as JSON.

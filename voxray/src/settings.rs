@@ -6,6 +6,7 @@ use std::sync::Arc;
 use service_kit::config::{self, Config, Loaded, Profile, Sources};
 use service_kit::exit::{self, Fatal};
 use service_kit::tasks::TaskScope;
+use service_kit::telemetry::LevelHandle;
 
 use crate::cli::ConfigArgs;
 
@@ -15,19 +16,22 @@ pub struct Settings {
     pub config: Arc<Config>,
     /// Where it came from, for SIGHUP.
     pub sources: Sources,
+    /// Changes the log level while the process runs.
+    pub log_level: LevelHandle,
 }
 
 /// Loads, prints warnings, and starts logging.
 pub fn load(arguments: &ConfigArgs, profile: Profile) -> Result<Settings, Fatal> {
     let sources = sources(arguments);
     let loaded = load_from(&sources, profile)?;
-    service_kit::telemetry::init(&loaded.config.log);
+    let log_level = service_kit::telemetry::init(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     Ok(Settings {
         config: Arc::new(loaded.config),
         sources,
+        log_level,
     })
 }
 
@@ -42,8 +46,8 @@ pub fn load_from(sources: &Sources, profile: Profile) -> Result<Loaded, Fatal> {
     Ok(config::load(sources, profile)?)
 }
 
-/// Re-reads API keys on SIGHUP for as long as the scope lives. A reload that fails keeps the old keys.
-pub fn reload_secrets_on_hangup(settings: &Settings, scope: &TaskScope) -> Result<(), Fatal> {
+/// Re-reads API keys and the log level on SIGHUP for as long as the scope lives. A reload that fails keeps the old ones.
+pub fn reload_on_hangup(settings: &Settings, scope: &TaskScope) -> Result<(), Fatal> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| {
         Fatal::new(
@@ -53,15 +57,21 @@ pub fn reload_secrets_on_hangup(settings: &Settings, scope: &TaskScope) -> Resul
         )
     })?;
     let (config, sources, watched) = (settings.config.clone(), settings.sources.clone(), scope.clone());
-    scope.spawn("secrets reload", async move {
+    let log_level = settings.log_level.clone();
+    scope.spawn("configuration reload", async move {
         loop {
             tokio::select! {
                 () = watched.cancelled() => return,
                 received = hangup.recv() => if received.is_none() { return },
             }
-            match config::reload_secrets(&sources, &config) {
-                Ok(()) => tracing::info!("API keys read again"),
-                Err(error) => tracing::warn!(problems = ?error.problems, "API keys not read again: old ones stay"),
+            match config::reload(&sources, &config) {
+                Ok(level) => {
+                    log_level.set(level);
+                    tracing::info!(log_level = %level, "API keys and log level read again");
+                }
+                Err(error) => {
+                    tracing::warn!(problems = ?error.problems, "API keys and log level not read again: old ones stay");
+                }
             }
         }
     });

@@ -9,11 +9,12 @@ use media_core::audio::beep::BeepDetector;
 use media_core::audio::resample::UnsupportedRate;
 use media_core::conversation::screening::LONGEST_GREETING;
 use media_core::conversation::{
-    Conversation, EndReason, Input, Notice, Output, ReplyId, Settings, SpeechId, SttEvent, ToolCall, TurnTiming,
+    Conversation, EndReason, Input, Notice, Output, ReplyId, Settings, SpeechId, SttEvent, ToolCall,
 };
 use media_core::recorder::Channels;
 use media_core::redact::Redactor;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
+use service_kit::trace::Span;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -23,7 +24,9 @@ use super::phone::{DigitsBy, PhoneLine};
 use super::record::{CallRecord, RecordedCall};
 use super::registry::Slot;
 use super::tools::Wish;
+use super::watch::{CallWatch, Watched};
 use crate::archive::ArchiveSession;
+use crate::latency;
 use crate::metrics;
 use crate::providers::{CallContext, LlmRequest, Providers, SpeechRequest};
 
@@ -57,6 +60,8 @@ pub struct CallSetup {
     pub slot: Slot,
     /// Scope that ends with this call.
     pub scope: TaskScope,
+    /// The call in its trace.
+    pub trace: Span,
 }
 
 /// Runs a call to its end. The scope is cancelled when it is over.
@@ -99,6 +104,7 @@ struct Call {
     slot: Slot,
     ear: Ear,
     record: CallRecord,
+    watch: CallWatch,
     replies: HashMap<ReplyId, AbortOnDrop>,
     speeches: HashMap<SpeechId, AbortOnDrop>,
     /// Tools that run at the client and have not answered, by the id of the call.
@@ -124,10 +130,17 @@ impl Call {
             node_id: &setup.node_id,
             transport: setup.transport,
             provider: &setup.provider,
+            traceparent: setup.trace.parent().traceparent(),
             channels: setup.recording_channels,
             redactor: setup.redactor,
         };
         let record = CallRecord::start(recorded, setup.archive)?;
+        let watched = Watched {
+            session_id: &setup.session_id,
+            transport: setup.transport.name,
+            telephony: &setup.provider,
+        };
+        let watch = CallWatch::start(setup.trace, &watched, &setup.providers);
         let ear = Ear::new(
             setup.transport.input_rate_hz,
             setup.providers.stt.start(context.clone()),
@@ -153,6 +166,7 @@ impl Call {
             slot: setup.slot,
             ear,
             record,
+            watch,
             replies: HashMap::new(),
             speeches: HashMap::new(),
             at_client: HashMap::new(),
@@ -246,6 +260,7 @@ impl Call {
     /// Lets go of finished provider requests.
     fn settle(&mut self, input: Input) -> Input {
         use media_core::conversation::{LlmEvent, TtsEvent};
+        self.watch.heard(&input);
         match &input {
             Input::Llm(reply, LlmEvent::Done | LlmEvent::Failed(_)) => {
                 self.replies.remove(reply);
@@ -279,6 +294,7 @@ impl Call {
     /// Does everything the conversation asks; a reason when it has ended.
     fn perform(&mut self, conversation: &mut Conversation) -> Option<EndReason> {
         while let Some(output) = conversation.poll_output() {
+            self.watch.asked(&output);
             match output {
                 Output::BeginUtterance { utterance, pre_roll } => {
                     let begun = self.ear.begin(utterance, pre_roll);
@@ -318,6 +334,7 @@ impl Call {
                     metrics::FRAME_LATENESS
                         .with_label_values(&[self.transport.name])
                         .observe(self.lateness.as_secs_f64());
+                    latency::frame_left(self.lateness);
                     if let Some(reason) = self.tell(CallerCommand::Audio(frame)) {
                         conversation.handle_input(self.now(), Input::CallerGone(reason));
                     }
@@ -454,7 +471,7 @@ impl Call {
 
     fn notify(&mut self, notice: Notice) {
         match &notice {
-            Notice::TurnTiming(timing) => observe_turn(*timing),
+            Notice::TurnTiming(timing) => self.watch.answered(*timing),
             Notice::Interrupted { .. } => metrics::INTERRUPTIONS.with_label_values(&["interrupted"]).inc(),
             Notice::StageFailed { stage, error } => {
                 tracing::warn!(session_id = %self.session_id, stage, error, "a stage failed; the call goes on");
@@ -488,6 +505,7 @@ impl Call {
         let now = self.now();
         self.tell(CallerCommand::Close(reason.clone()));
         self.record.finish(now, &reason);
+        self.watch.ended(&reason);
         reason
     }
 }
@@ -496,20 +514,5 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-fn observe_turn(timing: TurnTiming) {
-    let stages = [
-        ("endpointing", timing.endpoint),
-        ("stt", timing.transcript.saturating_sub(timing.endpoint)),
-        ("llm", timing.first_token.saturating_sub(timing.transcript)),
-        ("tts", timing.first_audio.saturating_sub(timing.first_token)),
-        ("total", timing.first_audio),
-    ];
-    for (stage, latency) in stages {
-        metrics::TURN_LATENCY
-            .with_label_values(&[stage])
-            .observe(latency.as_secs_f64());
     }
 }

@@ -8,6 +8,7 @@ mod record;
 pub mod registry;
 mod settings;
 mod tools;
+mod watch;
 
 #[cfg(test)]
 mod barge_in_tests;

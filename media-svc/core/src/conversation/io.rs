@@ -311,8 +311,12 @@ pub struct TurnRecord {
     pub text: String,
     /// When the turn began.
     pub started_at: Time,
+    /// When its last word was spoken; for the agent, heard.
+    pub ended_at: Time,
     /// The agent was cut off.
     pub interrupted: bool,
+    /// Latencies, of an answer to something that was spoken.
+    pub timing: Option<TurnTiming>,
 }
 
 /// A side of the conversation.

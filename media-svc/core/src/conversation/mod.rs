@@ -277,19 +277,45 @@ impl Conversation {
     }
 
     /// Writes one row of the transcript; what has no text is none.
-    fn record(&mut self, role: Role, text: String, started_at: Time, interrupted: bool) {
-        if text.is_empty() {
+    fn record(&mut self, spoken: Spoken) {
+        if spoken.text.is_empty() {
             return;
         }
         let record = TurnRecord {
             seq: self.next_seq,
-            role,
-            text,
-            started_at,
-            interrupted,
+            role: spoken.role,
+            text: spoken.text,
+            started_at: spoken.started_at,
+            ended_at: spoken.ended_at.max(spoken.started_at),
+            interrupted: spoken.interrupted,
+            timing: spoken.timing,
         };
         self.next_seq += 1;
         self.emit(Output::Turn(record));
+    }
+}
+
+/// A turn that has no number yet.
+struct Spoken {
+    role: Role,
+    text: String,
+    started_at: Time,
+    ended_at: Time,
+    interrupted: bool,
+    timing: Option<TurnTiming>,
+}
+
+impl Spoken {
+    /// What was typed or pressed has no end but now.
+    fn by_caller(user: UserTurn, now: Time) -> Self {
+        Self {
+            role: Role::User,
+            text: user.text,
+            started_at: user.started_at,
+            ended_at: user.end.map_or(now, |end| end.last_voice_at),
+            interrupted: false,
+            timing: None,
+        }
     }
 }
 

@@ -359,7 +359,8 @@ impl Conversation {
                     if turn.audible_at.is_none() {
                         turn.audible_at = Some(start);
                         self.outputs.push_back(Output::Notice(Notice::AgentStartedSpeaking));
-                        if let Some(timing) = turn.timing(now) {
+                        turn.measured = turn.timing(now);
+                        if let Some(timing) = turn.measured {
                             self.outputs.push_back(Output::Notice(Notice::TurnTiming(timing)));
                         }
                     }

@@ -5,7 +5,7 @@ use super::ending::Phase;
 use super::reply::Model;
 use super::speech::Speech;
 use super::timing::SpeechEnd;
-use super::{Conversation, Notice, Output, ReplyId, Role, ToolCall, TurnTiming};
+use super::{Conversation, Notice, Output, ReplyId, Role, Spoken, ToolCall, TurnTiming};
 use crate::Time;
 use crate::text::{SentenceSplitter, join};
 
@@ -37,6 +37,8 @@ pub(super) struct AgentTurn {
     pub(super) audible_at: Option<Time>,
     pub(super) first_token_at: Option<Time>,
     pub(super) speech_end: Option<SpeechEnd>,
+    /// Latencies, since the first frame of an answer.
+    pub(super) measured: Option<TurnTiming>,
 }
 
 /// Tools called by one reply.
@@ -65,6 +67,7 @@ impl AgentTurn {
             held: Vec::new(),
             audible_at: None,
             first_token_at: None,
+            measured: None,
         }
     }
 
@@ -232,18 +235,20 @@ impl Conversation {
         for (round, said) in turn.rounds.iter().zip(heard) {
             self.history.agent(said, round);
         }
-        self.record(
-            Role::Assistant,
-            whole.clone(),
-            turn.audible_at.unwrap_or(self.now),
+        self.record(Spoken {
+            role: Role::Assistant,
+            text: whole.clone(),
+            started_at: turn.audible_at.unwrap_or(self.now),
+            ended_at: self.now,
             interrupted,
-        );
+            timing: turn.measured,
+        });
         self.marks.forget_turn();
         whole
     }
 
     pub(super) fn settle_user(&mut self, user: UserTurn) {
         self.history.user(&user.unsaid);
-        self.record(Role::User, user.text, user.started_at, false);
+        self.record(Spoken::by_caller(user, self.now));
     }
 }
