@@ -296,6 +296,7 @@ impl Spans {
             | Input::AnsweredBy(_)
             | Input::Beep
             | Input::Text(_)
+            | Input::Interrupt
             | Input::EndRequested { .. }
             | Input::LineCut
             | Input::LineBack
