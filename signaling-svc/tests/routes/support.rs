@@ -373,6 +373,7 @@ impl MediaControl for Scripted {
 pub struct Switch {
     inner: MemoryStore,
     off: AtomicBool,
+    read_only: AtomicBool,
 }
 
 impl Switch {
@@ -382,6 +383,11 @@ impl Switch {
 
     pub fn switch(&self, on: bool) {
         self.off.store(!on, Ordering::SeqCst);
+    }
+
+    /// Sessions can be read and not written.
+    pub fn refuse_writes(&self, refuse: bool) {
+        self.read_only.store(refuse, Ordering::SeqCst);
     }
 
     fn up(&self) -> Result<&MemoryStore, StoreError> {
@@ -396,6 +402,9 @@ impl Switch {
 #[tonic::async_trait]
 impl Store for Switch {
     async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
+        if self.read_only.load(Ordering::SeqCst) {
+            return Err(StoreError("read only".to_owned()));
+        }
         self.up()?.put_session(session, ttl).await
     }
     async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
