@@ -12,6 +12,7 @@
     reason = "tests that print what they measure"
 )]
 
+mod console;
 mod conversation;
 mod documentation;
 mod ears;
