@@ -2,8 +2,8 @@
 
 mod capacity;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -228,7 +228,10 @@ impl Reporter {
                 && registered
                 && (was_away || !known)
             {
-                tracing::info!(known, "the session store is back: what this node has there is written again");
+                tracing::info!(
+                    known,
+                    "the session store is back: what this node has there is written again"
+                );
                 self.restore_reservations(&calls).await;
                 self.restores.send_modify(|times| *times += 1);
             }
@@ -313,7 +316,8 @@ impl Reporter {
 
     async fn try_report(&self, load: NodeLoad) -> Result<bool, String> {
         let record = NodeRecord {
-            capacity: count(load.capacity),
+            // A strained node may have more calls than it says it can carry: it has no free slot.
+            capacity: count(load.capacity.max(load.sessions)),
             sessions: count(load.sessions),
             draining: load.is_draining(),
             ..self.record.clone()
@@ -352,7 +356,12 @@ async fn measure(calls: Calls, limit: Limit) {
         let window = gauge.read(load.sessions);
         let carries = capacity.observe(&window);
         if carries < load.capacity {
-            tracing::warn!(carries, before = load.capacity, ?window, "this node is strained: it takes fewer sessions");
+            tracing::warn!(
+                carries,
+                before = load.capacity,
+                ?window,
+                "this node is strained: it takes fewer sessions"
+            );
         }
         calls.set_capacity(carries);
     }

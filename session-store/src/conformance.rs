@@ -219,7 +219,11 @@ pub async fn a_node_that_is_placed_on_counts_as_fuller_until_it_reports<S: Store
     store.unplace("placed", "t1").await.unwrap();
     assert!(store.place("placed", "t4").await.unwrap());
     store.heartbeat(&report).await.unwrap();
-    assert_eq!(placed().await, 2, "the report may not count what was placed a moment ago");
+    assert_eq!(
+        placed().await,
+        2,
+        "the report may not count what was placed a moment ago"
+    );
     pass(PLACING + PASSES).await;
     store.heartbeat(&report).await.unwrap();
     assert_eq!(placed().await, 0);

@@ -110,6 +110,9 @@ fn draw(random: u64, len: usize) -> usize {
 }
 
 #[cfg(test)]
+mod simulation;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -184,7 +187,13 @@ mod tests {
         let no_room = Err(NoNode::NoRoom("telephony"));
         let cases: Vec<Case> = vec![
             ("no nodes", vec![], ANYWHERE, &[], not_served.clone()),
-            ("only another transport", vec![serving("w", "webrtc")], ANYWHERE, &[], not_served),
+            (
+                "only another transport",
+                vec![serving("w", "webrtc")],
+                ANYWHERE,
+                &[],
+                not_served,
+            ),
             ("only draining", vec![draining("d")], ANYWHERE, &[], no_room.clone()),
             ("only full", vec![node("f", 10, 10)], ANYWHERE, &[], no_room.clone()),
             ("overfull", vec![node("f", 12, 10)], ANYWHERE, &[], no_room.clone()),
@@ -255,14 +264,24 @@ mod tests {
             ),
             (
                 "another zone before none at all",
-                vec![zoned("far", "there", 0), zoned("near", "here", 10), node("unzoned", 0, 10)],
+                vec![
+                    zoned("far", "there", 0),
+                    zoned("near", "here", 10),
+                    node("unzoned", 0, 10),
+                ],
                 PHONE,
                 &[0, 0],
                 Ok(vec!["far", "unzoned"]),
             ),
             (
                 "a free slot elsewhere before a taken one here",
-                vec![zoned("far", "there", 9), NodeRecord { placed: 1, ..zoned("near", "here", 9) }],
+                vec![
+                    zoned("far", "there", 9),
+                    NodeRecord {
+                        placed: 1,
+                        ..zoned("near", "here", 9)
+                    },
+                ],
                 PHONE,
                 &[],
                 Ok(vec!["far", "near"]),
@@ -276,8 +295,11 @@ mod tests {
             ),
         ];
         for (what, nodes, wanted, numbers, expected) in cases {
-            let ids = candidates(&nodes, wanted, played(numbers))
-                .map(|order| order.map(|candidate| candidate.node.node_id.as_str()).collect::<Vec<_>>());
+            let ids = candidates(&nodes, wanted, played(numbers)).map(|order| {
+                order
+                    .map(|candidate| candidate.node.node_id.as_str())
+                    .collect::<Vec<_>>()
+            });
             assert_eq!(ids, expected, "{what}");
         }
     }

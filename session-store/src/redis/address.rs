@@ -202,7 +202,9 @@ fn given(text: &str) -> Result<Option<String>, AddressError> {
 }
 
 fn decoded(text: &str) -> Result<String, AddressError> {
-    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| AddressError::Encoding)?;
+    let decoded = percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| AddressError::Encoding)?;
     Ok(decoded.into_owned())
 }
 
@@ -233,8 +235,22 @@ mod tests {
         // URL, topology, hosts, TLS, login, database
         let cases = [
             ("redis://h", Topology::Single, "h:6379", false, login("", ""), 0),
-            ("rediss://u:p%40ss@h:7000/3", Topology::Single, "h:7000", true, login("u", "p@ss"), 3),
-            ("redis://:p@[::1]:7000/", Topology::Single, "::1:7000", false, login("", "p"), 0),
+            (
+                "rediss://u:p%40ss@h:7000/3",
+                Topology::Single,
+                "h:7000",
+                true,
+                login("u", "p@ss"),
+                3,
+            ),
+            (
+                "redis://:p@[::1]:7000/",
+                Topology::Single,
+                "::1:7000",
+                false,
+                login("", "p"),
+                0,
+            ),
             (
                 "redis+sentinel://:p@a,b:7,c/main/2?sentinel_user=s&sentinel_password=x%3Ay",
                 sentinel("main", login("s", "x:y")),
@@ -243,12 +259,35 @@ mod tests {
                 login("", "p"),
                 2,
             ),
-            ("rediss+sentinel://a/main", sentinel("main", login("", "")), "a:26379", true, login("", ""), 0),
-            ("redis+cluster://u:p@a,b:7000", Topology::Cluster, "a:6379, b:7000", false, login("u", "p"), 0),
-            ("rediss+cluster://a/0", Topology::Cluster, "a:6379", true, login("", ""), 0),
+            (
+                "rediss+sentinel://a/main",
+                sentinel("main", login("", "")),
+                "a:26379",
+                true,
+                login("", ""),
+                0,
+            ),
+            (
+                "redis+cluster://u:p@a,b:7000",
+                Topology::Cluster,
+                "a:6379, b:7000",
+                false,
+                login("u", "p"),
+                0,
+            ),
+            (
+                "rediss+cluster://a/0",
+                Topology::Cluster,
+                "a:6379",
+                true,
+                login("", ""),
+                0,
+            ),
         ];
         for (url, topology, hosts, tls, login, database) in cases {
-            let Ok(address) = Address::parse(url) else { panic!("{url}") };
+            let Ok(address) = Address::parse(url) else {
+                panic!("{url}")
+            };
             assert_eq!(address.shown(), hosts, "{url}");
             let as_told = (address.topology, address.tls, address.login, address.database);
             assert!(as_told == (topology, tls, login, database), "{url}");

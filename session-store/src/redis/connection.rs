@@ -188,7 +188,9 @@ impl Server {
             let role: Vec<Value> = cmd("ROLE").query_async(&mut connection).await?;
             let is_primary = matches!(role.first(), Some(Value::BulkString(role)) if role == b"master");
             if !is_primary {
-                return Err(io_error("the server that the sentinels name is no primary (yet)".to_owned()));
+                return Err(io_error(
+                    "the server that the sentinels name is no primary (yet)".to_owned(),
+                ));
             }
         }
         Ok(connection)

@@ -30,8 +30,18 @@ impl Server {
         let fixed = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
         let port_text = port.to_string();
         // The last one counts: what is extra may turn the plain port off.
-        let arguments: Vec<&str> = ["--port", &port_text].iter().chain(&fixed).chain(extra).copied().collect();
-        Self::run(port, tempfile::tempdir().unwrap(), &arguments, "eady to accept connections")
+        let arguments: Vec<&str> = ["--port", &port_text]
+            .iter()
+            .chain(&fixed)
+            .chain(extra)
+            .copied()
+            .collect();
+        Self::run(
+            port,
+            tempfile::tempdir().unwrap(),
+            &arguments,
+            "eady to accept connections",
+        )
     }
 
     /// One that watches a primary. Its configuration is a file because it writes there itself.

@@ -65,8 +65,14 @@ async fn the_store_keeps_its_promises_over_tls_with_a_password_and_its_own_autho
     assert!(unknown_authority.what.contains("certificate"), "{unknown_authority}");
     let wrong = Secret::new(format!("rediss://voxray:hunter2@127.0.0.1:{port}"));
     let refused = RedisStore::connect(&wrong, Some(&cert)).await.err().unwrap();
-    assert!(refused.what.contains("password") && !refused.to_string().contains("hunter2"), "{refused}");
-    let nowhere = RedisStore::connect(&url, Some(&files.path().join("none"))).await.err().unwrap();
+    assert!(
+        refused.what.contains("password") && !refused.to_string().contains("hunter2"),
+        "{refused}"
+    );
+    let nowhere = RedisStore::connect(&url, Some(&files.path().join("none")))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(nowhere.status, service_kit::exit::NO_INPUT);
 }
 
@@ -79,7 +85,14 @@ struct Watched {
 
 impl Watched {
     async fn start() -> Self {
-        let data = ["--requirepass", "data", "--masterauth", "data", "--repl-diskless-sync-delay", "0"];
+        let data = [
+            "--requirepass",
+            "data",
+            "--masterauth",
+            "data",
+            "--repl-diskless-sync-delay",
+            "0",
+        ];
         let primary = Server::start(&data);
         let of = format!("127.0.0.1 {}", primary.port);
         let replica = Server::start(&[data.as_slice(), &["--replicaof", &of]].concat());
@@ -217,7 +230,10 @@ async fn the_store_keeps_its_promises_in_a_cluster_and_uses_all_of_it() {
 #[tokio::test]
 async fn a_cluster_that_has_lost_a_part_is_not_used() {
     let [_first, second, third] = cluster().await;
-    let url = Secret::new(format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", second.port, third.port));
+    let url = Secret::new(format!(
+        "redis+cluster://127.0.0.1:{},127.0.0.1:{}",
+        second.port, third.port
+    ));
     let store = RedisStore::connect(&url, None).await.unwrap();
     store.ping().await.unwrap();
 
