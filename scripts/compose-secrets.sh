@@ -17,6 +17,7 @@ printf 'redis://:%s@redis:6379/' "$redis" > redis_url
 printf '%s' "$postgres" > postgres_password
 printf 'postgres://voxray:%s@postgres:5432/voxray?sslmode=disable' "$postgres" > transcripts_dsn
 random > service_token
+random > grafana_password
 printf '[default]\naws_access_key_id = voxray\naws_secret_access_key = %s\n' "$s3" > aws_credentials
 printf '{"identities": [{"name": "voxray", "credentials": [{"accessKey": "voxray", "secretKey": "%s"}], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}\n' \
     "$s3" > s3_identities.json

@@ -70,7 +70,7 @@ say "placing a call at $url"
 "$DOCKER" run --rm --network host --read-only --tmpfs /tmp --volume "$PWD/testdata/speech:/speech:ro" \
     "voxray:$VOXRAY_VERSION" call --url "$url" --out /tmp/call.wav /speech/austen-0880.wav >&2
 
-metric() { compose exec -T nginx curl -fsS http://archiver:8080/metrics | sed -n "s/^$1 //p"; }
+metric() { compose exec -T nginx curl -fsS http://archiver:8081/metrics | sed -n "s/^$1 //p"; }
 for _ in $(seq 60); do
     stored=$(metric recording_jobs_success_total)
     if [ "$stored" = 1 ]; then break; fi

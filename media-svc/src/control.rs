@@ -9,6 +9,7 @@ use media_core::conversation::EndReason;
 use service_kit::config::{MediaTransport, Secret};
 use service_kit::grpc::RequireToken;
 use service_kit::tasks::{TaskHandle, TaskScope};
+use service_kit::trace::Parent;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -70,6 +71,7 @@ impl MediaControl for Control {
         &self,
         request: Request<CreateSessionRequest>,
     ) -> Result<Response<CreateSessionResponse>, Status> {
+        let trace = Parent::from_metadata(request.metadata());
         let request = request.into_inner();
         let transport = transport(request.transport())?;
         if request.session_id.is_empty() {
@@ -79,8 +81,9 @@ impl MediaControl for Control {
             0 => RESERVATION_TTL,
             seconds => Duration::from_secs(seconds.into()).min(RESERVATION_TTL_MAX),
         };
+        let session_id: Arc<str> = request.session_id.into();
         let reservation = Reservation {
-            session_id: request.session_id.into(),
+            session_id: Arc::clone(&session_id),
             transport,
             provider: request.provider,
             call_id: request.call_id,
@@ -94,6 +97,7 @@ impl MediaControl for Control {
             })?;
         }
         self.calls.reserve(reservation).map_err(refused)?;
+        self.calls.set_trace(&session_id, trace);
         Ok(Response::new(CreateSessionResponse {
             node_id: self.node_id.to_string(),
         }))

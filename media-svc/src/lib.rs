@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod call;
 pub mod control;
+mod latency;
 mod media;
 pub mod metrics;
 pub mod node;

@@ -93,6 +93,7 @@ impl Media {
         let peer_tls = PeerTls::load(&config.links)?;
         let outbox = Arc::new(Outbox::open(&config.outbox)?);
         let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
+        crate::metrics::declare(&config.media.transports);
         let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
         let archived = config.recording.enable || config.transcripts.enable;
         let refusal = outbox.refusal();

@@ -3,7 +3,32 @@
 use std::sync::LazyLock;
 
 use prometheus::{Counter, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
+use service_kit::config::MediaTransport;
 use service_kit::metrics::{counter_vec, float_counter, gauge, gauge_vec, histogram_vec};
+
+use crate::call::registry::transport_name;
+
+/// Makes what this node will count exist at 0, so that a rate can be taken from the first event on.
+pub fn declare(transports: &[MediaTransport]) {
+    for transport in transports.iter().copied().map(transport_name) {
+        SESSIONS_ACTIVE.with_label_values(&[transport]);
+        for reason in ["full", "draining", "not_recordable"] {
+            SESSIONS_REJECTED.with_label_values(&[transport, reason]);
+        }
+        FRAME_LATENESS.with_label_values(&[transport]);
+        FRAMES_DROPPED.with_label_values(&[transport]);
+        PROTOCOL_ERRORS.with_label_values(&[transport]);
+    }
+    for stage in ["endpointing", "stt", "llm", "tts", "overhead", "total"] {
+        TURN_LATENCY.with_label_values(&[stage]);
+    }
+    INTERRUPTIONS.with_label_values(&["interrupted"]);
+    LazyLock::force(&PIPELINE_QUEUE_DEPTH);
+    LazyLock::force(&PIPELINE_BACKPRESSURE_SECONDS);
+    for outcome in ["returned", "lost"] {
+        PHONE_STREAM_CUTS.with_label_values(&[outcome]);
+    }
+}
 
 /// Connected sessions. Label: transport.
 pub static SESSIONS_ACTIVE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
@@ -98,7 +123,10 @@ pub static PIPELINE_BACKPRESSURE_SECONDS: LazyLock<Counter> = LazyLock::new(|| {
     )
 });
 
-/// Latency of answered turns, by stage; `total` is from the end of caller speech to the first agent audio sent.
+/// Latency of answered turns, by stage; `total` is from the end of caller speech to the first agent audio sent, and the
+/// others add up to it: `endpointing` until the turn was judged over, `stt` from then to the transcript, `llm` from the
+/// request to the first text, `tts` from the request to the first audio, `overhead` the rest (the first sentence being
+/// completed, tools, our own queues).
 pub static TURN_LATENCY: LazyLock<HistogramVec> = LazyLock::new(|| {
     histogram_vec(
         "voxray_turn_latency_seconds",

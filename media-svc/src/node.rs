@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::archive::{Undelivered, Uplink};
 use crate::call::registry::{Calls, NodeLoad, transport_name};
+use crate::latency;
 use capacity::{Capacity, Gauge};
 
 /// How long calls that were told to end may take for their last words.
@@ -79,7 +80,10 @@ impl Registration {
     /// From the configuration: what is advertised there, else the bound addresses. A node without a configured name gets the
     /// host's with a random end: call this once.
     pub fn new(config: &Config, bound: Bound) -> Self {
-        let node_id = config.media.node_id.clone().unwrap_or_else(service_kit::ids::node_id);
+        let node_id = config.media.node_id.clone().unwrap_or_else(|| {
+            let named = service_kit::telemetry::node();
+            named.map_or_else(service_kit::ids::node_id, str::to_owned)
+        });
         Self {
             node_id: node_id.into(),
             control_url: control_url(&config.links, bound.control),
@@ -320,6 +324,7 @@ impl Reporter {
             capacity: count(load.capacity.max(load.sessions)),
             sessions: count(load.sessions),
             draining: load.is_draining(),
+            latency: Some(latency::report()),
             ..self.record.clone()
         };
         within_heartbeat(self.store.heartbeat(&record)).await
@@ -391,6 +396,7 @@ fn record(registration: Registration, calls: &Calls) -> NodeRecord {
             .map(|t| transport_name(*t).to_owned())
             .collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        latency: None,
         zone: registration.zone,
         placed: 0,
     }

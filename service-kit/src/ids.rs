@@ -7,14 +7,18 @@ pub fn session_id() -> String {
 
 /// A media node's name when none is configured: `<host name>-<8 random hex digits>`.
 pub fn node_id() -> String {
-    let host = std::env::var("HOSTNAME")
+    let host = host_name().unwrap_or_else(|| "node".to_owned());
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{host}-{}", random.get(..8).unwrap_or(&random))
+}
+
+/// The name of this host: in a container its id, by which the container engine's DNS knows it.
+pub fn host_name() -> Option<String> {
+    std::env::var("HOSTNAME")
         .ok()
         .or_else(|| std::fs::read_to_string("/etc/hostname").ok())
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "node".to_owned());
-    let random = uuid::Uuid::new_v4().simple().to_string();
-    format!("{host}-{}", random.get(..8).unwrap_or(&random))
 }
 
 #[cfg(test)]

@@ -14,3 +14,4 @@ pub mod signatures;
 pub mod tasks;
 pub mod telemetry;
 pub mod token;
+pub mod trace;

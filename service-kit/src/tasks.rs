@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use prometheus::IntCounterVec;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 static PANICS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     crate::metrics::counter_vec("voxray_task_panics_total", "Tasks that ended in a panic.", &["task"])
@@ -26,6 +27,8 @@ pub struct TaskScope {
     /// Trackers of this scope and of every ancestor: a parent's `join` waits for its descendants too.
     ancestors: Arc<[TaskTracker]>,
     cancel: CancellationToken,
+    /// What the log lines of every task in here carry.
+    span: Span,
 }
 
 impl TaskScope {
@@ -36,6 +39,7 @@ impl TaskScope {
             tracker: TaskTracker::new(),
             ancestors: Arc::new([]),
             cancel: CancellationToken::new(),
+            span: Span::none(),
         }
     }
 
@@ -47,7 +51,19 @@ impl TaskScope {
             tracker: TaskTracker::new(),
             ancestors,
             cancel: self.cancel.child_token(),
+            span: self.span.clone(),
         }
+    }
+
+    /// The same scope, whose tasks (and those of scopes made from it) log within a span.
+    #[must_use]
+    pub fn in_span(self, span: Span) -> Self {
+        Self { span, ..self }
+    }
+
+    /// What the log lines of this scope's tasks carry.
+    pub fn span(&self) -> &Span {
+        &self.span
     }
 
     /// Starts a named task. It is not stopped by cancellation: it watches [`cancelled`](Self::cancelled) itself.
@@ -67,7 +83,7 @@ impl TaskScope {
                 scope.cancel.cancel();
             }
         };
-        TaskHandle(self.tracker.spawn(run).abort_handle())
+        TaskHandle(self.tracker.spawn(run.instrument(self.span.clone())).abort_handle())
     }
 
     /// Starts a named task that is aborted when the returned guard is dropped.

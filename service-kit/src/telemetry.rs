@@ -1,6 +1,7 @@
 //! Logs on standard error: text for people, one JSON object a line for machines.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -32,6 +33,30 @@ const OURS: [&str; 10] = [
     "archiver_svc",
 ];
 
+/// Name of this instance.
+static NODE: OnceLock<String> = OnceLock::new();
+
+/// Names this instance in every line of JSON (`node`) and in every trace. Only the first name counts.
+pub fn identify(node: &str) {
+    // A process that runs several services has one name.
+    let _ = NODE.set(node.to_owned());
+}
+
+/// What [`identify`] was told.
+pub fn node() -> Option<&'static str> {
+    NODE.get().map(String::as_str)
+}
+
+/// Of the subscriber of this process.
+static LEVEL: OnceLock<LevelHandle> = OnceLock::new();
+
+/// Logs from this level on, in the subscriber that [`init`] has installed.
+pub fn set_level(level: Level) {
+    if let Some(handle) = LEVEL.get() {
+        handle.set(level);
+    }
+}
+
 /// Changes the log level while the process runs.
 #[derive(Clone, Debug)]
 pub struct LevelHandle(Option<reload::Handle<Targets, Registry>>);
@@ -49,10 +74,13 @@ impl LevelHandle {
 /// Installs the global subscriber, writing to standard error. A second call in the same process does nothing.
 pub fn init(log: &Log) -> LevelHandle {
     let (layer, handle) = layer(log, std::io::stderr);
-    match tracing_subscriber::registry().with(layer).try_init() {
+    let handle = match tracing_subscriber::registry().with(layer).try_init() {
         Ok(()) => LevelHandle(Some(handle)),
         Err(_) => LevelHandle(None),
-    }
+    };
+    // The first subscriber is the one that stays.
+    let _ = LEVEL.set(handle.clone());
+    handle
 }
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
@@ -126,6 +154,9 @@ where
             json!(metadata.level().as_str().to_ascii_lowercase()),
             json!(metadata.target()),
         )?;
+        if let Some(node) = node() {
+            write!(writer, ",\"node\":{}", json!(node))?;
+        }
         for (name, value) in fields.iter().filter(|(name, _)| !is_reserved(name)) {
             write!(writer, ",{}:{value}", json!(name))?;
         }
@@ -134,7 +165,7 @@ where
 }
 
 fn is_reserved(name: &str) -> bool {
-    ["time", "level", "msg", "target"].contains(&name)
+    ["time", "level", "msg", "target"].contains(&name) || (name == "node" && node().is_some())
 }
 
 /// Collects an event's fields as JSON.

@@ -41,6 +41,7 @@ pub fn node(node_id: &str) -> NodeRecord {
         draining: false,
         transports: vec!["telephony".to_owned()],
         version: "0.1.0".to_owned(),
+        latency: None,
         zone: Some("z".to_owned()),
         placed: 0,
     }

@@ -83,12 +83,33 @@ pub struct NodeRecord {
     pub transports: Vec<String>,
     /// Release of the node.
     pub version: String,
+    /// How quick it was in the last minutes; absent from nodes of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<NodeLatency>,
     /// Where it is (`zone`), or none.
     #[serde(default)]
     pub zone: Option<String>,
     /// Sessions placed on it since this report: known to the store, not to the node.
     #[serde(skip)]
     pub placed: u32,
+}
+
+/// How quick a node was in the last minutes, to within 8 %.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeLatency {
+    /// The time looked back on, seconds.
+    pub window_secs: u32,
+    /// Answered turns in that time.
+    pub turns: u32,
+    /// From the end of a caller's speech to the first audio of the answer: median, milliseconds; 0 without turns.
+    pub turn_p50_ms: u32,
+    /// 95th percentile.
+    pub turn_p95_ms: u32,
+    /// 99th percentile.
+    pub turn_p99_ms: u32,
+    /// How late outgoing audio frames left: 99th percentile, microseconds; 0 without frames.
+    pub frame_late_p99_us: u32,
 }
 
 impl NodeRecord {

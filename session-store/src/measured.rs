@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use prometheus::HistogramVec;
+use prometheus::{HistogramVec, IntCounterVec};
 
 use crate::{Claim, NodeRecord, Rate, SessionRecord, Store, StoreError};
 
@@ -16,7 +16,16 @@ static DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
     )
 });
 
-/// A store that observes `session_store_duration_seconds{operation}` around another one.
+static ERRORS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    service_kit::metrics::counter_vec(
+        "session_store_errors_total",
+        "Operations of the session store that failed: it is away, or refuses.",
+        &["operation"],
+    )
+});
+
+/// A store that observes `session_store_duration_seconds{operation}` and counts `session_store_errors_total{operation}`
+/// around another one.
 pub struct Measured<S> {
     inner: S,
 }
@@ -34,11 +43,13 @@ struct Timer {
     started: Instant,
 }
 
-fn time(operation: &'static str) -> Timer {
-    Timer {
+async fn timed<T>(operation: &'static str, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let _timer = Timer {
         operation,
         started: Instant::now(),
-    }
+    };
+    let errors = ERRORS.with_label_values(&[operation]);
+    work.await.inspect_err(|_| errors.inc())
 }
 
 impl Drop for Timer {
@@ -52,113 +63,91 @@ impl Drop for Timer {
 #[async_trait]
 impl<S: Store> Store for Measured<S> {
     async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
-        let _timer = time("put_session");
-        self.inner.put_session(session, ttl).await
+        timed("put_session", self.inner.put_session(session, ttl)).await
     }
 
     async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
-        let _timer = time("session");
-        self.inner.session(session_id).await
+        timed("session", self.inner.session(session_id)).await
     }
 
     async fn touch_session(&self, session_id: &str, ttl: Duration) -> Result<bool, StoreError> {
-        let _timer = time("touch_session");
-        self.inner.touch_session(session_id, ttl).await
+        timed("touch_session", self.inner.touch_session(session_id, ttl)).await
     }
 
     async fn remove_session(&self, session_id: &str) -> Result<(), StoreError> {
-        let _timer = time("remove_session");
-        self.inner.remove_session(session_id).await
+        timed("remove_session", self.inner.remove_session(session_id)).await
     }
 
     async fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError> {
-        let _timer = time("sessions");
-        self.inner.sessions().await
+        timed("sessions", self.inner.sessions()).await
     }
 
     async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
-        let _timer = time("put_if_absent");
-        self.inner.put_if_absent(key, value, ttl).await
+        timed("put_if_absent", self.inner.put_if_absent(key, value, ttl)).await
     }
 
     async fn kept(&self, key: &str) -> Result<Option<String>, StoreError> {
-        let _timer = time("kept");
-        self.inner.kept(key).await
+        timed("kept", self.inner.kept(key)).await
     }
 
     async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError> {
-        let _timer = time("use_token");
-        self.inner.use_token(token, ttl).await
+        timed("use_token", self.inner.use_token(token, ttl)).await
     }
 
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {
-        let _timer = time("claim_session");
-        self.inner.claim_session(session_id, node_id, ttl).await
+        timed("claim_session", self.inner.claim_session(session_id, node_id, ttl)).await
     }
 
     async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
-        let _timer = time("heartbeat");
-        self.inner.heartbeat(node).await
+        timed("heartbeat", self.inner.heartbeat(node)).await
     }
 
     async fn remove_node(&self, node_id: &str) -> Result<(), StoreError> {
-        let _timer = time("remove_node");
-        self.inner.remove_node(node_id).await
+        timed("remove_node", self.inner.remove_node(node_id)).await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
-        let _timer = time("nodes");
-        self.inner.nodes().await
+        timed("nodes", self.inner.nodes()).await
     }
 
     async fn place(&self, node_id: &str, ticket: &str) -> Result<bool, StoreError> {
-        let _timer = time("place");
-        self.inner.place(node_id, ticket).await
+        timed("place", self.inner.place(node_id, ticket)).await
     }
 
     async fn unplace(&self, node_id: &str, ticket: &str) -> Result<(), StoreError> {
-        let _timer = time("unplace");
-        self.inner.unplace(node_id, ticket).await
+        timed("unplace", self.inner.unplace(node_id, ticket)).await
     }
 
     async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
-        let _timer = time("take");
-        self.inner.take(allowance, rate).await
+        timed("take", self.inner.take(allowance, rate)).await
     }
 
     async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
-        let _timer = time("hold_session");
-        self.inner.hold_session(tenant, session_id, most).await
+        timed("hold_session", self.inner.hold_session(tenant, session_id, most)).await
     }
 
     async fn held_by(&self, session_id: &str) -> Result<Option<String>, StoreError> {
-        let _timer = time("held_by");
-        self.inner.held_by(session_id).await
+        timed("held_by", self.inner.held_by(session_id)).await
     }
 
     async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {
-        let _timer = time("drop_session");
-        self.inner.drop_session(tenant, session_id).await
+        timed("drop_session", self.inner.drop_session(tenant, session_id)).await
     }
 
     async fn advance(&self, what: &str, rank: u32, value: &str, ttl: Duration) -> Result<bool, StoreError> {
-        let _timer = time("advance");
-        self.inner.advance(what, rank, value, ttl).await
+        timed("advance", self.inner.advance(what, rank, value, ttl)).await
     }
 
     async fn progress(&self, what: &str) -> Result<Option<String>, StoreError> {
-        let _timer = time("progress");
-        self.inner.progress(what).await
+        timed("progress", self.inner.progress(what)).await
     }
 
     async fn forget_progress(&self, what: &str) -> Result<(), StoreError> {
-        let _timer = time("forget_progress");
-        self.inner.forget_progress(what).await
+        timed("forget_progress", self.inner.forget_progress(what)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        let _timer = time("ping");
-        self.inner.ping().await
+        timed("ping", self.inner.ping()).await
     }
 }
 

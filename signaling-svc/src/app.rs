@@ -10,9 +10,11 @@ use prometheus::IntCounterVec;
 use service_kit::config::Config;
 use service_kit::tasks::TaskScope;
 use service_kit::token::{Claims, TokenSigner};
+use service_kit::trace::{Parent, Side, Span};
 use session_store::{NodeRecord, SessionRecord, SessionState, Store};
 use tokio::time::Instant;
 use tonic::{Code, Status};
+use tracing::Instrument;
 use voxray_proto::control::{CreateSessionRequest, EndSessionRequest, Transport};
 
 use crate::archive::Archive;
@@ -92,12 +94,25 @@ impl App {
             call_id: new.call_id.clone(),
             reservation_ttl_secs: u32::try_from(slot_ttl.as_secs()).unwrap_or(u32::MAX),
         };
-        let (node, _) = self
-            .place(new.transport, |nodes, url| {
-                let request = request.clone();
-                async move { nodes.create_session(&url, request).await }
-            })
-            .await?;
+        let trace = Span::start("place session", Side::Internal, &Parent::default());
+        trace.set("voxray.session_id", new.session_id.clone());
+        trace.set("voxray.transport", name(new.transport));
+        let logged = tracing::error_span!(
+            "place",
+            session_id = new.session_id,
+            trace_id = trace.parent().trace_id()
+        );
+        let placed = self.place(new.transport, |nodes, url| {
+            let (request, parent) = (request.clone(), trace.parent());
+            async move {
+                let asking = Span::within("CreateSession", Side::Client, &parent);
+                let answer = nodes.create_session(&url, request, &asking.parent()).await;
+                answer.inspect_err(|_| asking.fail("the node has not taken it"))
+            }
+        });
+        let placed = placed.instrument(logged).await;
+        let (node, _) = placed.inspect_err(|_| trace.fail("no node has taken it"))?;
+        trace.set("voxray.node", node.node_id.clone());
         let record = new.record(Some(&node.node_id), SessionState::Reserved);
         if let Err(error) = self.store.put_session(&record, TOKEN_TTL).await {
             self.release(&node, &new.session_id).await;

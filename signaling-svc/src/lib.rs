@@ -31,9 +31,12 @@ use crate::archive::Archive;
 use crate::nodes::MediaNodes;
 use crate::proxies::TrustedProxies;
 
-/// Routes that need no API key, for [`service_kit::http::apply_conventions`]: the API's documentation, and the phone
-/// webhooks, which the provider signs.
+/// Routes that need no API key, for [`service_kit::http::apply_conventions`]: the API's documentation, the files of the
+/// console page (which asks for the key itself), and the phone webhooks, which the provider signs.
 pub const OPEN_ROUTES: &[&str] = &[
+    "GET /",
+    "GET /console",
+    "GET /console/*",
     "GET /openapi.json",
     "GET /swagger",
     "GET /swagger/*",

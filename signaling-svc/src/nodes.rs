@@ -7,10 +7,11 @@ use std::time::Duration;
 use service_kit::config::Links;
 use service_kit::exit::Fatal;
 use service_kit::grpc::{AttachToken, PeerTls};
+use service_kit::trace::Parent;
 use session_store::NodeRecord;
-use tonic::Status;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_proto::control::{
     AddCandidatesRequest, CreateSessionRequest, CreateSessionResponse, EndSessionRequest, OfferRequest, OfferResponse,
@@ -84,12 +85,15 @@ impl MediaNodes {
         Ok(MediaControlClient::with_interceptor(channel, self.token.clone()))
     }
 
-    /// Reserves a slot.
+    /// Reserves a slot; `trace` is where the session's trace has got to.
     pub async fn create_session(
         &self,
         url: &str,
         request: CreateSessionRequest,
+        trace: &Parent,
     ) -> Result<CreateSessionResponse, Status> {
+        let mut request = Request::new(request);
+        trace.inject(request.metadata_mut());
         Ok(self.client(url)?.create_session(request).await?.into_inner())
     }
 

@@ -127,6 +127,7 @@ mod tests {
             draining: false,
             transports: vec!["telephony".to_owned(), "websocket".to_owned()],
             version: "0.1.0".to_owned(),
+            latency: None,
             zone: None,
             placed: 0,
         }

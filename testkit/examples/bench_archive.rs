@@ -170,6 +170,7 @@ fn call_events(call: usize, size: &Size, recorded: bool) -> Vec<Event> {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     let mut bodies = vec![Body::Started(SessionStarted {
+        traceparent: String::new(),
         started_at_unix_ms,
         node_id: "bench".to_owned(),
         transport: "telephony".to_owned(),
@@ -202,7 +203,7 @@ fn call_events(call: usize, size: &Size, recorded: bool) -> Vec<Event> {
                 role: role(seq).to_owned(),
                 text: text(call, seq),
                 created_at_unix_ms: started_at_unix_ms + u64::from(seq),
-                interrupted: false,
+                ..Turn::default()
             })
         }));
     }

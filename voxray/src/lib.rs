@@ -1,5 +1,6 @@
 //! The `voxray` command as a library: run everything or one service, place a call, show a demo.
 
+pub mod admin;
 pub mod caller;
 pub mod cli;
 pub mod commands;

@@ -4,17 +4,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use archiver_svc::Archiver;
+use axum::Router;
 use media_svc::{Media, MediaListeners};
 use service_kit::config::{Config, StoreKind};
 use service_kit::exit::{self, Fatal};
 use service_kit::health::Readiness;
-use service_kit::http;
+use service_kit::http::{self, Listeners, Routes};
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
 use session_store::Store;
 use signaling_svc::Signaling;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin;
 use crate::settings::{self, Settings};
 
 /// What every service has.
@@ -25,13 +27,13 @@ struct Process {
 }
 
 impl Process {
-    fn new(name: &str, settings: &Settings) -> Result<Self, Fatal> {
+    fn new(name: &'static str, settings: &Settings) -> Result<Self, Fatal> {
         let process = Self {
             scope: TaskScope::root(name),
             shutdown: Shutdown::new(),
             stop_listening: CancellationToken::new(),
         };
-        settings::reload_secrets_on_hangup(settings, &process.scope)?;
+        settings::reload_on_hangup(settings, &process.scope)?;
         let (shutdown, scope) = (process.shutdown.clone(), process.scope.clone());
         process.scope.spawn("signals", async move {
             tokio::select! {
@@ -42,7 +44,18 @@ impl Process {
             }
         });
         service_kit::metrics::announce(name, env!("CARGO_PKG_VERSION"));
+        service_kit::trace::init(&settings.config.otlp, name, env!("CARGO_PKG_VERSION"))?;
         Ok(process)
+    }
+
+    /// What this process serves: the service's own routes, and what operators may do.
+    fn routes<'a>(&self, public: Router, readiness: Readiness, open: &'a [&'a str]) -> Routes<'a> {
+        Routes {
+            public,
+            admin: admin::routes(self.shutdown.clone()),
+            open,
+            readiness,
+        }
     }
 
     /// Ends everything that is left.
@@ -50,6 +63,7 @@ impl Process {
         self.stop_listening.cancel();
         self.scope.cancel();
         self.scope.join().await;
+        service_kit::trace::flush().await;
         tracing::info!("stopped");
     }
 }
@@ -58,17 +72,13 @@ impl Process {
 pub async fn signaling(settings: Settings) -> Result<(), Fatal> {
     let config = settings.config.clone();
     let store = connect_store(&config).await?;
-    let listener = http::bind(&config.http)?;
+    let listeners = Listeners::bind(&config)?;
     let process = Process::new("signaling-svc", &settings)?;
     let readiness = Readiness::new();
     let scope = process.scope.child("signaling");
     let service = Signaling::start(config.clone(), store, readiness, scope, process.shutdown.clone()).await?;
-    let router = service
-        .router()
-        .merge(http::operational_routes(service.readiness(), config.metrics_enabled));
-    let router = http::apply_conventions(router, &config, signaling_svc::OPEN_ROUTES);
-    let tls = config.http.tls.as_ref();
-    let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
+    let routes = process.routes(service.router(), service.readiness(), signaling_svc::OPEN_ROUTES);
+    let address = listeners.serve(routes, &config, &process.scope, process.stop_listening.clone())?;
     tracing::info!(%address, "signaling-svc is listening");
     process.shutdown.draining().await;
     process.end().await;
@@ -79,23 +89,19 @@ pub async fn signaling(settings: Settings) -> Result<(), Fatal> {
 pub async fn media(settings: Settings) -> Result<(), Fatal> {
     let config = settings.config.clone();
     let store = connect_store(&config).await?;
-    let listener = http::bind(&config.http)?;
+    let http_listeners = Listeners::bind(&config)?;
     let control_address = SocketAddr::new(config.http.host, config.media.control_port);
     let control = http::bind_address(control_address, "media.control_port (VOXRAY_MEDIA_CONTROL_PORT)")?;
-    let public = listener
-        .local_addr()
+    let public = http_listeners
+        .public_address()
         .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, config.http.port)));
     let agent = media_svc::providers::build(&config).await?;
     let process = Process::new("media-svc", &settings)?;
     let listeners = MediaListeners { public, control };
     let scope = process.scope.child("media");
     let service = Media::start(config.clone(), store, agent, listeners, scope, process.shutdown.clone()).await?;
-    let router = service
-        .router()
-        .merge(http::operational_routes(service.readiness(), config.metrics_enabled));
-    let router = http::apply_conventions(router, &config, media_svc::OPEN_ROUTES);
-    let tls = config.http.tls.as_ref();
-    let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
+    let routes = process.routes(service.router(), service.readiness(), media_svc::OPEN_ROUTES);
+    let address = http_listeners.serve(routes, &config, &process.scope, process.stop_listening.clone())?;
     tracing::info!(%address, "media-svc is listening");
     service.warm_up().await?;
     process.shutdown.draining().await;
@@ -107,16 +113,14 @@ pub async fn media(settings: Settings) -> Result<(), Fatal> {
 /// The archive.
 pub async fn archiver(settings: Settings) -> Result<(), Fatal> {
     let config = settings.config.clone();
-    let listener = http::bind(&config.http)?;
+    let listeners = Listeners::bind(&config)?;
     let ingest_address = SocketAddr::new(config.http.host, config.archiver.port);
     let ingest = http::bind_address(ingest_address, "archiver.port (VOXRAY_ARCHIVER_PORT)")?;
     let process = Process::new("archiver-svc", &settings)?;
     let scope = process.scope.child("archiver");
     let service = Archiver::start(config.clone(), ingest, scope, process.shutdown.clone()).await?;
-    let router = http::operational_routes(service.readiness(), config.metrics_enabled);
-    let router = http::apply_conventions(router, &config, &[]);
-    let tls = config.http.tls.as_ref();
-    let address = http::serve(listener, router, tls, &process.scope, process.stop_listening.clone())?;
+    let routes = process.routes(Router::new(), service.readiness(), &[]);
+    let address = listeners.serve(routes, &config, &process.scope, process.stop_listening.clone())?;
     tracing::info!(%address, "archiver-svc is listening");
     process.shutdown.draining().await;
     service.stopped().await;

@@ -21,6 +21,9 @@ pub struct Settings {
 pub fn load(arguments: &ConfigArgs, profile: Profile) -> Result<Settings, Fatal> {
     let sources = sources(arguments);
     let loaded = load_from(&sources, profile)?;
+    // Before the first line is logged.
+    let node = loaded.config.media.node_id.clone();
+    service_kit::telemetry::identify(&node.unwrap_or_else(service_kit::ids::node_id));
     service_kit::telemetry::init(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -42,8 +45,8 @@ pub fn load_from(sources: &Sources, profile: Profile) -> Result<Loaded, Fatal> {
     Ok(config::load(sources, profile)?)
 }
 
-/// Re-reads API keys on SIGHUP for as long as the scope lives. A reload that fails keeps the old keys.
-pub fn reload_secrets_on_hangup(settings: &Settings, scope: &TaskScope) -> Result<(), Fatal> {
+/// Re-reads API keys and the log level on SIGHUP for as long as the scope lives. A reload that fails keeps the old ones.
+pub fn reload_on_hangup(settings: &Settings, scope: &TaskScope) -> Result<(), Fatal> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| {
         Fatal::new(
@@ -53,15 +56,20 @@ pub fn reload_secrets_on_hangup(settings: &Settings, scope: &TaskScope) -> Resul
         )
     })?;
     let (config, sources, watched) = (settings.config.clone(), settings.sources.clone(), scope.clone());
-    scope.spawn("secrets reload", async move {
+    scope.spawn("configuration reload", async move {
         loop {
             tokio::select! {
                 () = watched.cancelled() => return,
                 received = hangup.recv() => if received.is_none() { return },
             }
-            match config::reload_secrets(&sources, &config) {
-                Ok(()) => tracing::info!("API keys read again"),
-                Err(error) => tracing::warn!(problems = ?error.problems, "API keys not read again: old ones stay"),
+            match config::reload(&sources, &config) {
+                Ok(level) => {
+                    service_kit::telemetry::set_level(level);
+                    tracing::info!(log_level = %level, "API keys and log level read again");
+                }
+                Err(error) => {
+                    tracing::warn!(problems = ?error.problems, "API keys and log level not read again: old ones stay");
+                }
             }
         }
     });

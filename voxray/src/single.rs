@@ -9,12 +9,13 @@ use media_svc::transport::Timeouts;
 use media_svc::{Media, MediaListeners};
 use service_kit::config::{Config, StoreKind};
 use service_kit::exit::Fatal;
-use service_kit::http;
+use service_kit::http::{self, Listeners, Routes};
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
 use signaling_svc::Signaling;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin;
 use crate::ollama;
 use crate::settings::{self, Settings};
 
@@ -45,7 +46,7 @@ impl SingleProcess {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with(config: &Config, providers: Option<Providers>, timeouts: Timeouts) -> Result<Self, Fatal> {
-        let public = http::bind(&config.http)?;
+        let http_listeners = Listeners::bind(config)?;
         // Before the archive makes its files: a start that fails for want of a key or a model leaves none behind.
         let agent = match providers {
             Some(providers) => Agent::from(providers),
@@ -53,7 +54,7 @@ impl SingleProcess {
         };
         let control = internal_listener()?;
         let archive = internal_listener()?;
-        let address = local_address(&public)?;
+        let address = http_listeners.public_address().map_err(unusable)?;
 
         let mut config = config.clone();
         config.links.archiver_url = Some(format!("http://{}", local_address(&archive)?));
@@ -93,24 +94,20 @@ impl SingleProcess {
         )
         .await?;
 
-        let router = signaling
-            .router()
-            .merge(media.router())
-            .merge(http::operational_routes(signaling.readiness(), config.metrics_enabled));
         let open: Vec<&str> = signaling_svc::OPEN_ROUTES
             .iter()
             .chain(media_svc::OPEN_ROUTES)
             .copied()
             .collect();
-        let router = http::apply_conventions(router, &config, &open);
-        http::serve(
-            public,
-            router,
-            config.http.tls.as_ref(),
-            &scope.child("http"),
-            stop_listening.clone(),
-        )?;
+        let routes = Routes {
+            public: signaling.router().merge(media.router()),
+            admin: admin::routes(shutdown.clone()),
+            open: &open,
+            readiness: signaling.readiness(),
+        };
+        http_listeners.serve(routes, &config, &scope.child("http"), stop_listening.clone())?;
         service_kit::metrics::announce("voxray", env!("CARGO_PKG_VERSION"));
+        service_kit::trace::init(&config.otlp, "voxray", env!("CARGO_PKG_VERSION"))?;
         Ok(Self {
             config,
             address,
@@ -165,6 +162,7 @@ impl SingleProcess {
         self.stop_listening.cancel();
         self.scope.cancel();
         self.scope.join().await;
+        service_kit::trace::flush().await;
     }
 
     /// For signals.
@@ -176,7 +174,7 @@ impl SingleProcess {
 /// `voxray serve`: until Ctrl-C.
 pub async fn serve(settings: Settings) -> Result<(), Fatal> {
     let process = SingleProcess::start(&settings.config, None).await?;
-    settings::reload_secrets_on_hangup(&settings, &process.scope)?;
+    settings::reload_on_hangup(&settings, &process.scope)?;
     let shutdown = process.shutdown();
     announce(&process);
     if settings.config.agent.llm_provider == "local" {
@@ -234,11 +232,13 @@ fn internal_listener() -> Result<TcpListener, Fatal> {
 }
 
 fn local_address(listener: &TcpListener) -> Result<SocketAddr, Fatal> {
-    listener.local_addr().map_err(|error| {
-        Fatal::new(
-            service_kit::exit::CANNOT_CREATE,
-            format!("cannot use a listener: {error}"),
-            "start it again",
-        )
-    })
+    listener.local_addr().map_err(unusable)
+}
+
+fn unusable(error: std::io::Error) -> Fatal {
+    Fatal::new(
+        service_kit::exit::CANNOT_CREATE,
+        format!("cannot use a listener: {error}"),
+        "start it again",
+    )
 }

@@ -173,5 +173,6 @@ fn go_on(recording: Option<Arc<Live>>, stored: u64, damaged: bool) -> Open {
         counts: KindCounts::default(),
         damaged,
         stored,
+        traceparent: String::new(),
     }
 }

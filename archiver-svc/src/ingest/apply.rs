@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service_kit::shutdown::Shutdown;
+use service_kit::trace::{Parent, Side, Span};
 use voxray_proto::archive::{Event, SessionEnded};
 
 use super::entry::Entry;
@@ -63,7 +64,10 @@ impl Archive {
                 node.drop_ledger(id);
                 tracing::error!(session_id = id, node_id = node.id, %refusal, "session refused; its events stay with the node");
             } else if let (true, Stage::Open(open)) = (is_new, &session.stage) {
-                node.open_ledger(id, Ledger::resumed(0, open.recording.is_some().then_some(0)));
+                let trace = Span::within("archive", Side::Server, &Parent::from_traceparent(&open.traceparent));
+                trace.set("voxray.session_id", id.clone());
+                let ledger = Ledger::resumed(0, open.recording.is_some().then_some(0));
+                node.open_ledger(id, ledger.traced(trace));
             }
         }
         let growing = self.spool(work.audio).await?;

@@ -121,6 +121,7 @@ mod tests {
             seq: 0,
             created_at: time::OffsetDateTime::UNIX_EPOCH,
             interrupted: None,
+            timing: None,
         };
         let again = Row {
             text: "second".to_owned(),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use service_kit::trace::Span;
+
 use crate::metrics::KindCounts;
 
 /// What of one session is stored.
@@ -18,6 +20,8 @@ pub struct Ledger {
     /// Events that become durable with the next acknowledgement.
     counts: KindCounts,
     ended: bool,
+    /// From the first event until all of it is stored.
+    _trace: Span,
 }
 
 impl Ledger {
@@ -29,6 +33,11 @@ impl Ledger {
             acknowledged: durable,
             ..Self::default()
         }
+    }
+
+    /// With its place in the trace of its call.
+    pub fn traced(self, trace: Span) -> Self {
+        Self { _trace: trace, ..self }
     }
 
     /// Events up to this one were applied, among them turns whose rows are to be written.

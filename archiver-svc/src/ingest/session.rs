@@ -11,7 +11,7 @@ use voxray_proto::archive::{SessionEnded, SessionStarted, Turn};
 use super::entry::{self, Entry};
 use crate::metrics::{Kind, KindCounts};
 use crate::recordings::{Facts, Format, Live, Recordings};
-use crate::transcripts::Row;
+use crate::transcripts::{Latency, Row, Timing};
 
 /// Longest session id, bytes: it is part of file names and keys.
 const MAX_SESSION_ID_BYTES: usize = 128;
@@ -70,6 +70,8 @@ pub struct Open {
     pub damaged: bool,
     /// Audio of events up to this one is stored, by an archiver that may not have written their rows.
     pub stored: u64,
+    /// The trace of its call, or empty.
+    pub traceparent: String,
 }
 
 /// What applying events asks for, in this order: samples to spools, rows to SQL, ends.
@@ -311,6 +313,7 @@ fn start(id: &str, started: &SessionStarted, recordings: Option<&Recordings>) ->
         counts,
         damaged: false,
         stored: 0,
+        traceparent: started.traceparent.clone(),
     })
 }
 
@@ -331,6 +334,16 @@ fn row(id: &str, turn: Turn) -> Result<Row, Refusal> {
         seq: i32::try_from(turn.seq).map_err(|_| Refusal::TurnNumber)?,
         created_at: date(turn.created_at_unix_ms),
         interrupted,
+        timing: turn.started_ms.zip(turn.ended_ms).map(|(start_ms, end_ms)| Timing {
+            start_ms,
+            end_ms,
+            latency: turn.timing.map(|timing| Latency {
+                endpoint_ms: timing.endpoint_ms,
+                transcript_ms: timing.transcript_ms,
+                first_token_ms: timing.first_token_ms,
+                first_audio_ms: timing.first_audio_ms,
+            }),
+        }),
     })
 }
 

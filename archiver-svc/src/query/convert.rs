@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 use tonic::Status;
-use voxray_proto::archive::{ArchivedSession, ArchivedTurn, ListArchivedSessionsRequest};
+use voxray_proto::archive::{ArchivedSession, ArchivedTurn, ListArchivedSessionsRequest, TurnTiming};
 
 use crate::transcripts::{Page, Row, SessionRow};
 
@@ -11,7 +11,17 @@ const MAX_PAGE: u32 = 500;
 
 /// One turn.
 pub fn turn(row: Row) -> ArchivedTurn {
+    let timing = row.timing.as_ref();
+    let latency = timing.and_then(|timing| timing.latency.as_ref());
     ArchivedTurn {
+        started_ms: timing.map(|timing| timing.start_ms),
+        ended_ms: timing.map(|timing| timing.end_ms),
+        timing: latency.map(|latency| TurnTiming {
+            endpoint_ms: latency.endpoint_ms,
+            transcript_ms: latency.transcript_ms,
+            first_token_ms: latency.first_token_ms,
+            first_audio_ms: latency.first_audio_ms,
+        }),
         seq: row.seq.unsigned_abs(),
         role: row.role,
         text: row.text,

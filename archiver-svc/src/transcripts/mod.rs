@@ -20,7 +20,7 @@ pub use mysql::MysqlStore;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use table::Table;
-pub use types::{Batch, End, Erasure, Page, Row, SessionRow, Start};
+pub use types::{Batch, End, Erasure, Latency, Page, Row, SessionRow, Start, Timing};
 
 /// Where transcripts are kept. Everything here can be done twice and changes nothing the second time; nothing is ever
 /// added to a session that was erased.
@@ -143,8 +143,8 @@ fn unfit(table: &Table, error: &sqlx::Error) -> Fatal {
     let (name, columns) = (table.rows(), table.columns());
     let further = if table.extended() {
         format!(
-            "; when only interrupted is missing: ALTER TABLE {name} ADD COLUMN interrupted BOOLEAN, or \
-             transcripts.extended=false"
+            "; when only interrupted or timing is missing: ALTER TABLE {name} ADD COLUMN interrupted BOOLEAN; ALTER \
+             TABLE {name} ADD COLUMN timing TEXT; or transcripts.extended=false"
         )
     } else {
         String::new()

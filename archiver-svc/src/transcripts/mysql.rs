@@ -19,8 +19,8 @@ use time::OffsetDateTime;
 
 use self::statements::Statements;
 use super::{
-    Batch, Erasure, Page, PoolSettings, Row, SessionRow, StoreError, Table, TranscriptStore, not_a_dsn, refused,
-    session_ids, sql, unfit,
+    Batch, Erasure, Page, PoolSettings, Row, SessionRow, StoreError, Table, Timing, TranscriptStore, not_a_dsn,
+    refused, session_ids, sql, unfit,
 };
 
 /// How long to wait for a connection before the write counts as failed (and is tried again).
@@ -176,7 +176,9 @@ impl TranscriptStore for MysqlStore {
                 .bind(row.seq)
                 .bind(row.created_at);
             let insert = if self.extended {
-                insert.bind(row.interrupted)
+                insert
+                    .bind(row.interrupted)
+                    .bind(row.timing.as_ref().and_then(Timing::to_json))
             } else {
                 insert
             };
@@ -316,6 +318,7 @@ fn row_of(row: &MySqlRow) -> Result<Row, StoreError> {
         seq: i32::try_from(seq).unwrap_or(i32::MAX),
         created_at: row.try_get(4)?,
         interrupted: row.try_get::<Option<i64>, _>(5)?.map(|flag| flag != 0),
+        timing: Timing::from_json(row.try_get(6)?),
     })
 }
 

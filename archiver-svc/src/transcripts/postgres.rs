@@ -15,8 +15,8 @@ use time::OffsetDateTime;
 
 use self::statements::{LOCK_SESSIONS, LOCK_TABLES, Statements, TABLE_EXISTS};
 use super::{
-    Batch, End, Erasure, Page, PoolSettings, Row, SessionRow, Start, StoreError, Table, TranscriptStore, not_a_dsn,
-    refused, session_ids, sql, unfit,
+    Batch, End, Erasure, Page, PoolSettings, Row, SessionRow, Start, StoreError, Table, Timing, TranscriptStore,
+    not_a_dsn, refused, session_ids, sql, unfit,
 };
 
 /// How long to wait for a connection before the write counts as failed (and is tried again).
@@ -288,6 +288,7 @@ async fn insert_rows(transaction: &mut Transaction, sql: &Statements, rows: &[Ro
         .bind(column(rows, |row| row.seq))
         .bind(column(rows, |row| row.created_at))
         .bind(column(rows, |row| row.interrupted))
+        .bind(column(rows, |row| row.timing.as_ref().and_then(Timing::to_json)))
         .execute(&mut **transaction)
         .await
         .map(drop)
@@ -316,6 +317,7 @@ fn row_of(row: &PgRow) -> Result<Row, StoreError> {
         seq: row.try_get(3)?,
         created_at: row.try_get(4)?,
         interrupted: row.try_get(5)?,
+        timing: Timing::from_json(row.try_get(6)?),
     })
 }
 

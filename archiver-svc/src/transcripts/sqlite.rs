@@ -18,8 +18,10 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 
-use self::statements::{Statements, TABLE_EXISTS};
-use super::{Batch, Erasure, Page, PoolSettings, Row, SessionRow, StoreError, Table, TranscriptStore, sql, unfit};
+use self::statements::{COLUMNS, Statements, TABLE_EXISTS};
+use super::{
+    Batch, Erasure, Page, PoolSettings, Row, SessionRow, StoreError, Table, Timing, TranscriptStore, sql, unfit,
+};
 
 /// How long a statement waits for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,6 +90,24 @@ impl SqliteStore {
                 sqlx::raw_sql(sql(create)).execute(&self.pool).await?;
             }
         }
+        if self.extended {
+            self.widen(table).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds the further columns to a table of an earlier release: one process on a laptop has them by default, and
+    /// nobody there should have to know SQL. In SQLite that is a change of the file's catalogue, whatever is in it.
+    async fn widen(&self, table: &Table) -> Result<(), sqlx::Error> {
+        let there: Vec<String> = sqlx::query_scalar(COLUMNS)
+            .bind(table.rows())
+            .fetch_all(&self.pool)
+            .await?;
+        for (column, add) in &self.sql.add_columns {
+            if !there.iter().any(|name| name == column) {
+                sqlx::raw_sql(sql(add)).execute(&self.pool).await?;
+            }
+        }
         Ok(())
     }
 
@@ -130,7 +150,9 @@ impl TranscriptStore for SqliteStore {
                 .bind(row.seq)
                 .bind(row.created_at.format(&Rfc3339).unwrap_or_default());
             let insert = if self.extended {
-                insert.bind(row.interrupted)
+                insert
+                    .bind(row.interrupted)
+                    .bind(row.timing.as_ref().and_then(Timing::to_json))
             } else {
                 insert
             };
@@ -273,6 +295,7 @@ fn row_of(row: &SqliteRow) -> Result<Row, StoreError> {
         seq: row.try_get(3)?,
         created_at: date(row.try_get(4)?)?,
         interrupted: row.try_get(5)?,
+        timing: Timing::from_json(row.try_get(6)?),
     })
 }
 

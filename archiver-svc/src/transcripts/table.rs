@@ -51,7 +51,7 @@ impl Table {
         &self.sessions
     }
 
-    /// Whether rows have the further column.
+    /// Whether rows have the further columns.
     pub fn extended(&self) -> bool {
         self.extended
     }
@@ -59,7 +59,7 @@ impl Table {
     /// The columns of the table of turns.
     pub fn columns(&self) -> &'static str {
         if self.extended {
-            "session_id, role, text, seq, created_at, interrupted"
+            "session_id, role, text, seq, created_at, interrupted, timing"
         } else {
             "session_id, role, text, seq, created_at"
         }

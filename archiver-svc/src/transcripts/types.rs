@@ -1,5 +1,6 @@
 //! What goes into SQL and comes out of it.
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 /// One row: one turn of a session.
@@ -18,6 +19,47 @@ pub struct Row {
     /// Whether the caller cut the agent off; kept with `transcripts.extended` only. `None`: a turn of the caller, or
     /// not known.
     pub interrupted: Option<bool>,
+    /// Where the turn lies in the recording and how long an answer took; kept with `transcripts.extended` only.
+    pub timing: Option<Timing>,
+}
+
+/// When a turn was spoken, and of an answer how long the caller waited for it. In SQL it is JSON text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timing {
+    /// First word, milliseconds since the session (and its recording) began.
+    pub start_ms: u64,
+    /// Last word.
+    pub end_ms: u64,
+    /// Of an answer to something spoken.
+    #[serde(flatten)]
+    pub latency: Option<Latency>,
+}
+
+/// Counted from the end of the caller's speech, milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Latency {
+    /// Until the turn was judged over.
+    pub endpoint_ms: u32,
+    /// Until the final transcript.
+    pub transcript_ms: u32,
+    /// Until the model's first token.
+    pub first_token_ms: u32,
+    /// Until the first audio of the answer was sent.
+    pub first_audio_ms: u32,
+}
+
+impl Timing {
+    /// As it stands in SQL.
+    pub(super) fn to_json(&self) -> Option<String> {
+        serde_json::to_string(self).ok()
+    }
+
+    /// What is not ours is not known.
+    pub(super) fn from_json(text: Option<&str>) -> Option<Self> {
+        text.and_then(|text| serde_json::from_str(text).ok())
+    }
 }
 
 /// A session begins.

@@ -95,6 +95,7 @@ impl Call {
             turns: 0,
         };
         call.push(Body::Started(SessionStarted {
+            traceparent: String::new(),
             started_at_unix_ms: START_MS,
             node_id: "node".to_owned(),
             transport: "telephony".to_owned(),
@@ -124,7 +125,7 @@ impl Call {
             role: if seq.is_multiple_of(2) { "assistant" } else { "user" }.to_owned(),
             text: format!("turn {seq} of {}, naïve 'quoted' text", self.id),
             created_at_unix_ms: START_MS + u64::from(seq) * 1500,
-            interrupted: false,
+            ..Turn::default()
         }));
     }
 

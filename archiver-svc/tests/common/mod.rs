@@ -200,9 +200,15 @@ pub async fn until(mut happened: impl FnMut() -> bool) {
 /// SQLite and a folder below `dir`.
 pub fn config(dir: &Path) -> Config {
     Config {
+        otlp: config::Otlp {
+            endpoint: None,
+            sample_ratio: 1.0,
+        },
         http: config::Http {
+            connections: config::ConnectionLimits::default(),
             host: [127, 0, 0, 1].into(),
             port: 0,
+            admin: None,
             tls: None,
             cors_allowed_origins: Vec::new(),
             max_request_body_bytes: 262_144,

@@ -9,11 +9,12 @@ use media_core::audio::beep::BeepDetector;
 use media_core::audio::resample::UnsupportedRate;
 use media_core::conversation::screening::LONGEST_GREETING;
 use media_core::conversation::{
-    Conversation, EndReason, Input, Notice, Output, ReplyId, Settings, SpeechId, SttEvent, ToolCall, TurnTiming,
+    Conversation, EndReason, Input, Notice, Output, ReplyId, Settings, SpeechId, SttEvent, ToolCall,
 };
 use media_core::recorder::Channels;
 use media_core::redact::Redactor;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
+use service_kit::trace::Span;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -23,7 +24,9 @@ use super::phone::{DigitsBy, PhoneLine};
 use super::record::{CallRecord, RecordedCall};
 use super::registry::Slot;
 use super::tools::Wish;
+use super::watch::{CallWatch, Watched};
 use crate::archive::ArchiveSession;
+use crate::latency;
 use crate::metrics;
 use crate::providers::{CallContext, LlmRequest, Providers, SpeechRequest};
 
@@ -57,6 +60,8 @@ pub struct CallSetup {
     pub slot: Slot,
     /// Scope that ends with this call.
     pub scope: TaskScope,
+    /// The call in its trace.
+    pub trace: Span,
 }
 
 /// Runs a call to its end. The scope is cancelled when it is over.
@@ -70,6 +75,16 @@ pub async fn run(setup: CallSetup) -> EndReason {
     scope.cancel();
     tracing::info!(%session_id, reason = reason.as_str(), "call ended");
     reason
+}
+
+/// How long a client may take to run a tool; it may have to ask a person.
+const CLIENT_TOOL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A tool that runs at the client.
+struct AtClient {
+    reply: ReplyId,
+    /// Answers in its stead, unless it does first.
+    _giving_up: AbortOnDrop,
 }
 
 struct Call {
@@ -89,8 +104,11 @@ struct Call {
     slot: Slot,
     ear: Ear,
     record: CallRecord,
+    watch: CallWatch,
     replies: HashMap<ReplyId, AbortOnDrop>,
     speeches: HashMap<SpeechId, AbortOnDrop>,
+    /// Tools that run at the client and have not answered, by the id of the call.
+    at_client: HashMap<String, AtClient>,
     started: Instant,
     /// Since when the transport has taken nothing.
     stuck_since: Option<Instant>,
@@ -112,10 +130,17 @@ impl Call {
             node_id: &setup.node_id,
             transport: setup.transport,
             provider: &setup.provider,
+            traceparent: setup.trace.parent().traceparent(),
             channels: setup.recording_channels,
             redactor: setup.redactor,
         };
         let record = CallRecord::start(recorded, setup.archive)?;
+        let watched = Watched {
+            session_id: &setup.session_id,
+            transport: setup.transport.name,
+            telephony: &setup.provider,
+        };
+        let watch = CallWatch::start(setup.trace, &watched, &setup.providers);
         let ear = Ear::new(
             setup.transport.input_rate_hz,
             setup.providers.stt.start(context.clone()),
@@ -141,8 +166,10 @@ impl Call {
             slot: setup.slot,
             ear,
             record,
+            watch,
             replies: HashMap::new(),
             speeches: HashMap::new(),
+            at_client: HashMap::new(),
             started,
             stuck_since: None,
             lateness: Duration::ZERO,
@@ -206,7 +233,20 @@ impl Call {
             }
             CallerEvent::Dtmf(key) => conversation.handle_input(now, Input::Dtmf(key)),
             CallerEvent::Played(mark) => conversation.handle_input(now, Input::Played(mark)),
-            CallerEvent::Text(text) => conversation.handle_input(now, Input::Text(text)),
+            CallerEvent::Text(typed) => conversation.handle_input(now, Input::Text(typed)),
+            CallerEvent::Interrupt => conversation.handle_input(now, Input::Interrupt),
+            CallerEvent::ToolResult { call_id, content } => {
+                // An answer nobody waits for is none.
+                if let Some(asked) = self.at_client.remove(&call_id) {
+                    let reply = asked.reply;
+                    let result = Input::ToolResult {
+                        reply,
+                        call_id,
+                        content,
+                    };
+                    conversation.handle_input(now, result);
+                }
+            }
             CallerEvent::LineCut => conversation.handle_input(now, Input::LineCut),
             CallerEvent::LineBack => conversation.handle_input(now, Input::LineBack),
             CallerEvent::Closed(reason) => {
@@ -220,6 +260,7 @@ impl Call {
     /// Lets go of finished provider requests.
     fn settle(&mut self, input: Input) -> Input {
         use media_core::conversation::{LlmEvent, TtsEvent};
+        self.watch.heard(&input);
         match &input {
             Input::Llm(reply, LlmEvent::Done | LlmEvent::Failed(_)) => {
                 self.replies.remove(reply);
@@ -240,6 +281,7 @@ impl Call {
             | Input::AnsweredBy(_)
             | Input::Beep
             | Input::Text(_)
+            | Input::Interrupt
             | Input::EndRequested { .. }
             | Input::LineCut
             | Input::LineBack
@@ -252,6 +294,7 @@ impl Call {
     /// Does everything the conversation asks; a reason when it has ended.
     fn perform(&mut self, conversation: &mut Conversation) -> Option<EndReason> {
         while let Some(output) = conversation.poll_output() {
+            self.watch.asked(&output);
             match output {
                 Output::BeginUtterance { utterance, pre_roll } => {
                     let begun = self.ear.begin(utterance, pre_roll);
@@ -291,6 +334,7 @@ impl Call {
                     metrics::FRAME_LATENESS
                         .with_label_values(&[self.transport.name])
                         .observe(self.lateness.as_secs_f64());
+                    latency::frame_left(self.lateness);
                     if let Some(reason) = self.tell(CallerCommand::Audio(frame)) {
                         conversation.handle_input(self.now(), Input::CallerGone(reason));
                     }
@@ -317,7 +361,10 @@ impl Call {
             call_id,
             content,
         };
-        match (Wish::read(&call, self.line.as_deref()), &self.line) {
+        match (
+            Wish::read(&call, self.line.as_deref(), &self.settings.tools),
+            &self.line,
+        ) {
             (Wish::End, _) => {
                 conversation.handle_input(now, result("the call ends after your last words".to_owned()));
                 let end = Input::EndRequested {
@@ -356,6 +403,20 @@ impl Call {
             }
             (Wish::Transfer(_) | Wish::SendDtmf(_), None) => {
                 conversation.handle_input(now, result(format!("error: there is no tool named {}", call.name)));
+            }
+            (Wish::AtClient, _) => {
+                let events = self.context.events.clone();
+                let giving_up = self.context.tasks.spawn_owned("tool at the client", async move {
+                    tokio::time::sleep(CLIENT_TOOL_TIMEOUT).await;
+                    let secs = CLIENT_TOOL_TIMEOUT.as_secs();
+                    // A call that is over wants to know nothing.
+                    let _ = events.send(result(format!("error: no answer within {secs} s"))).await;
+                });
+                let asked = AtClient {
+                    reply,
+                    _giving_up: giving_up,
+                };
+                self.at_client.insert(call.id, asked);
             }
             (Wish::Refused(why), _) => conversation.handle_input(now, result(why)),
         }
@@ -410,7 +471,7 @@ impl Call {
 
     fn notify(&mut self, notice: Notice) {
         match &notice {
-            Notice::TurnTiming(timing) => observe_turn(*timing),
+            Notice::TurnTiming(timing) => self.watch.answered(*timing),
             Notice::Interrupted { .. } => metrics::INTERRUPTIONS.with_label_values(&["interrupted"]).inc(),
             Notice::StageFailed { stage, error } => {
                 tracing::warn!(session_id = %self.session_id, stage, error, "a stage failed; the call goes on");
@@ -425,8 +486,13 @@ impl Call {
             | Notice::AgentStartedSpeaking
             | Notice::AgentStoppedSpeaking
             | Notice::Speaking { .. }
+            | Notice::Spoken { .. }
+            | Notice::Written { .. }
+            | Notice::Asked(_)
             | Notice::AnsweredBy(_)
             | Notice::ToolStarted(_)
+            | Notice::ToolRunning { .. }
+            | Notice::ToolCancelled { .. }
             | Notice::ToolDone { .. } => {}
         }
         self.slot.notify(notice.clone());
@@ -439,6 +505,7 @@ impl Call {
         let now = self.now();
         self.tell(CallerCommand::Close(reason.clone()));
         self.record.finish(now, &reason);
+        self.watch.ended(&reason);
         reason
     }
 }
@@ -447,20 +514,5 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-fn observe_turn(timing: TurnTiming) {
-    let stages = [
-        ("endpointing", timing.endpoint),
-        ("stt", timing.transcript.saturating_sub(timing.endpoint)),
-        ("llm", timing.first_token.saturating_sub(timing.transcript)),
-        ("tts", timing.first_audio.saturating_sub(timing.first_token)),
-        ("total", timing.first_audio),
-    ];
-    for (stage, latency) in stages {
-        metrics::TURN_LATENCY
-            .with_label_values(&[stage])
-            .observe(latency.as_secs_f64());
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use media_core::conversation::{EndReason, MarkId, Notice};
+use media_core::conversation::{EndReason, MarkId, Notice, Typed};
+use media_core::wire::client::Wish;
 use tokio::sync::mpsc;
 
 use crate::metrics::{PIPELINE_BACKPRESSURE_SECONDS, PIPELINE_QUEUE_DEPTH};
@@ -25,13 +26,35 @@ pub enum CallerEvent {
     /// The far end has played everything up to this mark.
     Played(MarkId),
     /// Typed text.
-    Text(String),
+    Text(Typed),
+    /// The agent is to be silent.
+    Interrupt,
+    /// A tool that runs at the client has answered.
+    ToolResult {
+        /// Id of the call.
+        call_id: String,
+        /// JSON or plain text.
+        content: String,
+    },
     /// The network to the far end was cut; it may come back.
     LineCut,
     /// The far end is there again.
     LineBack,
     /// The far end is gone.
     Closed(EndReason),
+}
+
+/// What a client's wish means for its call; nothing where it concerns the transport alone.
+pub fn wished(wish: Wish) -> Vec<CallerEvent> {
+    match wish {
+        Wish::Begin | Wish::Refused(_) => Vec::new(),
+        Wish::Audio(samples) => vec![CallerEvent::Audio(samples)],
+        Wish::Type(typed) => vec![CallerEvent::Text(typed)],
+        Wish::Press(keys) => keys.into_iter().map(CallerEvent::Dtmf).collect(),
+        Wish::Interrupt => vec![CallerEvent::Interrupt],
+        Wish::ToolResult { call_id, content } => vec![CallerEvent::ToolResult { call_id, content }],
+        Wish::Leave => vec![CallerEvent::Closed(EndReason::CallerHungUp)],
+    }
 }
 
 /// What a call tells its transport.

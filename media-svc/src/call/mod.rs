@@ -8,6 +8,7 @@ mod record;
 pub mod registry;
 mod settings;
 mod tools;
+mod watch;
 
 #[cfg(test)]
 mod barge_in_tests;
@@ -17,6 +18,6 @@ mod screening_tests;
 pub use driver::{CallSetup, run};
 pub use line::{
     CALLER_COMMANDS, CallerCommand, CallerEvent, CallerEvents, CallerLink, PipelineInput, TransportLink,
-    TransportTraits, link,
+    TransportTraits, link, wished,
 };
 pub use settings::conversation_settings;

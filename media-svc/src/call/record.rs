@@ -11,7 +11,7 @@ use media_core::conversation::{EndReason, TurnRecord};
 use media_core::recorder::{Channels, RecordedChunk, Recorder};
 use media_core::redact::Redactor;
 use voxray_proto::archive::event::Body;
-use voxray_proto::archive::{AudioChunk, RecordingFormat, SessionEnded, SessionStarted, Turn};
+use voxray_proto::archive::{AudioChunk, RecordingFormat, SessionEnded, SessionStarted, Turn, TurnTiming};
 
 use super::TransportTraits;
 use crate::archive::ArchiveSession;
@@ -45,6 +45,8 @@ pub struct RecordedCall<'a> {
     pub transport: TransportTraits,
     /// Telephony provider, or empty.
     pub provider: &'a str,
+    /// The call's trace, or empty.
+    pub traceparent: String,
     /// Present when sound is recorded.
     pub channels: Option<Channels>,
     /// Takes out of turns what must not be kept; the conversation itself goes on with what was said.
@@ -80,6 +82,7 @@ impl CallRecord {
             node_id: call.node_id.to_owned(),
             transport: call.transport.name.to_owned(),
             provider: call.provider.to_owned(),
+            traceparent: call.traceparent,
             recording: channels.map(|channels| RecordingFormat {
                 sample_rate_hz: rate,
                 channels: channels.count(),
@@ -129,6 +132,14 @@ impl CallRecord {
             text,
             created_at_unix_ms: unix_ms(self.started + turn.started_at),
             interrupted: turn.interrupted,
+            started_ms: Some(millis(turn.started_at)),
+            ended_ms: Some(millis(turn.ended_at)),
+            timing: turn.timing.map(|timing| TurnTiming {
+                endpoint_ms: short_millis(timing.endpoint),
+                transcript_ms: short_millis(timing.transcript),
+                first_token_ms: short_millis(timing.first_token),
+                first_audio_ms: short_millis(timing.first_audio),
+            }),
         });
         self.append(body);
     }
@@ -182,6 +193,14 @@ impl CallRecord {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn short_millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
 fn unix_ms(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -213,6 +232,7 @@ mod tests {
     fn what_is_redacted_never_reaches_the_archive() {
         let kept = Arc::new(Kept::default());
         let call = RecordedCall {
+            traceparent: String::new(),
             session_id: "s".into(),
             node_id: "n",
             transport: TransportTraits {
@@ -241,7 +261,9 @@ mod tests {
                 role,
                 text: text.to_owned(),
                 started_at: Duration::ZERO,
+                ended_at: Duration::ZERO,
                 interrupted: false,
+                timing: None,
             });
         }
         let kept = kept.0.lock().unwrap();

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use media_core::conversation::{EndReason, Input, Notice};
 use service_kit::config::MediaTransport;
 use service_kit::tasks::TaskScope;
+use service_kit::trace::Parent;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
@@ -54,6 +55,7 @@ struct Entry {
     transport: MediaTransport,
     provider: String,
     started_at_unix_ms: u64,
+    trace: Parent,
     phase: Phase,
 }
 
@@ -112,6 +114,13 @@ impl Calls {
         self.counted(transport, || self.shared.reserve(reservation))
     }
 
+    /// Says which trace a reserved session belongs to.
+    pub fn set_trace(&self, session_id: &str, trace: Parent) {
+        if let Some(entry) = self.shared.lock().get_mut(session_id) {
+            entry.trace = trace;
+        }
+    }
+
     /// Takes the slot of a session that has connected: its reservation's, or a free one. Reservations are honoured while
     /// the node drains. Orders to the call arrive as `input`.
     ///
@@ -119,13 +128,14 @@ impl Calls {
     /// Without a reservation as [`reserve`](Self::reserve); with one only when the session is connected already.
     pub fn connect(&self, arrival: Arrival, input: mpsc::Sender<Input>) -> Result<Slot, Refusal> {
         let transport = arrival.transport;
-        let reservation = self.counted(transport, || self.shared.connect(&arrival, input))?;
+        let (reservation, trace) = self.counted(transport, || self.shared.connect(&arrival, input))?;
         SESSIONS_ACTIVE.with_label_values(&[transport_name(transport)]).inc();
         Ok(Slot {
             shared: Arc::clone(&self.shared),
             session_id: arrival.session_id,
             transport,
             reservation,
+            trace,
         })
     }
 
@@ -292,6 +302,7 @@ pub struct Slot {
     session_id: Arc<str>,
     transport: MediaTransport,
     reservation: Option<Reservation>,
+    trace: Parent,
 }
 
 impl Slot {
@@ -303,6 +314,11 @@ impl Slot {
     /// What was said about the session before it connected; `None` when it came unannounced.
     pub fn reservation(&self) -> Option<&Reservation> {
         self.reservation.as_ref()
+    }
+
+    /// Where the session's trace began; empty when it came unannounced.
+    pub fn trace(&self) -> &Parent {
+        &self.trace
     }
 
     /// Lets the node's control steer the phone call behind this session.
@@ -391,6 +407,7 @@ impl Shared {
             transport: reservation.transport,
             provider: reservation.provider.clone(),
             started_at_unix_ms: unix_ms(),
+            trace: Parent::default(),
             phase: Phase::Reserved {
                 since: Instant::now(),
                 expires: Instant::now() + reservation.ttl,
@@ -403,7 +420,7 @@ impl Shared {
         Ok(())
     }
 
-    fn connect(&self, arrival: &Arrival, input: mpsc::Sender<Input>) -> Result<Option<Reservation>, Refusal> {
+    fn connect(&self, arrival: &Arrival, input: mpsc::Sender<Input>) -> Result<(Option<Reservation>, Parent), Refusal> {
         let mut entries = self.current();
         let reservation = match entries.get(&arrival.session_id).map(|entry| &entry.phase) {
             Some(Phase::Connected { .. }) => return Err(Refusal::AlreadyConnected),
@@ -416,10 +433,13 @@ impl Shared {
                 None
             }
         };
+        let reserved = entries.get(&arrival.session_id);
+        let trace = reserved.map(|entry| entry.trace.clone()).unwrap_or_default();
         let entry = Entry {
             transport: arrival.transport,
             provider: arrival.provider.clone(),
             started_at_unix_ms: unix_ms(),
+            trace: trace.clone(),
             phase: Phase::Connected {
                 input,
                 line: None,
@@ -428,7 +448,7 @@ impl Shared {
         };
         entries.insert(Arc::clone(&arrival.session_id), entry);
         self.count(&entries);
-        Ok(reservation)
+        Ok((reservation, trace))
     }
 
     /// The channel to the call that is to end; `None` when it was a reservation, which is gone now.

@@ -22,6 +22,12 @@ pub fn conversation_settings(
     body: &Value,
     line: Option<&PhoneLine>,
 ) -> Settings {
+    // A telephone runs no tools.
+    let at_client = if line.is_none() {
+        tools::at_client(body)
+    } else {
+        Vec::new()
+    };
     let agent = &config.agent;
     let turn = &config.turn;
     let greeting = agent.greeting.as_deref().unwrap_or(dialogue::GREETING);
@@ -32,7 +38,7 @@ pub fn conversation_settings(
         playout_lead: transport.playout_lead,
         greeting: Some(fill_in(greeting, body)).filter(|text| !text.trim().is_empty()),
         system_prompt: fill_in(prompt, body),
-        tools: tools::offered(line),
+        tools: tools::offered(line).into_iter().chain(at_client).collect(),
         screening: line.and_then(|_| screening(config, body)),
         vad_confidence: narrow(turn.vad_confidence),
         vad_min_volume: narrow(turn.vad_min_volume),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use media_core::conversation::{KeyPlan, Tool, ToolCall};
 use media_core::dialogue::{END_CALL_TOOL as END_CALL, TRANSFER_TOOL as TRANSFER_CALL};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::phone::PhoneLine;
 
@@ -17,6 +17,8 @@ const USUAL_DIGITS: usize = 32;
 /// Longest input; nobody has a longer number.
 const MOST_DIGITS: usize = 64;
 const USUAL_TIMEOUT_SECS: f64 = 10.0;
+/// Tools that a client may bring; models lose their way among more.
+const MOST_CLIENT_TOOLS: usize = 32;
 const LONGEST_TIMEOUT_SECS: f64 = 60.0;
 
 /// The tools of a call: ending it always, the rest where there is a telephone at the far end.
@@ -50,6 +52,40 @@ pub fn offered(line: Option<&PhoneLine>) -> Vec<Tool> {
     tools
 }
 
+/// The tools that a client runs itself: `"tools": [{"name", "description", "parameters"}]` of the session's body, with a
+/// JSON Schema each. What has no usable name, or the name of one of ours, is left out.
+pub fn at_client(body: &Value) -> Vec<Tool> {
+    #[derive(Deserialize)]
+    struct Offer {
+        name: String,
+        #[serde(default)]
+        description: String,
+        #[serde(default)]
+        parameters: Value,
+    }
+    let offers = body.get("tools").and_then(Value::as_array);
+    let usable = |offer: &Offer| {
+        let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        (1..=64).contains(&offer.name.len()) && offer.name.chars().all(letters) && offer.name != END_CALL
+    };
+    let offers = offers
+        .into_iter()
+        .flatten()
+        .filter_map(|offer| Offer::deserialize(offer).ok());
+    let tools = offers.filter(usable).map(|offer| Tool {
+        name: offer.name,
+        description: offer.description,
+        parameters: match offer.parameters {
+            schema @ Value::Object(_) => schema,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                json!({ "type": "object", "properties": {} })
+            }
+        },
+        after_speech: false,
+    });
+    tools.take(MOST_CLIENT_TOOLS).collect()
+}
+
 fn tool(name: &str, description: &str, properties: serde_json::Value, required: &[&str], after_speech: bool) -> Tool {
     Tool {
         name: name.to_owned(),
@@ -75,6 +111,8 @@ pub enum Wish {
     SendDtmf(String),
     /// Wait for keys.
     Collect(KeyPlan),
+    /// Have the client run it.
+    AtClient,
     /// Nothing that can be done, in words for the model.
     Refused(String),
 }
@@ -90,7 +128,7 @@ struct Arguments {
 
 impl Wish {
     /// Reads a tool call. What is not on offer is refused: a model may name any tool and any number.
-    pub fn read(call: &ToolCall, line: Option<&PhoneLine>) -> Self {
+    pub fn read(call: &ToolCall, line: Option<&PhoneLine>, tools: &[Tool]) -> Self {
         let arguments = match call.arguments.trim() {
             "" => Ok(Arguments::default()),
             text => serde_json::from_str(text),
@@ -107,6 +145,8 @@ impl Wish {
                 None => Self::Refused("error: digits are 0-9, *, # and A-D, at most 64".to_owned()),
             },
             (COLLECT_DTMF, Some(_)) => Self::Collect(plan(&arguments)),
+            // What is on offer and is none of ours is the client's.
+            (name, None) if tools.iter().any(|tool| tool.name == name) => Self::AtClient,
             _ => unknown(),
         }
     }
@@ -170,7 +210,7 @@ mod tests {
             name: name.to_owned(),
             arguments: arguments.to_owned(),
         };
-        Wish::read(&call, line)
+        Wish::read(&call, line, &at_client(&json!({"tools": [{"name": "weather"}]})))
     }
 
     #[test]

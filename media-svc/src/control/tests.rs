@@ -1,7 +1,8 @@
 //! What the control plane can count on, over real gRPC.
 
 use media_core::conversation::Input;
-use service_kit::grpc::AttachToken;
+use service_kit::config::{Links, PeerTlsFiles};
+use service_kit::grpc::{AttachToken, PeerTls};
 use tokio::sync::mpsc;
 use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
@@ -29,23 +30,26 @@ async fn serving_with(
     token: &str,
     archive: Option<Arc<dyn ArchiveSink>>,
 ) -> (Client, Calls, TaskScope) {
+    let (address, calls, scope) = listening(capacity, archive, Server::builder()).await;
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let client = MediaControlClient::with_interceptor(channel, AttachToken::new(&Secret::new(token)));
+    (client, calls, scope)
+}
+
+async fn listening(
+    capacity: usize,
+    archive: Option<Arc<dyn ArchiveSink>>,
+    server: Server,
+) -> (std::net::SocketAddr, Calls, TaskScope) {
     let scope = TaskScope::root("test");
     let served = [MediaTransport::Telephony, MediaTransport::WebSocket];
     let calls = Calls::new(&scope, capacity, &served);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    serve(
-        listener,
-        calls.clone(),
-        archive,
-        "node-1",
-        &Secret::new(TOKEN),
-        tonic::transport::Server::builder(),
-        &scope,
-    );
-    let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
-    let client = MediaControlClient::with_interceptor(channel, AttachToken::new(&Secret::new(token)));
-    (client, calls, scope)
+    let address = listener.local_addr().unwrap();
+    let token = Secret::new(TOKEN);
+    serve(listener, calls.clone(), archive, "node-1", &token, server, &scope);
+    (address, calls, scope)
 }
 
 fn create(session_id: &str, transport: Transport) -> CreateSessionRequest {
@@ -153,6 +157,65 @@ async fn nobody_without_the_service_token_gets_in() {
     let (mut client, _calls, _scope) = serving_for(1, "guessed").await;
     let refused = client.get_load(GetLoadRequest {}).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
+}
+
+/// An authority and a certificate of it for 127.0.0.1, in files.
+fn certificates(folder: &std::path::Path) -> PeerTlsFiles {
+    std::fs::create_dir_all(folder).unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let own = own.signed_by(&key, &authority).unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    PeerTlsFiles {
+        cert_file: file("cert.pem", own.pem()),
+        key_file: file("key.pem", key.serialize_pem()),
+        ca_file: file("ca.pem", authority.pem()),
+    }
+}
+
+fn links(tls: Option<PeerTlsFiles>) -> Links {
+    Links {
+        archiver_url: None,
+        media_control_url: None,
+        media_advertise_url: None,
+        service_token: Secret::new(TOKEN),
+        tls,
+    }
+}
+
+#[tokio::test]
+async fn with_certificates_only_peers_of_the_same_authority_are_answered() {
+    // The process may have chosen already; then this does nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let ours = certificates(&folder.path().join("ours"));
+    let theirs = certificates(&folder.path().join("theirs"));
+    let impostor = PeerTlsFiles {
+        ca_file: ours.ca_file.clone(),
+        ..theirs.clone()
+    };
+    let server = PeerTls::load(&links(Some(ours.clone()))).unwrap().server().unwrap();
+    let (address, _calls, _scope) = listening(1, None, server).await;
+    let asked = async |scheme: &str, tls: Option<PeerTlsFiles>| {
+        let endpoint = PeerTls::load(&links(tls))
+            .unwrap()
+            .endpoint(&format!("{scheme}://{address}"));
+        let channel = endpoint.unwrap().connect_lazy();
+        let mut client = MediaControlClient::with_interceptor(channel, AttachToken::new(&Secret::new(TOKEN)));
+        client.get_load(GetLoadRequest {}).await.map(drop)
+    };
+
+    asked("https", Some(ours)).await.unwrap();
+    for (scheme, tls) in [("https", Some(theirs)), ("https", Some(impostor)), ("http", None)] {
+        assert!(asked(scheme, tls).await.is_err());
+    }
 }
 
 #[tokio::test]

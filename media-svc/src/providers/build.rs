@@ -56,6 +56,11 @@ pub async fn build(config: &Config) -> Result<Agent, Fatal> {
             (name, _) => Arc::new(OpenAiTts::new(cloud.openai(name, "tts_provider")?, config)),
         },
     };
+    super::metrics::declare(
+        &providers.stt.labels(),
+        &providers.llm.labels(),
+        &providers.tts.labels(),
+    );
     Ok(Agent {
         providers,
         speech: engine,

@@ -1,7 +1,7 @@
 //! What providers measure. All are labelled with provider and model.
 
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::{HistogramVec, IntCounterVec};
 use service_kit::metrics::{counter_vec, histogram_vec};
@@ -79,6 +79,58 @@ static LLM_RETRIES: LazyLock<IntCounterVec> =
 static TTS_RETRIES: LazyLock<IntCounterVec> =
     LazyLock::new(|| counter_vec("tts_retries_total", "Speech requests tried again.", LABELS));
 
+static STT_LAG: LazyLock<HistogramVec> = LazyLock::new(|| {
+    histogram_vec(
+        "stt_streaming_lag_seconds",
+        "From the newest audio that a piece of interim text covers to that text.",
+        LABELS,
+    )
+});
+static TTS_LAG: LazyLock<HistogramVec> = LazyLock::new(|| {
+    histogram_vec(
+        "tts_streaming_lag_seconds",
+        "How much later than playback needs it a piece of audio arrives; 0 when it is in time.",
+        LABELS,
+    )
+});
+static STT_FALLBACKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "stt_fallback_total",
+        "Utterances given to the next provider of fallback.stt.",
+        LABELS,
+    )
+});
+static LLM_FALLBACKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "llm_fallback_total",
+        "Replies asked of the next provider of fallback.llm.",
+        LABELS,
+    )
+});
+static TTS_FALLBACKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "tts_fallback_total",
+        "Pieces of speech asked of the next provider of fallback.tts.",
+        LABELS,
+    )
+});
+
+/// Makes the counters of the three stages exist at 0, so that a rate can be taken from the first event on. Fallback
+/// providers are refused by the configuration of this release: those counters stay there.
+pub fn declare(stt: &Labels, llm: &Labels, tts: &Labels) {
+    let stages = [
+        (stt, &STT_RETRIES, &STT_FALLBACKS, &STT_ERRORS),
+        (llm, &LLM_RETRIES, &LLM_FALLBACKS, &LLM_ERRORS),
+        (tts, &TTS_RETRIES, &TTS_FALLBACKS, &TTS_ERRORS),
+    ];
+    for (labels, retries, fallbacks, errors) in stages {
+        for counter in [retries, fallbacks] {
+            counter.with_label_values(&[labels.provider, labels.model.as_str()]);
+        }
+        errors.with_label_values(&[labels.provider, labels.model.as_str(), "timeout"]);
+    }
+}
+
 /// What a provider does in a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -137,6 +189,37 @@ pub fn stt_first_token(labels: &Labels, after: Duration) {
 /// Final text of an utterance, counted from its end.
 pub fn stt_transcribed(labels: &Labels, after: Duration) {
     observe(&STT_TRANSCRIPTION, labels, after);
+}
+
+/// Interim text of an utterance, counted from the newest audio in it.
+pub fn stt_lag(labels: &Labels, after: Duration) {
+    observe(&STT_LAG, labels, after);
+}
+
+/// A piece of speech as it arrives, against the clock of whoever plays it.
+pub struct Arriving {
+    rate_hz: u32,
+    first: Option<Instant>,
+    samples: u64,
+}
+
+impl Arriving {
+    /// Audio of this rate.
+    pub fn new(rate_hz: u32) -> Self {
+        Self {
+            rate_hz: rate_hz.max(1),
+            first: None,
+            samples: 0,
+        }
+    }
+
+    /// So many samples have arrived: those before them have been playing since the first did.
+    pub fn arrived(&mut self, labels: &Labels, samples: usize) {
+        let playing_for = self.first.get_or_insert_with(Instant::now).elapsed();
+        let held = Duration::from_secs_f64(self.samples as f64 / f64::from(self.rate_hz));
+        observe(&TTS_LAG, labels, playing_for.saturating_sub(held));
+        self.samples += samples as u64;
+    }
 }
 
 /// First audio of a piece of speech, counted from the request.

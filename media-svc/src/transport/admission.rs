@@ -12,8 +12,10 @@ use service_kit::config::{Config, MediaTransport};
 use service_kit::http::ApiError;
 use service_kit::tasks::TaskScope;
 use service_kit::token::{Claims, TokenError, TokenSigner};
+use service_kit::trace::{Side, Span};
 use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use super::{HeldStreams, Timeouts};
 use crate::archive::{ArchiveSession, ArchiveSink};
@@ -178,7 +180,11 @@ impl Gate {
         transport: TransportTraits,
         link: CallerLink,
     ) -> EndReason {
-        let scope = self.scope.child("call");
+        let trace = Span::start("call", Side::Server, admitted.slot.trace());
+        // Always enabled: a warning has to say which call it is about, whatever the level.
+        let session_id = admitted.session_id.as_ref();
+        let logged = tracing::error_span!("call", session_id, trace_id = trace.parent().trace_id());
+        let scope = self.scope.child("call").in_span(logged.clone());
         let body = merged(admitted.body, body);
         let line = (transport.name == transport_name(MediaTransport::Telephony)).then(|| {
             let (provider, call_id) = (admitted.provider.clone(), admitted.call_id.clone());
@@ -210,9 +216,10 @@ impl Gate {
             inputs: admitted.inputs,
             slot: admitted.slot,
             scope: scope.clone(),
+            trace,
         };
         let renewal = self.keep_session(&scope, admitted.record);
-        let reason = call::run(setup).await;
+        let reason = call::run(setup).instrument(logged).await;
         // Before the session is forgotten, or it might be written once more.
         drop(renewal);
         if let Some(line) = line {

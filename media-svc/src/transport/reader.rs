@@ -6,6 +6,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
 use media_core::conversation::EndReason;
+use service_kit::config::Pipeline;
 
 use super::writer::{CLOSE_TIMEOUT, Closing};
 
@@ -14,13 +15,17 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Kept small on purpose: most of a socket's memory would otherwise be empty buffer.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
+/// Collected before it is written, where writes are batched; a batch that is larger is written in pieces.
+const WRITE_BUFFER_BYTES: usize = 32 * 1024;
+
 /// Applies the limits that every media socket has.
-pub fn limited(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+pub fn limited(upgrade: WebSocketUpgrade, pipeline: Pipeline) -> WebSocketUpgrade {
+    let batched = pipeline.ws_write_coalesce_ms > 0;
     upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
         .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
+        .write_buffer_size(if batched { WRITE_BUFFER_BYTES } else { 0 })
 }
 
 /// What came in.

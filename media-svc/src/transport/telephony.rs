@@ -106,12 +106,14 @@ async fn accept(
     // First, so that whoever only looks at the URL does not use its token up.
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     if let Some(returning) = token.as_deref().and_then(|token| gate.held.reclaim(token)) {
-        return Ok(reader::limited(upgrade).on_upgrade(async move |socket| {
-            let scope = gate.scope.child("returning phone stream");
-            scope.spawn("returning phone stream", async move {
-                come_back(gate, returning, socket).await;
-            });
-        }));
+        return Ok(
+            reader::limited(upgrade, gate.config.pipeline).on_upgrade(async move |socket| {
+                let scope = gate.scope.child("returning phone stream");
+                scope.spawn("returning phone stream", async move {
+                    come_back(gate, returning, socket).await;
+                });
+            }),
+        );
     }
     let claims = gate.redeem(token.as_deref(), MediaTransport::Telephony).await?;
     let admitted = gate.admit(claims, MediaTransport::Telephony).await?;
@@ -154,7 +156,8 @@ fn take_up(
     expected: Expected,
     token: Option<String>,
 ) -> Response {
-    let upgrade = reader::limited(upgrade).on_failed_upgrade(gate.forget_unless_upgraded(admitted.session_id.clone()));
+    let upgrade = reader::limited(upgrade, gate.config.pipeline)
+        .on_failed_upgrade(gate.forget_unless_upgraded(admitted.session_id.clone()));
     upgrade.on_upgrade(async move |socket| {
         // A scope of its own: a panic ends this call and nothing else.
         let scope = gate.scope.child("phone call");

@@ -132,6 +132,10 @@ pub async fn write<E: Encode>(
             biased;
             reason = refused(&mut from.closing) => {
                 end = reason;
+                // What the reader has answered before it gave up says why.
+                while let Ok(reply) = from.replies.try_recv() {
+                    encoder.reply(reply, &mut batch);
+                }
                 break;
             }
             Some(reply) = from.replies.recv() => encoder.reply(reply, &mut batch),

@@ -1,10 +1,11 @@
 //! From checked values to the typed [`Config`], and what has to go together.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::connections;
+use super::listeners;
 use super::load::{Problem, Profile};
 use super::recording;
 use super::schema::{SCHEMA, find};
@@ -12,16 +13,15 @@ use super::sources::{Merged, Values};
 use super::transcripts;
 use super::value::Value;
 use super::{
-    Agent, Archiver, ClientTransport, Config, Http, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport,
-    Outbox, PeerTlsFiles, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, Tls,
-    TurnDetection, TurnTaking, WebRtc,
+    Agent, Archiver, ClientTransport, Config, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport, Outbox,
+    PeerTlsFiles, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, TurnDetection,
+    TurnTaking, WebRtc,
 };
 
 /// Makes the configuration; problems go to `merged`, and the result is used only when there are none.
 pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     let (api_keys, server_api_keys) = reloadable(&merged.values);
-    let tls = tls(merged);
-    let host = host(merged);
+    let http = listeners::build(merged);
     let store = store(merged);
     let transcripts = transcripts::build(merged, profile);
     let service_token = service_token(merged, profile);
@@ -35,17 +35,12 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
 
     let v = &merged.values;
     Config {
-        http: Http {
-            host,
-            port: v.number("port"),
-            tls,
-            cors_allowed_origins: v.list("cors_allowed_origins"),
-            max_request_body_bytes: v.number("max_request_body_bytes"),
-        },
+        http,
         log: Log {
             level: log_level(v),
             json: v.flag("json_logs"),
         },
+        otlp: connections::otlp(v),
         metrics_enabled: v.flag("metrics_enabled"),
         zone: v.text("zone"),
         transport: match v.word("transport").as_str() {
@@ -127,8 +122,8 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
         },
         links: Links {
             archiver_url: v.text("archiver_url"),
-            media_control_url: v.text("media_control_url"),
-            media_advertise_url: v.text("media_advertise_url"),
+            media_control_url: v.text("media_control_url").map(here),
+            media_advertise_url: v.text("media_advertise_url").map(here),
             service_token,
             tls: peer_tls,
         },
@@ -207,38 +202,6 @@ impl Merged {
     }
 }
 
-fn host(merged: &mut Merged) -> IpAddr {
-    let text = merged.values.word("host");
-    match text.as_str() {
-        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        text => text.trim_matches(['[', ']']).parse().unwrap_or_else(|_| {
-            merged.problem(
-                "host",
-                format!("{text:?} is not an IP address; allowed: an IP address or localhost"),
-            );
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        }),
-    }
-}
-
-fn tls(merged: &mut Merged) -> Option<Tls> {
-    if !merged.values.flag("tls_enable") {
-        return None;
-    }
-    for key in ["tls_cert_file", "tls_key_file"] {
-        match merged.values.text(key) {
-            None if merged.is_broken(key) => {}
-            None => merged.problem(key, "needed because tls_enable is true"),
-            Some(path) if !PathBuf::from(&path).is_file() => merged.problem(key, format!("{path:?} is not a file")),
-            Some(_) => {}
-        }
-    }
-    Some(Tls {
-        cert_file: merged.values.path("tls_cert_file"),
-        key_file: merged.values.path("tls_key_file"),
-    })
-}
-
 /// All three files or none; addresses of peers have to say the same.
 fn peer_tls(merged: &mut Merged, profile: Profile) -> Option<PeerTlsFiles> {
     const KEYS: [&str; 3] = [
@@ -275,7 +238,16 @@ fn peer_tls(merged: &mut Merged, profile: Profile) -> Option<PeerTlsFiles> {
     })
 }
 
-fn log_level(v: &Values) -> tracing::Level {
+/// A URL of this node with the name of its host in place of `{host}`, so that replicas can share one configuration.
+fn here(url: String) -> String {
+    match crate::ids::host_name() {
+        Some(host) => url.replace("{host}", &host),
+        None => url,
+    }
+}
+
+/// The level that SIGHUP reads again.
+pub(super) fn log_level(v: &Values) -> tracing::Level {
     match v.word("log_level").as_str() {
         "debug" => tracing::Level::DEBUG,
         "warn" => tracing::Level::WARN,

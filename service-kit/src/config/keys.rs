@@ -19,6 +19,8 @@ const WHOLE_SECONDS: Kind = Int {
     min: 0,
     max: 31_536_000,
 };
+/// Time-outs of connections, in seconds.
+const PATIENCE: Kind = Float { min: 0.05, max: 3600.0 };
 const FRACTION: Kind = Float { min: 0.0, max: 1.0 };
 const HTTP_SCHEMES: &[&str] = &["http", "https"];
 const SOCKET_SCHEMES: &[&str] = &["wss", "ws", "https", "http"];
@@ -70,6 +72,8 @@ pub(super) const FIXED: &[Key] = &[
     // Public listener
     Key::new("host", Text, "Address to listen on: an IP address or `localhost`.").or("0.0.0.0").env(&["HOST"]),
     Key::new("port", PORT, "Public port; 0 = any free one.").or("8080").env(&["PORT"]),
+    Key::new("admin.host", Text, "Address of the operators' listener, an IP address or `localhost`; unset = `host`."),
+    Key::new("admin.port", PORT, "Port of a listener for operators, plain HTTP: metrics, health and admin routes. These, but for health, are then not on the public port; unset = they are, and admin routes answer this machine alone or who has a `server_api_key`."),
     Key::new("tls_enable", Bool, "Serve HTTPS and WSS; needs both files.").or("false"),
     Key::new("tls_cert_file", Path, "Certificate chain in PEM; read again when it changes."),
     Key::new("tls_key_file", Path, "Private key in PEM; read again when it changes."),
@@ -81,7 +85,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("metrics_enabled", Bool, "Whether `GET /metrics` answers.").or("true"),
     // Clients
     Key::new("transport", Choice(&["websocket", "smallwebrtc", "both"]), "What clients may connect with.").or("websocket"),
-    Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes.").or("stun:stun.l.google.com:19302"),
+    Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes.").or("stun:stun.l.google.com:19302").hidden(),
     Key::new("rtc_max_duration_secs", SECONDS, "Longest session in seconds after the first inbound audio; 0 = no limit.").or("0"),
     Key::new("session_store", Choice(&["memory", "redis"]), "Where sessions, nodes and tokens live: in this process, or shared by all.").or("memory"),
     Key::new("redis_url", Url(&["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"]), "Redis, needed with `session_store` redis: one server (`redis://[user:password@]host:6379[/db]`), Sentinel (`redis+sentinel://host:26379,host:26379/primary[/db][?sentinel_password=…]`) or Cluster (`redis+cluster://host:6379,host:6379`); `rediss` is TLS.").hidden(),
@@ -150,6 +154,11 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("limits.sessions_per_key", COUNT, "Most live sessions started with one API key (without `server_api_key`: by all clients together); 0 = no limit.").or("0"),
     Key::new("limits.starts_per_minute", RATE, "Most sessions that one API key may start in a minute, calls it places included; 0 = no limit.").or("0"),
     Key::new("limits.starts_per_minute_per_address", RATE, "Most sessions that may be started from one address in a minute; 0 = no limit.").or("0"),
+    Key::new("limits.max_connections", COUNT, "Most open connections of the public listener, WebSockets included; further ones are closed at once. 0 = no limit.").or("10000"),
+    Key::new("limits.header_timeout_secs", PATIENCE, "Seconds in which a new connection has to send the head of its first request, TLS handshake included.").or("10"),
+    Key::new("limits.body_timeout_secs", PATIENCE, "Seconds in which the whole body of a request has to arrive; then 408.").or("15"),
+    Key::new("limits.request_timeout_secs", PATIENCE, "Seconds that a route may take before it answers 503; WebSockets are not limited.").or("30"),
+    Key::new("limits.idle_timeout_secs", PATIENCE, "Seconds after which a connection without a further request is closed; longer than the proxy in front keeps its side (nginx: 60).").or("75"),
     // Media nodes
     Key::new("media.max_sessions", COUNT, "Most sessions on this node; 0 = by cores.").or("0"),
     Key::new("media.measure_capacity", Bool, "Whether a node that sends its audio late or runs out of processor time says that it carries fewer sessions, until it is better; otherwise `media.max_sessions` always counts.").or("true"),
@@ -185,7 +194,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("transcripts.driver", Choice(&["postgres", "mysql", "sqlite"]), "Kind of database; unset = as `transcripts.dsn` says."),
     Key::new("transcripts.dsn", Url(&["postgres", "postgresql", "mysql", "mariadb", "sqlite"]), "Database URL; `pool_max_conns` in it is honoured.").hidden().or_alone("sqlite://{data_dir}/transcripts.db"),
     Key::new("transcripts.table_name", Text, "Table, made at start when missing; a schema may stand before it (`archive.calls`). `{table_name}_sessions` is made beside it.").or("call_transcripts").alias(&["transcripts.table"]),
-    Key::new("transcripts.extended", Bool, "A further column `interrupted`: whether the caller cut this turn of the agent off.").or("false"),
+    Key::new("transcripts.extended", Bool, "Further columns: `interrupted`, whether the caller cut this turn of the agent off, and `timing`, where a turn lies in the recording and how long an answer took. The console draws them.").or("false").or_alone("true"),
     Key::new("archive.retention_days", Int { min: 0, max: 36_500 }, "Days after which transcript and recording of a call are deleted; 0 = never.").or("0"),
     Key::new("transcripts.redact", ChoiceList(&["card", "phone", "email"]), "What is replaced by `[card]`, `[phone]`, `[email]` before a transcript leaves the media node; recordings are not muted."),
     Key::new("transcripts.redact_patterns", List, "Regular expressions (Rust `regex` syntax) whose matches become `[redacted]`; write those with a comma into the file."),
@@ -197,12 +206,14 @@ pub(super) const FIXED: &[Key] = &[
     // Between services, and on disk
     Key::new("zone", Text, "Zone that this process is in (`eu-central-1a`): sessions go to media nodes of the signaling service's own zone while they have room; unset = all nodes are alike."),
     Key::new("archiver_url", Url(HTTP_SCHEMES), "Where media nodes send what is archived, and where it is read back from (`http://archiver:9091`)."),
-    Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; unset = its bound address."),
-    Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set."),
+    Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; may hold `{host}`, the name of its host; unset = its bound address."),
+    Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set; may hold `{host}`."),
     Key::new("service_token", Text, "The same secret in all services: internal calls carry it, stream tokens are signed with it. One process alone makes its own.").hidden(),
     Key::new("internal_tls.cert_file", Path, "Certificate chain in PEM that this service shows its peers; with the two below, all internal gRPC is mutual TLS."),
     Key::new("internal_tls.key_file", Path, "Its private key in PEM."),
     Key::new("internal_tls.ca_file", Path, "Authority in PEM that the peers' certificates have to be signed by."),
+    Key::new("otlp.endpoint", Url(&["http"]), "OpenTelemetry collector that traces are sent to by OTLP gRPC (`http://collector:4317`); unset = no traces."),
+    Key::new("otlp.sample_ratio", FRACTION, "Part of the calls that are traced, 0 to 1.").or("1"),
     Key::new("data_dir", Path, "Folder for everything that is kept on local disk by default.").or("./voxray-data"),
     Key::new("outbox.dir", Path, "Folder of the durable queue between calls and archive.").or("{data_dir}/outbox"),
     Key::new("outbox.max_bytes", Int { min: 1_048_576, max: i64::MAX }, "Its limit in bytes; when reached, new recorded calls are refused.").or("4294967296"),

@@ -146,12 +146,13 @@ pub fn load(sources: &Sources, profile: Profile) -> Result<Loaded, ConfigError> 
     })
 }
 
-/// Reads `api_keys.*` and `server_api_key` again (from the file and from `…_FILE`s) into the running configuration:
-/// what SIGHUP does. Nothing else changes, and nothing at all when a problem is found.
+/// Reads `api_keys.*` and `server_api_key` again (from the file and from `…_FILE`s) into the running configuration, and
+/// gives back the `log_level` that is written there now: what SIGHUP does. Nothing else changes, and nothing at all
+/// when a problem is found.
 ///
 /// # Errors
 /// Problems with those keys or with the file as a whole.
-pub fn reload_secrets(sources: &Sources, config: &Config) -> Result<(), ConfigError> {
+pub fn reload(sources: &Sources, config: &Config) -> Result<tracing::Level, ConfigError> {
     let merged = merge(sources, Profile::Service);
     let problems: Vec<_> = merged
         .problems
@@ -167,9 +168,9 @@ pub fn reload_secrets(sources: &Sources, config: &Config) -> Result<(), ConfigEr
     }
     let (api_keys, server_api_keys) = build::reloadable(&merged.values);
     config.secrets.replace(api_keys, server_api_keys);
-    Ok(())
+    Ok(build::log_level(&merged.values))
 }
 
 fn is_reloaded(key: &str) -> bool {
-    key == "server_api_key" || key.starts_with("api_keys.")
+    key == "server_api_key" || key == "log_level" || key.starts_with("api_keys.")
 }

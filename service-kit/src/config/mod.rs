@@ -3,8 +3,10 @@
 //! Everything is parsed and checked before any port is bound; every problem is reported at once.
 
 mod build;
+mod connections;
 mod docs;
 mod keys;
+mod listeners;
 mod load;
 mod recording;
 mod schema;
@@ -14,12 +16,13 @@ mod transcripts;
 mod unsupported;
 mod value;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use connections::{ConnectionLimits, Otlp};
 pub use docs::{json_schema, json_schema_text, markdown};
-pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload_secrets};
+pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload};
 pub use recording::{AudioFormat, RecordingTag, S3Encryption};
 pub use schema::{Key, Kind, SCHEMA, find};
 pub use secret::{Secret, Secrets};
@@ -32,6 +35,8 @@ pub struct Config {
     pub http: Http,
     /// Log level and format.
     pub log: Log,
+    /// Where traces go.
+    pub otlp: Otlp,
     /// `GET /metrics` answers 204 when false.
     pub metrics_enabled: bool,
     /// Where this process is, for placement.
@@ -79,12 +84,16 @@ pub struct Http {
     pub host: IpAddr,
     /// Port to bind; 0 = any free one.
     pub port: u16,
+    /// Where operators are served; `None` = on the public listener.
+    pub admin: Option<SocketAddr>,
     /// Certificate and key when TLS is on.
     pub tls: Option<Tls>,
     /// Origins that are reflected; empty = no CORS and no origin check.
     pub cors_allowed_origins: Vec<String>,
     /// Largest accepted body in bytes; 0 = no limit.
     pub max_request_body_bytes: usize,
+    /// What a client may take up, and for how long.
+    pub connections: ConnectionLimits,
 }
 
 /// PEM files of the public listener; re-read when they change.

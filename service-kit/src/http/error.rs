@@ -42,6 +42,9 @@ pub enum ApiError {
     /// 405 with code `BAD_REQUEST`.
     #[error("this route does not take this method")]
     MethodNotAllowed,
+    /// 408 with code `BAD_REQUEST`.
+    #[error("the request body did not arrive in time (limits.body_timeout_secs)")]
+    RequestTimeout,
     /// 413 with code `BAD_REQUEST`.
     #[error("the request body is larger than {limit_bytes} bytes (max_request_body_bytes)")]
     BodyTooLarge {
@@ -121,6 +124,7 @@ impl ApiError {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
@@ -152,6 +156,7 @@ impl IntoResponse for ApiError {
             Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => (&[][..], Some(*retry_after)),
             Self::BadRequest(_)
             | Self::MethodNotAllowed
+            | Self::RequestTimeout
             | Self::BodyTooLarge { .. }
             | Self::Unauthorized(_)
             | Self::Forbidden(_)

@@ -1,11 +1,11 @@
 //! The stack of layers that gives every route the same behaviour.
 //!
 //! From the outside in: request id and log span; metrics; CORS; panics; envelopes for what axum refuses itself; origin
-//! of upgrades; API key; body limit; time-out; the route.
+//! of upgrades; API key; body limit; time for the body; time-out; the route.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -21,12 +21,10 @@ use tracing::Instrument;
 use super::auth::Guard;
 use super::envelope::{RequestContext, RequestId};
 use super::error::{ApiError, DEFAULT_RETRY_AFTER, Enveloped, error_response};
-use super::metrics::{UNMATCHED, record, record_timeout};
+use super::metrics::{UNMATCHED, record};
 use super::origin::{check_origin, cors_layer};
+use super::timeouts::{RouteTime, UploadTime, limit_time, limit_upload};
 use crate::config::Config;
-
-/// Longest time a route may take before it answers 503. Upgrades answer at once and are not limited.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_PREFIX: &str = "/api/v1";
@@ -36,23 +34,21 @@ const MAX_REJECTION_BYTES: usize = 4096;
 
 /// Gives a finished router the conventions of http-api.md: request ids, `http_*` metrics, panics as 500, CORS, the
 /// error envelope (404, 405 and extractor rejections included), the origin check on WebSocket upgrades, API keys, the
-/// body limit and the time-out. Call it once per listener, on the merged routers.
+/// body limit and the time-outs. Call it once per listener, on the merged routers.
 ///
 /// `exempt` lists routes that need no API key besides `/health`, `/ready` and `/metrics`: a path (`/ws`), a prefix
 /// (`/swagger/*`), either with a method before it (`POST /`). Each covers its `/api/v1` twin.
 pub fn apply_conventions(router: Router, config: &Config, exempt: &[&str]) -> Router {
-    with_timeout(router, config, exempt, REQUEST_TIMEOUT)
-}
-
-pub(super) fn with_timeout(router: Router, config: &Config, exempt: &[&str], timeout: Duration) -> Router {
     let origins: Arc<[String]> = config.http.cors_allowed_origins.clone().into();
     let guard = Guard::new(Arc::clone(&config.secrets), exempt);
     let limit = BodyLimit(config.http.max_request_body_bytes);
+    let patience = config.http.connections;
     let router = router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(timeout, limit_time))
+        .layer(from_fn_with_state(RouteTime(patience.request_timeout), limit_time))
+        .layer(from_fn_with_state(UploadTime(patience.body_timeout), limit_upload))
         .layer(from_fn_with_state(limit, limit_body))
         .layer(from_fn_with_state(guard, require_key))
         .layer(from_fn_with_state(Arc::clone(&origins), guard_upgrades))
@@ -199,28 +195,11 @@ async fn limit_body(State(limit): State<BodyLimit>, mut request: Request, next: 
         .await
 }
 
-/// Gives up on a route that takes too long.
-async fn limit_time(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
-    if is_upgrade(&request) {
-        return next.run(request).await;
-    }
-    let method = request.method().clone();
-    let route = route_of(&request);
-    match tokio::time::timeout(timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            record_timeout(&method, &route);
-            tracing::warn!(%method, %route, "a request took too long and was given up");
-            ApiError::unavailable("the request took too long").into_response()
-        }
-    }
-}
-
-fn is_upgrade(request: &Request) -> bool {
+pub(super) fn is_upgrade(request: &Request) -> bool {
     request.headers().contains_key(UPGRADE)
 }
 
-fn route_of(request: &Request) -> String {
+pub(super) fn route_of(request: &Request) -> String {
     request
         .extensions()
         .get::<MatchedPath>()
@@ -235,16 +214,16 @@ mod tests {
     use super::*;
     use crate::config::{Profile, Sources, load};
 
-    fn slow_router(timeout: Duration) -> Router {
+    fn slow_router() -> Router {
         let config = load(&Sources::default(), Profile::SingleProcess).unwrap().config;
         let router = Router::new().route("/slow", get(std::future::pending::<()>));
-        with_timeout(router, &config, &[], timeout)
+        apply_conventions(router, &config, &[])
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_route_that_takes_too_long_is_a_503_and_counted() {
         let request = Request::get("/slow").body(Body::empty()).unwrap();
-        let response = slow_router(REQUEST_TIMEOUT).oneshot(request).await.unwrap();
+        let response = slow_router().oneshot(request).await.unwrap();
 
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         let counted = "http_timeout_total{method=\"GET\",route=\"/slow\"} 1";
@@ -257,7 +236,7 @@ mod tests {
             .header(UPGRADE, "websocket")
             .body(Body::empty())
             .unwrap();
-        let waited = tokio::time::timeout(REQUEST_TIMEOUT * 2, slow_router(REQUEST_TIMEOUT).oneshot(request)).await;
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(60), slow_router().oneshot(request)).await;
         assert!(waited.is_err());
     }
 

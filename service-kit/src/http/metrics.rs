@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use crate::metrics::{counter_vec, gauge_vec, histogram_vec};
+use crate::metrics::{counter, counter_vec, gauge, gauge_vec, histogram_vec};
 
 /// Label of requests that match no route: scanners must not make new time series.
 pub(super) const UNMATCHED: &str = "unmatched";
@@ -47,6 +47,41 @@ static ACTIVE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     )
 });
 
+static OPEN: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
+        "http_connections_open",
+        "Connections to the public listener, idle ones and WebSockets included.",
+    )
+});
+static REFUSED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "http_connections_refused_total",
+        "Connections closed at once because limits.max_connections were open.",
+    )
+});
+
+/// Counts one connection of the public listener until it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenConnection(());
+
+impl OpenConnection {
+    pub(super) fn begin() -> Self {
+        OPEN.inc();
+        Self(())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        OPEN.dec();
+    }
+}
+
+/// Counts one connection that was closed because there were too many.
+pub(super) fn record_refused() {
+    REFUSED.inc();
+}
+
 /// Counts one answered request.
 pub(super) fn record(method: &Method, route: &str, status: StatusCode, took: Duration) {
     let method = method_label(method);
@@ -69,8 +104,13 @@ pub(super) fn record_timeout(method: &Method, route: &str) {
     TIMEOUTS.with_label_values(&[method_label(method), route]).inc();
 }
 
-/// Makes the gauges of all live routes exist, so that an autoscaler reads 0 before the first call.
-pub(super) fn announce_live_routes() {
+/// Makes the gauges of all live routes exist, so that an autoscaler reads 0 before the first call; and what usually
+/// stays at 0.
+pub(super) fn announce() {
+    LazyLock::force(&OPEN);
+    LazyLock::force(&REFUSED);
+    LazyLock::force(&TIMEOUTS);
+    LazyLock::force(&ERRORS);
     for route in [LiveRoute::Ws, LiveRoute::TelephonyWs, LiveRoute::WebRtc] {
         route.gauge();
     }

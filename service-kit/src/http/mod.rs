@@ -1,27 +1,32 @@
 //! HTTP conventions of every service: envelopes, errors, request ids, authentication, CORS, metrics, health routes,
 //! listeners.
 //!
-//! A service builds a plain [`axum::Router`] (state applied) from its own routes, merges [`operational_routes`], and
-//! hands it to [`apply_conventions`] exactly once before [`serve`]. Two services that share a port merge their routers
-//! first. Handlers return [`Data`] or [`ApiError`]; what axum itself refuses comes out in the same envelope.
+//! A service builds a plain [`axum::Router`] (state applied) from its own routes and hands it to [`Listeners::serve`],
+//! together with what only operators may use; health routes and conventions are added there. Two services that share
+//! a port merge their routers first. Handlers return [`Data`] or [`ApiError`]; what axum itself refuses comes out in the
+//! same envelope.
 
 mod auth;
+mod connections;
 mod envelope;
 mod error;
 mod json;
 mod layers;
+mod listeners;
 mod metrics;
 mod operational;
 mod origin;
 mod server;
+mod timeouts;
 mod tls;
 
 pub use auth::{check_api_key, presented_api_key, requester};
 pub use envelope::{Data, RequestId, TwoAudiences, current_request_id};
 pub use error::{ApiError, FieldError};
 pub use json::ApiJson;
-pub use layers::{REQUEST_TIMEOUT, apply_conventions};
+pub use layers::apply_conventions;
+pub use listeners::{Listeners, Routes};
 pub use metrics::{ActiveConnection, LiveRoute};
 pub use operational::operational_routes;
 pub use origin::check_origin;
-pub use server::{bind, bind_address, serve};
+pub use server::{bind, bind_address, serve, serve_public};

@@ -9,18 +9,33 @@ use serde_json::json;
 
 use super::envelope::Data;
 use super::error::ApiError;
-use super::metrics::announce_live_routes;
+use super::metrics::announce;
 use crate::health::Readiness;
 
 /// The routes that probes and scrapers use. `/health` is 200 while the process lives, whatever its dependencies do;
 /// `/ready` is 503 with every reason while a condition of `readiness` does not hold; `/metrics` is Prometheus text, or
 /// 204 when `metrics_enabled` is false.
 pub fn operational_routes(readiness: Readiness, metrics_enabled: bool) -> Router {
-    announce_live_routes();
-    let routes = Router::new()
-        .route("/health", get(health))
-        .route("/ready", get(move || ready(readiness)))
-        .route("/metrics", get(move || metrics(metrics_enabled)));
+    probe_routes(readiness).merge(metrics_routes(metrics_enabled))
+}
+
+/// `/health` and `/ready` alone.
+pub(super) fn probe_routes(readiness: Readiness) -> Router {
+    versioned(
+        Router::new()
+            .route("/health", get(health))
+            .route("/ready", get(move || ready(readiness))),
+    )
+}
+
+/// `/metrics` alone.
+pub(super) fn metrics_routes(enabled: bool) -> Router {
+    announce();
+    versioned(Router::new().route("/metrics", get(move || metrics(enabled))))
+}
+
+/// The same routes under `/api/v1` too.
+pub(super) fn versioned(routes: Router) -> Router {
     Router::new().merge(routes.clone()).nest("/api/v1", routes)
 }
 

@@ -12,17 +12,17 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::Bounded;
 use super::tls::CertificateFiles;
-use crate::config::{Http, Tls};
+use crate::config::{ConnectionLimits, Http, Tls};
 use crate::exit::{CANNOT_CREATE, Fatal};
 use crate::tasks::TaskScope;
 
-/// A client has this long to send the head of a request (and to finish its TLS handshake): slow ones are cut.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest head of a request in bytes (URL and headers together); more is answered 431.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// A connection that is kept open between requests is closed after this time without one. Longer than the 60 s for which
-/// nginx keeps its side: the side that closes first must not be the one that a request may just be on its way to.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Most headers of a request; more are answered 431. Browsers and proxies send some 30.
+const MAX_HEADERS: usize = 100;
 
 /// Requests still running when the listener stops have this long to finish. Upgraded sockets are not touched.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -58,8 +58,23 @@ pub fn bind_address(address: SocketAddr, setting: &str) -> Result<TcpListener, F
     })
 }
 
+/// Serves `router` on the public listener, with the TLS and the limits of the configuration. As [`serve`] otherwise.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_public(
+    listener: TcpListener,
+    router: Router,
+    http: &Http,
+    scope: &TaskScope,
+    stop: CancellationToken,
+) -> Result<SocketAddr, Fatal> {
+    serve_within(listener, router, http.tls.as_ref(), http.connections, scope, stop)
+}
+
 /// Serves `router` on `listener` in a task of `scope`, with `ConnectInfo<SocketAddr>`, `TCP_NODELAY` and, when
-/// configured, TLS whose certificate is read again when its file changes. Returns the bound address.
+/// configured, TLS whose certificate is read again when its file changes; with the usual time-outs and any number of
+/// connections. Returns the bound address.
 ///
 /// When `stop` or `scope` is cancelled nothing more is accepted and running requests get 5 seconds; upgraded sockets are left
 /// alone. A service cancels it at the end of its drain, not at the start: probes must still be answered meanwhile.
@@ -70,6 +85,17 @@ pub fn serve(
     listener: TcpListener,
     router: Router,
     tls: Option<&Tls>,
+    scope: &TaskScope,
+    stop: CancellationToken,
+) -> Result<SocketAddr, Fatal> {
+    serve_within(listener, router, tls, ConnectionLimits::default(), scope, stop)
+}
+
+fn serve_within(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<&Tls>,
+    limits: ConnectionLimits,
     scope: &TaskScope,
     stop: CancellationToken,
 ) -> Result<SocketAddr, Fatal> {
@@ -84,12 +110,20 @@ pub fn serve(
     let mut server = axum_server::from_tcp(listener).map_err(unusable)?;
     let builder = std::mem::replace(server.http_builder(), Builder::new(TokioExecutor::new()));
     *server.http_builder() = builder.http1_only();
-    server.http_builder().http1().header_read_timeout(KEEP_ALIVE);
+    // Counted from the end of the answer before, so it is how long a connection may be idle as well; the first request
+    // has less time. Idle connections outlive the 60 s for which nginx keeps its side: the side that closes first must
+    // not be the one that a request may just be on its way to.
+    server
+        .http_builder()
+        .http1()
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
     let handle = Handle::new();
     let ended = CancellationToken::new();
     let server = server
         .handle(handle.clone())
-        .first_request_timeout(HEAD_TIMEOUT)
+        .first_request_timeout(limits.header_timeout)
         .accept_error_handler(|peer: Option<&SocketAddr>, error: &io::Error| {
             tracing::debug!(?peer, %error, "a connection was not accepted");
         });
@@ -97,7 +131,7 @@ pub fn serve(
 
     match tls {
         None => {
-            let server = server.acceptor(NoDelayAcceptor::new());
+            let server = server.acceptor(Bounded::new(NoDelayAcceptor::new(), limits.max_connections));
             scope.spawn(
                 "http listener",
                 async move { report(address, server.serve(service).await) },
@@ -106,9 +140,9 @@ pub fn serve(
         Some(tls) => {
             let files = CertificateFiles::load(tls)?;
             let acceptor = RustlsAcceptor::new(files.config())
-                .handshake_timeout(HEAD_TIMEOUT)
+                .handshake_timeout(limits.header_timeout)
                 .acceptor(NoDelayAcceptor::new());
-            let server = server.acceptor(acceptor);
+            let server = server.acceptor(Bounded::new(acceptor, limits.max_connections));
             let stopped = ended.clone();
             scope.spawn("certificate watcher", async move {
                 let _ = stopped.run_until_cancelled(files.watch()).await;

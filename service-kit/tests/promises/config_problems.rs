@@ -369,3 +369,19 @@ fn a_recording_that_keeps_what_the_transcript_must_not_is_warned_about() {
     );
     assert_eq!(given("false").load().unwrap().warnings, Vec::<String>::new());
 }
+
+#[test]
+fn a_listener_for_operators_that_cannot_be_is_a_problem() {
+    let given = Given::new().env(&[("VOXRAY_ADMIN_PORT", "8080")]);
+    assert_eq!(
+        given.problem(),
+        "admin.port: 8080 is the public port; give operators another one"
+    );
+    let given = Given::new().env(&[("VOXRAY_ADMIN_HOST", "127.0.0.1")]);
+    assert_eq!(given.problem(), "admin.host: does nothing without admin.port: set both");
+    let given = Given::new().env(&[("VOXRAY_ADMIN_PORT", "8081"), ("VOXRAY_ADMIN_HOST", "inside")]);
+    assert_eq!(
+        given.problem(),
+        "admin.host: \"inside\" is not an IP address; allowed: an IP address or localhost"
+    );
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::common::given::{Given, shown, source_of};
 use service_kit::config::{
     ClientTransport, MediaTransport, Problem, Profile, Sources, StoreKind, TranscriptDriver, TurnDetection, load,
-    reload_secrets,
+    reload,
 };
 
 #[test]
@@ -235,7 +235,7 @@ fn reloading_changes_provider_and_server_keys_and_nothing_else() {
 
     let given = given.file(r#"{"port": "nonsense", "api_keys.openai": "new", "server_api_key": ["b", "c"]}"#);
     given.write("twilio", "second\n");
-    reload_secrets(&given.sources, &config).unwrap();
+    reload(&given.sources, &config).unwrap();
 
     assert_eq!(config.secrets.api_key("openai").unwrap().expose(), "new");
     assert_eq!(config.secrets.api_key("twilio").unwrap().expose(), "second");
@@ -257,8 +257,20 @@ fn a_reload_that_fails_leaves_the_old_keys() {
             file: Some(path),
             ..given.sources.clone()
         };
-        assert!(reload_secrets(&sources, &config).is_err());
+        assert!(reload(&sources, &config).is_err());
         assert_eq!(config.secrets.api_key("openai").unwrap().expose(), "old");
         assert_eq!(config.secrets.server_api_keys()[0].expose(), "a");
     }
+}
+
+#[test]
+fn a_media_node_may_be_told_its_address_by_the_name_of_its_host() {
+    let given = Given::new().flags(&[
+        ("media_control_url", "http://{host}:9090"),
+        ("media_advertise_url", "ws://{host}:8080"),
+    ]);
+    let links = given.load().unwrap().config.links;
+    let host = service_kit::ids::host_name().unwrap();
+    assert_eq!(links.media_control_url, Some(format!("http://{host}:9090")));
+    assert_eq!(links.media_advertise_url, Some(format!("ws://{host}:8080")));
 }

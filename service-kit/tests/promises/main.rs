@@ -7,5 +7,7 @@ mod config_problems;
 mod config_sources;
 mod http_envelopes;
 mod http_guards;
+mod http_limits;
 mod http_listener;
+mod http_listeners;
 mod http_metrics;

@@ -103,6 +103,29 @@ pub struct TurnView {
     /// The caller cut the agent off; absent unless `transcripts.extended` is true.
     #[serde(skip_serializing_if = "Option::is_none")]
     interrupted: Option<bool>,
+    /// Its first word, milliseconds from the beginning of the recording; absent unless `transcripts.extended` is true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_ms: Option<u64>,
+    /// Its last word; as above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_ms: Option<u64>,
+    /// How long an answer to something spoken took; as above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timing: Option<TimingView>,
+}
+
+/// How long an answer took, each counted from the end of the caller's speech, in milliseconds.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TimingView {
+    /// Until the turn was judged over.
+    endpoint_ms: u32,
+    /// Until the final transcript.
+    transcript_ms: u32,
+    /// Until the model's first token.
+    first_token_ms: u32,
+    /// Until the first audio of the answer was sent.
+    first_audio_ms: u32,
 }
 
 /// Confirms that a session is erased.
@@ -242,6 +265,14 @@ impl From<ArchivedTurn> for TurnView {
             text: turn.text,
             created_at: rfc3339(turn.created_at_unix_ms),
             interrupted: turn.interrupted,
+            start_ms: turn.started_ms,
+            end_ms: turn.ended_ms,
+            timing: turn.timing.map(|timing| TimingView {
+                endpoint_ms: timing.endpoint_ms,
+                transcript_ms: timing.transcript_ms,
+                first_token_ms: timing.first_token_ms,
+                first_audio_ms: timing.first_audio_ms,
+            }),
         }
     }
 }

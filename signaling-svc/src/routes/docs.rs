@@ -4,7 +4,7 @@ use axum::{Json, Router, routing::get};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{archive, calls, offer, recording, root, sessions, start, steer, telephony, webrtc};
+use super::{archive, calls, nodes, offer, recording, root, sessions, start, steer, telephony, webrtc};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,7 @@ use super::{archive, calls, offer, recording, root, sessions, start, steer, tele
         sessions::end,
         archive::transcript,
         recording::recording,
+        nodes::list,
         archive::erase,
         archive::list,
         steer::transfer,

@@ -2,8 +2,10 @@
 
 mod archive;
 mod calls;
+mod console;
 mod docs;
 mod idempotency;
+mod nodes;
 mod offer;
 mod recording;
 mod root;
@@ -40,6 +42,7 @@ pub fn router(app: Arc<App>) -> Router {
         .nest("/api/v1", v1)
         .with_state(app)
         .merge(docs::router())
+        .merge(console::router())
 }
 
 fn shared() -> Router<Arc<App>> {
@@ -52,6 +55,7 @@ fn shared() -> Router<Arc<App>> {
         .route("/sessions/{id}/recording", get(recording::recording))
         .route("/sessions/{id}/archive", delete(archive::erase))
         .route("/archive/sessions", get(archive::list))
+        .route("/nodes", get(nodes::list))
         .route("/sessions/{id}/transfer", post(steer::transfer))
         .route("/sessions/{id}/dtmf", post(steer::dtmf))
         .route("/webrtc/offer", post(webrtc::offer))

@@ -1,11 +1,13 @@
-//! `GET /`: where to go from here.
+//! `GET /`: the console page, or where to go from here.
 
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::ACCEPT;
 use serde::Serialize;
 use service_kit::http::Data;
 use utoipa::ToSchema;
+
+use super::console;
 
 /// Name, release and useful URLs.
 #[derive(Debug, Serialize, ToSchema)]
@@ -23,7 +25,8 @@ pub struct UsefulUrl {
     what: &'static str,
 }
 
-const URLS: [UsefulUrl; 11] = [
+const URLS: [UsefulUrl; 13] = [
+    url("GET", "/console/", "the console page: talk, calls, nodes"),
     url("GET", "/health", "is the process alive"),
     url("GET", "/ready", "can it take calls"),
     url("GET", "/metrics", "Prometheus metrics"),
@@ -31,6 +34,7 @@ const URLS: [UsefulUrl; 11] = [
     url("GET", "/openapi.json", "the API, for tools"),
     url("GET", "/sessions", "live sessions"),
     url("GET", "/archive/sessions", "archived calls of today"),
+    url("GET", "/nodes", "media nodes and their load"),
     url("POST", "/start", "start a session"),
     url("POST", "/webrtc/offer", "start a WebRTC session with an offer"),
     url(
@@ -45,7 +49,7 @@ const fn url(method: &'static str, path: &'static str, what: &'static str) -> Us
     UsefulUrl { method, path, what }
 }
 
-/// Names the useful URLs: a page for browsers, JSON for everyone else.
+/// The console page for browsers; the useful URLs as JSON for everyone else.
 #[utoipa::path(get, path = "/", tag = "service", responses((status = 200, description = "`data`, or a page", body = Index)))]
 pub async fn index(headers: HeaderMap) -> Response {
     let wants_html = headers
@@ -53,7 +57,7 @@ pub async fn index(headers: HeaderMap) -> Response {
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("text/html"));
     if wants_html {
-        Html(page()).into_response()
+        console::page(&headers)
     } else {
         Data(Index {
             name: "voxray",
@@ -62,21 +66,4 @@ pub async fn index(headers: HeaderMap) -> Response {
         })
         .into_response()
     }
-}
-
-fn page() -> String {
-    let rows: String = URLS
-        .iter()
-        .map(|UsefulUrl { method, path, what }| match *method {
-            "GET" => format!("<tr><td>{method}</td><td><a href=\"{path}\">{path}</a></td><td>{what}</td></tr>\n"),
-            _ => format!("<tr><td>{method}</td><td>{path}</td><td>{what}</td></tr>\n"),
-        })
-        .collect();
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Voxray</title>\n\
-         <style>body{{font-family:system-ui,sans-serif;margin:3rem}}td{{padding:.2rem 1rem .2rem 0}}</style></head>\n\
-         <body><h1>Voxray {}</h1><p>Real-time voice agents. Point a phone number at <code>/telephony/twilio</code> (or your provider), \
-         or connect a client:</p>\n<table>\n{rows}</table></body></html>\n",
-        env!("CARGO_PKG_VERSION")
-    )
 }

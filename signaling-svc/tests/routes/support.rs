@@ -244,6 +244,7 @@ impl Node {
                 draining: false,
                 transports: ["telephony", "websocket", "webrtc"].map(str::to_owned).to_vec(),
                 version: "0.1.0".to_owned(),
+                latency: None,
             },
             id: id.to_owned(),
             asked,

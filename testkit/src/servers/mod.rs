@@ -7,7 +7,9 @@ mod mariadb;
 mod nginx;
 mod pgbouncer;
 mod postgres;
+mod prometheus;
 mod redis;
+mod rotel;
 mod seaweed;
 pub mod tools;
 
@@ -22,7 +24,9 @@ pub use self::mariadb::MariaDb;
 pub use self::nginx::Nginx;
 pub use self::pgbouncer::PgBouncer;
 pub use self::postgres::Postgres;
+pub use self::prometheus::{Prometheus, promtool};
 pub use self::redis::Redis;
+pub use self::rotel::Rotel;
 pub use self::seaweed::S3;
 
 /// Times a server is started again on other ports because somebody else took one in between.

@@ -93,6 +93,37 @@ pub fn pgbouncer() -> anyhow::Result<PathBuf> {
     system_program("pgbouncer").context("PgBouncer is not installed: run `make tools`")
 }
 
+/// `prometheus`.
+///
+/// # Errors
+/// When it is not installed.
+pub fn prometheus() -> anyhow::Result<PathBuf> {
+    on_path("prometheus").context("Prometheus is not installed: run `make tools`")
+}
+
+/// `promtool`.
+///
+/// # Errors
+/// When it is not installed.
+pub fn promtool() -> anyhow::Result<PathBuf> {
+    on_path("promtool").context("promtool is not installed: run `make tools`")
+}
+
+/// `rotel-agent`, the OpenTelemetry collector.
+///
+/// # Errors
+/// When `make tools` has not run, or Python is too new for its wheels.
+pub fn rotel() -> anyhow::Result<PathBuf> {
+    let rotel = tools_folder().join("lib/rotel/rotel-agent");
+    if !rotel.is_file() {
+        bail!(
+            "{} is missing: run `make tools` with Python 3.11 to 3.13",
+            rotel.display()
+        );
+    }
+    Ok(rotel)
+}
+
 /// On PATH or where servers are, which is not on the PATH of everybody.
 fn system_program(name: &str) -> Option<PathBuf> {
     let elsewhere = Path::new("/usr/sbin").join(name);

@@ -23,5 +23,5 @@ async fn an_archiver_killed_at_random_times_loses_and_doubles_nothing() {
     observer.report("archiver killed").await;
 
     let whole = load::assert_undisturbed(&calls.stop().await);
-    truth::assert_whole(&stack, whole, scale::CATCH_UP).await;
+    truth::assert_whole(&stack, whole, scale::catch_up()).await;
 }

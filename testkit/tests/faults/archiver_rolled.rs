@@ -28,5 +28,5 @@ async fn archivers_that_are_restarted_one_at_a_time_leave_no_gap() {
     observer.report("archivers rolled").await;
 
     let whole = load::assert_undisturbed(&calls.stop().await);
-    truth::assert_whole(&stack, whole, scale::CATCH_UP).await;
+    truth::assert_whole(&stack, whole, scale::catch_up()).await;
 }

@@ -94,7 +94,7 @@ async fn everything_before_the_damage_is_delivered_and_the_damage_is_named() {
             *before.entry(event.session_id.clone()).or_default() += 1;
         }
     }
-    let delivered = eventually("the turns before the damage", scale::CATCH_UP, || async {
+    let delivered = eventually("the turns before the damage", scale::catch_up(), || async {
         let turns = truth::turns(&stack).await?;
         let all = before
             .iter()

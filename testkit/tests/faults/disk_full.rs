@@ -159,7 +159,7 @@ async fn a_full_disk_refuses_new_calls_with_the_reason_and_running_ones_go_on() 
         let went_on = matches!(placed.outcome, Ok(()) | Err(CallError::Refused(_)));
         assert!(went_on, "{placed:?}: a call that has begun goes on");
     }
-    let archived = truth::assert_archived(&stack, scale::CATCH_UP).await;
+    let archived = truth::assert_archived(&stack, scale::catch_up()).await;
     println!(
         "{} running when the disk filled up, {} calls refused, {} of {} recordings incomplete, {} turns all there",
         running.len(),

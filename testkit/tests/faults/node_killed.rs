@@ -78,7 +78,7 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
     assert!(cut.len() * 2 > scale::calls(), "{} calls were cut off", cut.len());
     let stored = eventually(
         "a recording of every call that was cut off",
-        scale::CATCH_UP,
+        scale::catch_up(),
         || async {
             let keys = truth::keys(&stack).await?;
             Ok(cut.keys().all(|session| keys.contains_key(*session)).then_some(keys))
@@ -117,7 +117,7 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
         .collect();
     assert!(on_disk.len() >= cut.len(), "{} of {}", on_disk.len(), cut.len());
     let began = Instant::now();
-    let whole = eventually("the rest of what the node had on disk", scale::CATCH_UP, || async {
+    let whole = eventually("the rest of what the node had on disk", scale::catch_up(), || async {
         let (keys, turns) = (truth::keys(&stack).await?, truth::turns(&stack).await?);
         for call in &on_disk {
             let Some(key) = keys.get(&call.session_id) else {
@@ -157,5 +157,5 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
         "{} sessions were cut off; {late_turns} of their turns came with the restart",
         on_disk.len()
     );
-    truth::assert_whole(&stack, finished.len(), scale::CATCH_UP).await;
+    truth::assert_whole(&stack, finished.len(), scale::catch_up()).await;
 }

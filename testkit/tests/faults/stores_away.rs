@@ -55,7 +55,7 @@ async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
     // Calls that ended while nothing could be stored are the ones to catch up with.
     let back = Instant::now();
     let ended = truth::recorded(&stack);
-    let caught_up = voxray_testkit::wait::eventually("what was held up to be stored", scale::CATCH_UP, || async {
+    let caught_up = voxray_testkit::wait::eventually("what was held up to be stored", scale::catch_up(), || async {
         let keys = truth::keys(&stack).await?;
         Ok(ended
             .iter()
@@ -67,5 +67,5 @@ async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
     observer.report("catching up").await;
 
     let whole = load::assert_undisturbed(&calls.stop().await);
-    truth::assert_whole(&stack, whole, scale::CATCH_UP).await;
+    truth::assert_whole(&stack, whole, scale::catch_up()).await;
 }

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
-use super::{ACCOUNT_SID, Call, CallError, host_of};
+use super::{ACCOUNT_SID, Call, CallError, host_of, not_connected};
 
 const PATH: &str = "/telephony/genesys/ws/simulated";
 /// How long a signature is valid, as Genesys' are.
@@ -26,10 +26,7 @@ pub fn request(call: &Call, session: &str) -> Result<Request, CallError> {
     let mut request = url
         .as_str()
         .into_client_request()
-        .map_err(|source| CallError::Connect {
-            url: host_of(&url),
-            source: Box::new(source),
-        })?;
+        .map_err(|source| not_connected(&host_of(&url), source))?;
     let key = call.auth_token.as_deref().unwrap_or_default();
     let headers = [
         ("audiohook-organization-id", ACCOUNT_SID),

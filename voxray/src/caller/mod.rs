@@ -8,8 +8,8 @@ mod playback;
 mod script;
 mod webhook;
 
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
 
 use media_core::wire::far_end::FarEnd;
 use media_core::wire::telephony::{Channels, Codec, MediaFormat, Provider, Start};
@@ -41,13 +41,15 @@ pub enum CallError {
     #[error("the call was refused: {0}")]
     Refused(String),
     /// The media socket could not be opened.
-    #[error("cannot open the media stream {url}")]
+    #[error("cannot open the media stream {url}{said}")]
     Connect {
         /// Its URL without the token.
         url: String,
+        /// Why the server refuses, in its own words after a colon; empty when it said nothing.
+        said: String,
         /// Cause.
         #[source]
-        source: Box<tokio_tungstenite::tungstenite::Error>,
+        source: Box<tungstenite::Error>,
     },
     /// The server did not do what the script waited for.
     #[error("gave up after {seconds:.1} s of the call, waiting for {what}")]
@@ -172,10 +174,7 @@ pub async fn stream(
         .url
         .as_str()
         .into_client_request()
-        .map_err(|source| CallError::Connect {
-            url: host_of(&target.url),
-            source: Box::new(source),
-        })?;
+        .map_err(|source| not_connected(&host_of(&target.url), source))?;
     connect(request, start(&target, provider, call_id), script).await
 }
 
@@ -183,15 +182,30 @@ async fn connect(request: Request, start: Start, script: Script) -> Result<CallR
     let media_host = host_of(&request.uri().to_string());
     let (socket, _) = tokio_tungstenite::connect_async(request)
         .await
-        .map_err(|source| CallError::Connect {
-            url: media_host.clone(),
-            source: Box::new(source),
-        })?;
+        .map_err(|source| not_connected(&media_host, source))?;
     let call = (start.provider, start.call_id.clone());
     let mut line = Line::new(socket, start.format, FarEnd::new(start), script)?;
     line.open().await?;
     let ended_by_agent = line.talk().await?;
     Ok(line.report(call, media_host, ended_by_agent))
+}
+
+/// What a failed handshake means, with what the server said in its error envelope.
+fn not_connected(host: &str, source: tungstenite::Error) -> CallError {
+    let said = match &source {
+        tungstenite::Error::Http(answer) => answer.body().as_deref().and_then(refusal),
+        _ => None,
+    };
+    CallError::Connect {
+        url: host.to_owned(),
+        said: said.map_or_else(String::new, |message| format!(": {message}")),
+        source: Box::new(source),
+    }
+}
+
+fn refusal(body: &[u8]) -> Option<String> {
+    let envelope: serde_json::Value = serde_json::from_slice(body).ok()?;
+    envelope.pointer("/error/message")?.as_str().map(str::to_owned)
 }
 
 /// How the provider's stream begins.

@@ -91,6 +91,11 @@ impl Display {
             Notice::StageFailed { stage, error } => println!("          ({stage} failed: {error})"),
             Notice::ToolStarted(call) => println!("          (the agent calls {})", call.name),
             Notice::AnsweredBy(_)
+            | Notice::Asked(_)
+            | Notice::Spoken { .. }
+            | Notice::Written { .. }
+            | Notice::ToolRunning { .. }
+            | Notice::ToolCancelled { .. }
             | Notice::UserStartedSpeaking
             | Notice::UserStoppedSpeaking
             | Notice::ReplyStarted

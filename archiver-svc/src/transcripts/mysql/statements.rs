@@ -33,10 +33,10 @@ impl Statements {
         let (t, s) = (table.rows(), table.sessions());
         let session = "session_id, started_at, ended_at, transport, provider, end_reason, turns, recording_key, \
                        recording_bytes, erased_at IS NOT NULL";
-        let interrupted = if table.extended() {
-            "CAST(interrupted AS SIGNED)"
+        let further = if table.extended() {
+            "CAST(interrupted AS SIGNED), timing"
         } else {
-            "CAST(NULL AS SIGNED)"
+            "CAST(NULL AS SIGNED), CAST(NULL AS CHAR)"
         };
         Self {
             create_rows: create_rows(table),
@@ -69,7 +69,7 @@ impl Statements {
             .into(),
             // The casts let a table made by someone else (VARCHAR, BIGINT, TIMESTAMP) be read as well.
             rows: format!(
-                "SELECT session_id, role, text, CAST(seq AS SIGNED), created_at, {interrupted} FROM {t} \
+                "SELECT session_id, role, text, CAST(seq AS SIGNED), created_at, {further} FROM {t} \
                  WHERE session_id = ? ORDER BY seq"
             )
             .into(),
@@ -108,7 +108,7 @@ impl Statements {
 fn create_rows(table: &Table) -> Arc<str> {
     let (t, index) = (table.rows(), table.rows_index());
     let further = if table.extended() {
-        ", interrupted BOOLEAN NULL"
+        ", interrupted BOOLEAN NULL, timing TEXT NULL"
     } else {
         ""
     };
@@ -124,7 +124,7 @@ fn create_rows(table: &Table) -> Arc<str> {
 /// The session's row is locked by then: nobody else writes rows of it, and it is not erased meanwhile.
 fn insert_row(table: &Table) -> Arc<str> {
     let (t, s, columns) = (table.rows(), table.sessions(), table.columns());
-    let further = if table.extended() { ", ?" } else { "" };
+    let further = if table.extended() { ", ?, ?" } else { "" };
     format!(
         "INSERT INTO {t} ({columns}) SELECT ?, ?, ?, ?, ?{further} FROM DUAL \
          WHERE NOT EXISTS (SELECT 1 FROM {t} t WHERE t.session_id = ? AND t.seq = ?) \

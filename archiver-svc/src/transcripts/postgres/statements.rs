@@ -107,7 +107,11 @@ impl Statements {
 
 fn create_rows(table: &Table) -> Arc<str> {
     let (t, index) = (table.rows(), table.rows_index());
-    let further = if table.extended() { ", interrupted BOOLEAN" } else { "" };
+    let further = if table.extended() {
+        ", interrupted BOOLEAN, timing TEXT"
+    } else {
+        ""
+    };
     format!(
         "CREATE TABLE {t} (session_id TEXT NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL, \
          seq INTEGER NOT NULL, created_at TIMESTAMP WITH TIME ZONE NOT NULL{further}, UNIQUE (session_id, seq)); \
@@ -122,8 +126,8 @@ fn insert_rows(table: &Table) -> Arc<str> {
     let values = values.join(", ");
     format!(
         "INSERT INTO {t} ({columns}) SELECT {values} \
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::timestamptz[], $6::bool[]) \
-         AS v (session_id, role, text, seq, created_at, interrupted) \
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::timestamptz[], $6::bool[], $7::text[]) \
+         AS v (session_id, role, text, seq, created_at, interrupted, timing) \
          WHERE NOT EXISTS (SELECT 1 FROM {t} t WHERE t.session_id = v.session_id AND t.seq = v.seq) \
          AND NOT EXISTS (SELECT 1 FROM {s} s WHERE s.session_id = v.session_id AND s.erased_at IS NOT NULL)"
     )
@@ -132,7 +136,11 @@ fn insert_rows(table: &Table) -> Arc<str> {
 
 fn rows(table: &Table) -> Arc<str> {
     let t = table.rows();
-    let further = if table.extended() { "interrupted" } else { "NULL::bool" };
+    let further = if table.extended() {
+        "interrupted, timing::text"
+    } else {
+        "NULL::bool, NULL::text"
+    };
     // The casts let a table made by someone else (VARCHAR, BIGINT, TIMESTAMP) be read as well.
     format!(
         "SELECT session_id::text, role::text, text::text, seq::int4, created_at::timestamptz, {further} FROM {t} \

@@ -7,11 +7,16 @@ use crate::transcripts::Table;
 /// Whether a table is there.
 pub const TABLE_EXISTS: &str = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1";
 
+/// Names of a table's columns.
+pub const COLUMNS: &str = "SELECT name FROM pragma_table_info(?1)";
+
 /// Each by what it does.
 #[derive(Debug, Clone)]
 pub struct Statements {
     pub create_rows: Arc<str>,
     pub create_sessions: Arc<str>,
+    /// Further columns and how each is added.
+    pub add_columns: [(&'static str, Arc<str>); 2],
     pub check_rows: Arc<str>,
     pub insert_start: Arc<str>,
     pub insert_row: Arc<str>,
@@ -35,7 +40,11 @@ impl Statements {
         let (t, s) = (table.rows(), table.sessions());
         let session = "session_id, started_at, ended_at, transport, provider, end_reason, turns, recording_key, \
                        recording_bytes, erased_at IS NOT NULL";
-        let interrupted = if table.extended() { "interrupted" } else { "NULL" };
+        let further = if table.extended() {
+            "interrupted, timing"
+        } else {
+            "NULL, NULL"
+        };
         Self {
             create_rows: create_rows(table),
             create_sessions: format!(
@@ -46,6 +55,8 @@ impl Statements {
                 table.sessions_index()
             )
             .into(),
+            add_columns: [("interrupted", "BOOLEAN"), ("timing", "TEXT")]
+                .map(|(name, kind)| (name, format!("ALTER TABLE {t} ADD COLUMN {name} {kind}").into())),
             check_rows: format!("SELECT {} FROM {t} LIMIT 0", table.columns()).into(),
             insert_start: format!(
                 "INSERT INTO {s} AS t (session_id, started_at, transport, provider, recording_key) \
@@ -62,7 +73,7 @@ impl Statements {
             )
             .into(),
             rows: format!(
-                "SELECT session_id, role, text, seq, created_at, {interrupted} FROM {t} WHERE session_id = ?1 ORDER BY seq"
+                "SELECT session_id, role, text, seq, created_at, {further} FROM {t} WHERE session_id = ?1 ORDER BY seq"
             )
             .into(),
             is_erased: format!("SELECT EXISTS (SELECT 1 FROM {s} WHERE session_id = ?1 AND erased_at IS NOT NULL)")
@@ -102,7 +113,11 @@ impl Statements {
 
 fn create_rows(table: &Table) -> Arc<str> {
     let (t, index) = (table.rows(), table.rows_index());
-    let further = if table.extended() { ", interrupted BOOLEAN" } else { "" };
+    let further = if table.extended() {
+        ", interrupted BOOLEAN, timing TEXT"
+    } else {
+        ""
+    };
     format!(
         "CREATE TABLE IF NOT EXISTS {t} (\
          session_id TEXT NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL, seq INTEGER NOT NULL, \
@@ -114,7 +129,7 @@ fn create_rows(table: &Table) -> Arc<str> {
 
 fn insert_row(table: &Table) -> Arc<str> {
     let (t, s, columns) = (table.rows(), table.sessions(), table.columns());
-    let further = if table.extended() { ", ?6" } else { "" };
+    let further = if table.extended() { ", ?6, ?7" } else { "" };
     format!(
         "INSERT INTO {t} ({columns}) SELECT ?1, ?2, ?3, ?4, ?5{further} \
          WHERE NOT EXISTS (SELECT 1 FROM {t} WHERE session_id = ?1 AND seq = ?4) \

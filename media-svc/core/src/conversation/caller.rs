@@ -7,7 +7,7 @@ use super::ending::Phase;
 use super::endpoint::Edge;
 use super::timing::{APOLOGY, SpeechEnd};
 use super::turn::Agent;
-use super::{Conversation, Notice, Output, SttEvent, UtteranceId, VoiceFrame};
+use super::{Conversation, Notice, Output, SttEvent, Typed, UtteranceId, VoiceFrame};
 use crate::Time;
 use crate::text::join;
 
@@ -25,6 +25,10 @@ pub(super) struct UserTurn {
     /// The part that is not in the history yet.
     pub(super) unsaid: String,
     pub(super) end: Option<SpeechEnd>,
+    /// To be answered in text alone.
+    pub(super) silent: bool,
+    /// Not answered before the caller says more.
+    pub(super) waits: bool,
 }
 
 impl UserTurn {
@@ -34,6 +38,8 @@ impl UserTurn {
             unsaid: text.clone(),
             text,
             end,
+            silent: false,
+            waits: false,
         }
     }
 
@@ -49,6 +55,8 @@ impl UserTurn {
                 join(&self.unsaid, &later.unsaid)
             },
             end: later.end.or(self.end),
+            silent: later.silent,
+            waits: self.waits && later.waits,
         }
     }
 }
@@ -186,15 +194,36 @@ impl Conversation {
         }
     }
 
-    pub(super) fn on_text(&mut self, text: String) {
-        let text = text.trim();
+    pub(super) fn on_text(&mut self, typed: Typed) {
+        let text = typed.text.trim();
         if text.is_empty() {
             return;
         }
-        self.add_pending(UserTurn::new(self.now, text.to_owned(), None));
-        if matches!(self.phase, Phase::Live) && (self.answers_in_silence() || self.settings.allow_interruptions) {
+        let mut turn = UserTurn::new(self.now, text.to_owned(), None);
+        turn.silent = !typed.audio_response;
+        turn.waits = !typed.run_immediately;
+        self.add_pending(turn);
+        let may_cut = self.answers_in_silence() || self.settings.allow_interruptions;
+        if typed.run_immediately && matches!(self.phase, Phase::Live) && may_cut {
             self.cut();
         }
+    }
+
+    /// Silences the agent. A question nothing was heard in answer to stays open, and is answered with the next.
+    pub(super) fn on_interrupt(&mut self) {
+        self.idle.reset();
+        if !matches!(self.phase, Phase::Live) || matches!(self.agent, Agent::Listening) || self.sends_keys() {
+            return;
+        }
+        self.cut();
+        if let Some(user) = &mut self.pending {
+            user.waits = true;
+        }
+    }
+
+    /// Whether the caller has said something that is to be answered.
+    pub(super) fn has_question(&self) -> bool {
+        self.pending.as_ref().is_some_and(|user| !user.waits)
     }
 
     /// Whether the caller is in the middle of a turn that has to be waited for.
@@ -257,7 +286,7 @@ impl Conversation {
     fn nothing_else_to_say(&self) -> bool {
         matches!(self.phase, Phase::Live)
             && matches!(self.agent, Agent::Listening)
-            && self.pending.is_none()
+            && !self.has_question()
             && self.recognition.is_empty()
             && !self.endpoint.is_speaking()
     }

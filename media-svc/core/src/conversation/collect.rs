@@ -6,7 +6,7 @@ use super::caller::UserTurn;
 use super::ending::Phase;
 use super::reply::Model;
 use super::turn::{Agent, AgentTurn};
-use super::{Conversation, Notice, Output, ReplyId, Role};
+use super::{Conversation, Notice, Output, ReplyId, Spoken};
 use crate::Time;
 
 /// What is waited for.
@@ -148,7 +148,7 @@ impl Conversation {
         }
         let row = pressed(&done.digits);
         if !self.answer_call(done.reply, &done.call_id, &result) {
-            self.record(Role::User, row, done.first_at, false);
+            self.record(Spoken::by_caller(UserTurn::new(done.first_at, row, None), self.now));
             return;
         }
         self.notify(Notice::ToolDone {
@@ -156,7 +156,7 @@ impl Conversation {
             content: result,
         });
         if !self.all_tools_answered() {
-            self.record(Role::User, row, done.first_at, false);
+            self.record(Spoken::by_caller(UserTurn::new(done.first_at, row, None), self.now));
             self.next_round();
             return;
         }
@@ -181,7 +181,7 @@ impl Conversation {
         if audible {
             self.notify(Notice::AgentStoppedSpeaking);
         }
-        self.record(Role::User, row, done.first_at, false);
+        self.record(Spoken::by_caller(UserTurn::new(done.first_at, row, None), self.now));
         let model = self.generate("", &AgentTurn::new(None, Model::Complete));
         self.agent = Agent::Talking(Box::new(AgentTurn::new(None, model)));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::reply::Model;
 use super::turn::Agent;
-use super::{Conversation, EndReason, Output, Role};
+use super::{Conversation, EndReason, Output, Spoken};
 use crate::Time;
 use crate::text::is_speakable;
 
@@ -135,7 +135,7 @@ impl Conversation {
         self.take_understood();
         self.take_keys();
         if let Some(user) = self.pending.take() {
-            self.record(Role::User, user.text, user.started_at, false);
+            self.record(Spoken::by_caller(user, self.now));
         }
         self.emit(Output::HangUp(reason));
     }

@@ -152,7 +152,9 @@ pub enum Input {
     /// The beep of an answering machine has ended.
     Beep,
     /// The caller typed instead of spoke.
-    Text(String),
+    Text(Typed),
+    /// The caller wants the agent to be silent now; what was not heard is not said any more.
+    Interrupt,
     /// End the call. With last words: after what is already put into words, they are said, heard, and `HangUp` follows.
     /// Without: `Requested`, `TimeLimit`, `Transferred`, `CallerHungUp` and `TransportFailed` hang up at once, the others when what is
     /// being said has been heard. A reply that is still being written is finished for `AgentHungUp` (the model may say
@@ -184,6 +186,28 @@ pub struct VoiceFrame {
     pub volume: f32,
     /// Length of audio judged.
     pub duration: Duration,
+}
+
+/// Text that a caller typed, and how it is to be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Typed {
+    /// What was typed.
+    pub text: String,
+    /// Cut the agent off and answer; else the text only joins what the caller says next, and is answered with that.
+    pub run_immediately: bool,
+    /// Speak the answer; else it is text alone.
+    pub audio_response: bool,
+}
+
+impl<T: Into<String>> From<T> for Typed {
+    /// To be answered at once and aloud.
+    fn from(text: T) -> Self {
+        Self {
+            text: text.into(),
+            run_immediately: true,
+            audio_response: true,
+        }
+    }
 }
 
 /// What recognition reports for an utterance.
@@ -287,8 +311,12 @@ pub struct TurnRecord {
     pub text: String,
     /// When the turn began.
     pub started_at: Time,
+    /// When its last word was spoken; for the agent, heard.
+    pub ended_at: Time,
     /// The agent was cut off.
     pub interrupted: bool,
+    /// Latencies, of an answer to something that was spoken.
+    pub timing: Option<TurnTiming>,
 }
 
 /// A side of the conversation.
@@ -364,6 +392,8 @@ pub enum Notice {
         /// Whether it can still change.
         is_final: bool,
     },
+    /// The model is asked to answer this: everything the caller has said since the last answer.
+    Asked(String),
     /// The model began to answer.
     ReplyStarted,
     /// More text from the model.
@@ -388,13 +418,37 @@ pub enum Notice {
         /// Its text.
         text: String,
     },
+    /// Of the sentence being heard, this much was; told as each of its words is complete.
+    Spoken {
+        /// Piece.
+        speech: SpeechId,
+        /// The beginning of its text.
+        heard: String,
+    },
+    /// A sentence of an answer that is not spoken, because the question was to be answered in text alone.
+    Written {
+        /// Piece.
+        speech: SpeechId,
+        /// Its text.
+        text: String,
+    },
     /// The caller cut the agent off; this much of the turn was heard.
     Interrupted {
         /// Heard text.
         heard: String,
     },
-    /// A tool runs.
+    /// The model wants a tool.
     ToolStarted(ToolCall),
+    /// The tool runs. It may have waited until what was said before was heard.
+    ToolRunning {
+        /// Id of the call.
+        call_id: String,
+    },
+    /// The tool never ran: the caller cut in before what was said with it was heard.
+    ToolCancelled {
+        /// Id of the call.
+        call_id: String,
+    },
     /// A tool has answered.
     ToolDone {
         /// Id of the call.

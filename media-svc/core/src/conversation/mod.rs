@@ -182,7 +182,8 @@ impl Conversation {
             Input::SendKeys(keys) => self.on_send_keys(&keys),
             Input::AnsweredBy(verdict) => self.on_answered_by(verdict),
             Input::Beep => self.on_beep(),
-            Input::Text(text) => self.on_text(text),
+            Input::Text(typed) => self.on_text(typed),
+            Input::Interrupt => self.on_interrupt(),
             Input::EndRequested { reason, last_words } => self.on_end_requested(reason, last_words),
             Input::LineCut => self.on_line_cut(),
             Input::LineBack => self.line_is_cut = false,
@@ -222,6 +223,7 @@ impl Conversation {
     /// Carries on as far as possible without another input.
     fn progress(&mut self) {
         self.pump();
+        self.tell_what_is_heard();
         self.settle();
         self.run_held_tools();
         self.wait_for_keys_when_heard();
@@ -233,7 +235,7 @@ impl Conversation {
         let quiet = matches!(self.phase, Phase::Live)
             && self.screen.is_open()
             && matches!(self.agent, Agent::Listening)
-            && self.pending.is_none()
+            && !self.has_question()
             && self.keys.due().is_none()
             && self.recognition.is_empty()
             && !self.endpoint.is_speaking();
@@ -275,19 +277,45 @@ impl Conversation {
     }
 
     /// Writes one row of the transcript; what has no text is none.
-    fn record(&mut self, role: Role, text: String, started_at: Time, interrupted: bool) {
-        if text.is_empty() {
+    fn record(&mut self, spoken: Spoken) {
+        if spoken.text.is_empty() {
             return;
         }
         let record = TurnRecord {
             seq: self.next_seq,
-            role,
-            text,
-            started_at,
-            interrupted,
+            role: spoken.role,
+            text: spoken.text,
+            started_at: spoken.started_at,
+            ended_at: spoken.ended_at.max(spoken.started_at),
+            interrupted: spoken.interrupted,
+            timing: spoken.timing,
         };
         self.next_seq += 1;
         self.emit(Output::Turn(record));
+    }
+}
+
+/// A turn that has no number yet.
+struct Spoken {
+    role: Role,
+    text: String,
+    started_at: Time,
+    ended_at: Time,
+    interrupted: bool,
+    timing: Option<TurnTiming>,
+}
+
+impl Spoken {
+    /// What was typed or pressed has no end but now.
+    fn by_caller(user: UserTurn, now: Time) -> Self {
+        Self {
+            role: Role::User,
+            text: user.text,
+            started_at: user.started_at,
+            ended_at: user.end.map_or(now, |end| end.last_voice_at),
+            interrupted: false,
+            timing: None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::collect::Collecting;
 use super::ending::Phase;
 use super::timing::APOLOGY;
 use super::turn::{Agent, AgentTurn, Call, Round};
-use super::{Conversation, LlmEvent, Notice, Output, ReplyId};
+use super::{Conversation, LlmEvent, Notice, Output, ReplyId, ToolCall};
 use crate::Time;
 use crate::text::SentenceSplitter;
 
@@ -105,7 +105,7 @@ impl Conversation {
                 self.reply_begins(begins);
                 self.notify(Notice::ToolStarted(call.clone()));
                 if !held {
-                    self.emit(Output::CallTool { reply: id, call });
+                    self.run_tool(id, call);
                 }
             }
             LlmEvent::Done => {
@@ -161,8 +161,14 @@ impl Conversation {
         }
         let held = self.talking().map(|turn| std::mem::take(&mut turn.held));
         for (reply, call) in held.unwrap_or_default() {
-            self.emit(Output::CallTool { reply, call });
+            self.run_tool(reply, call);
         }
+    }
+
+    fn run_tool(&mut self, reply: ReplyId, call: ToolCall) {
+        let call_id = call.id.clone();
+        self.notify(Notice::ToolRunning { call_id });
+        self.emit(Output::CallTool { reply, call });
     }
 
     /// Whether the model waits for its tools and the caller has heard all that it has said before.

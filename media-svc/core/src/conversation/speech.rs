@@ -29,6 +29,8 @@ pub(super) struct Speech {
     pub(super) schedule: Schedule,
     /// When synthesis was last asked for something or answered.
     last_event_at: Time,
+    /// Index of the piece last told to be heard, and how many bytes of it.
+    told: (usize, usize),
 }
 
 #[derive(Debug)]
@@ -42,8 +44,17 @@ struct Piece {
     received: usize,
     first_frame: u64,
     frames: u64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Speech.
+    Spoken,
+    /// Text that is shown and not spoken.
+    Written,
     /// Tones for a machine at the far end.
-    keys: bool,
+    Keys,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +69,7 @@ impl Piece {
     fn heard(&self, frames: u64, sent: bool, frame_samples: usize) -> &str {
         let heard = frames.saturating_sub(self.first_frame).min(self.frames);
         let whole = sent && self.synthesis == Synthesis::Complete && heard == self.frames;
-        if whole && (heard > 0 || !is_speakable(&self.text)) {
+        if whole && (heard > 0 || self.kind == Kind::Written || !is_speakable(&self.text)) {
             return &self.text;
         }
         let played = usize::try_from(heard)
@@ -107,7 +118,23 @@ impl Speech {
             received,
             first_frame,
             frames,
-            keys: false,
+            kind: Kind::Spoken,
+        });
+    }
+
+    /// Puts text behind everything that is to be said, which is shown and not spoken.
+    pub(super) fn push_written(&mut self, id: SpeechId, round: usize, text: String) {
+        self.pieces.push(Piece {
+            id,
+            reply: None,
+            round,
+            text,
+            synthesis: Synthesis::Complete,
+            received: 0,
+            audio: VecDeque::new(),
+            first_frame: 0,
+            frames: 0,
+            kind: Kind::Written,
         });
     }
 
@@ -123,13 +150,16 @@ impl Speech {
             audio: sound.into(),
             first_frame: 0,
             frames: 0,
-            keys: true,
+            kind: Kind::Keys,
         });
     }
 
     /// Whether tones are still to be sent.
     fn has_keys_left(&self) -> bool {
-        self.pieces.iter().skip(self.current).any(|piece| piece.keys)
+        self.pieces
+            .iter()
+            .skip(self.current)
+            .any(|piece| piece.kind == Kind::Keys)
     }
 
     /// Whether everything pushed so far has been sent.
@@ -151,6 +181,22 @@ impl Speech {
                 .trim_end()
                 .to_owned()
         })
+    }
+
+    /// The piece being heard with the words of it that are complete, when they have become more.
+    fn newly_heard(&mut self, frames: u64, frame_samples: usize) -> Option<(SpeechId, &str)> {
+        let (from, told) = self.told;
+        let begun = self.pieces.iter().enumerate().skip(from);
+        let mut latest_first = begun.rev();
+        let (index, piece) = latest_first
+            .find(|(_, piece)| piece.kind == Kind::Spoken && piece.frames > 0 && piece.first_frame < frames)?;
+        let told = if index == from { told } else { 0 };
+        let heard = piece.heard(frames, index < self.current, frame_samples);
+        if heard.len() <= told {
+            return None;
+        }
+        self.told = (index, heard.len());
+        Some((piece.id, heard))
     }
 
     /// Pieces that synthesis works on.
@@ -304,14 +350,17 @@ impl Conversation {
                     let Some((frame, begins)) = turn.speech.take_frame(start, frame_samples) else {
                         break;
                     };
-                    let notice = begins.filter(|piece| !piece.keys).map(|piece| Notice::Speaking {
-                        speech: piece.id,
-                        text: piece.text.clone(),
-                    });
+                    let notice = begins
+                        .filter(|piece| piece.kind == Kind::Spoken)
+                        .map(|piece| Notice::Speaking {
+                            speech: piece.id,
+                            text: piece.text.clone(),
+                        });
                     if turn.audible_at.is_none() {
                         turn.audible_at = Some(start);
                         self.outputs.push_back(Output::Notice(Notice::AgentStartedSpeaking));
-                        if let Some(timing) = turn.timing(now) {
+                        turn.measured = turn.timing(now);
+                        if let Some(timing) = turn.measured {
                             self.outputs.push_back(Output::Notice(Notice::TurnTiming(timing)));
                         }
                     }
@@ -342,6 +391,17 @@ impl Conversation {
             });
             self.outputs
                 .push_back(Output::Notice(Notice::SpeechQueued { speech, text }));
+        }
+    }
+
+    /// Tells which words of the sentence being heard are complete.
+    pub(super) fn tell_what_is_heard(&mut self) {
+        let frame_samples = self.pacer.frame_samples();
+        let Agent::Talking(turn) = &mut self.agent else { return };
+        let frames = self.marks.heard(&turn.speech.schedule, self.now);
+        if let Some((speech, heard)) = turn.speech.newly_heard(frames, frame_samples) {
+            let heard = heard.to_owned();
+            self.outputs.push_back(Output::Notice(Notice::Spoken { speech, heard }));
         }
     }
 

@@ -5,7 +5,7 @@ use super::ending::Phase;
 use super::reply::Model;
 use super::speech::Speech;
 use super::timing::SpeechEnd;
-use super::{Conversation, Notice, Output, ReplyId, Role, ToolCall, TurnTiming};
+use super::{Conversation, Notice, Output, ReplyId, Role, Spoken, ToolCall, TurnTiming};
 use crate::Time;
 use crate::text::{SentenceSplitter, join};
 
@@ -25,6 +25,8 @@ pub(super) struct AgentTurn {
     pub(super) answering: Option<UserTurn>,
     /// Whether the model answers; else it is a fixed sentence.
     pub(super) is_answer: bool,
+    /// Whether it is text alone.
+    pub(super) silent: bool,
     pub(super) model: Model,
     /// Requests to the model; the last one is going on.
     pub(super) rounds: Vec<Round>,
@@ -35,6 +37,8 @@ pub(super) struct AgentTurn {
     pub(super) audible_at: Option<Time>,
     pub(super) first_token_at: Option<Time>,
     pub(super) speech_end: Option<SpeechEnd>,
+    /// Latencies, since the first frame of an answer.
+    pub(super) measured: Option<TurnTiming>,
 }
 
 /// Tools called by one reply.
@@ -54,6 +58,7 @@ impl AgentTurn {
     pub(super) fn new(answering: Option<UserTurn>, model: Model) -> Self {
         Self {
             is_answer: !matches!(model, Model::Complete),
+            silent: answering.as_ref().is_some_and(|user| user.silent),
             speech_end: answering.as_ref().and_then(|user| user.end),
             answering,
             model,
@@ -62,6 +67,7 @@ impl AgentTurn {
             held: Vec::new(),
             audible_at: None,
             first_token_at: None,
+            measured: None,
         }
     }
 
@@ -103,7 +109,13 @@ impl Conversation {
     pub(super) fn queue(&mut self, reply: Option<ReplyId>, pieces: Vec<String>) {
         let Agent::Talking(turn) = &mut self.agent else { return };
         for text in pieces {
-            turn.speech.push(self.ids.speech(), reply, turn.round(), text);
+            let speech = self.ids.speech();
+            if turn.silent {
+                turn.speech.push_written(speech, turn.round(), text.clone());
+                self.outputs.push_back(Output::Notice(Notice::Written { speech, text }));
+            } else {
+                turn.speech.push(speech, reply, turn.round(), text);
+            }
         }
     }
 
@@ -114,7 +126,13 @@ impl Conversation {
             && matches!(self.agent, Agent::Listening)
             && !self.recognition.is_finishing()
             && !self.caller_holds_turn();
-        if ready && let Some(user) = self.pending.take() {
+        if ready
+            && self.has_question()
+            && let Some(user) = self.pending.take()
+        {
+            if !user.unsaid.is_empty() {
+                self.notify(Notice::Asked(user.unsaid.clone()));
+            }
             let model = self.generate(&user.unsaid, &AgentTurn::new(None, Model::Complete));
             self.agent = Agent::Talking(Box::new(AgentTurn::new(Some(user), model)));
         }
@@ -211,21 +229,26 @@ impl Conversation {
                 self.pending = Some(user.join(self.pending.take()));
             }
         }
+        for (_, call) in std::mem::take(&mut turn.held) {
+            self.notify(Notice::ToolCancelled { call_id: call.id });
+        }
         for (round, said) in turn.rounds.iter().zip(heard) {
             self.history.agent(said, round);
         }
-        self.record(
-            Role::Assistant,
-            whole.clone(),
-            turn.audible_at.unwrap_or(self.now),
+        self.record(Spoken {
+            role: Role::Assistant,
+            text: whole.clone(),
+            started_at: turn.audible_at.unwrap_or(self.now),
+            ended_at: self.now,
             interrupted,
-        );
+            timing: turn.measured,
+        });
         self.marks.forget_turn();
         whole
     }
 
     pub(super) fn settle_user(&mut self, user: UserTurn) {
         self.history.user(&user.unsaid);
-        self.record(Role::User, user.text, user.started_at, false);
+        self.record(Spoken::by_caller(user, self.now));
     }
 }

@@ -165,7 +165,7 @@ fn nothing_comes_after_hanging_up() {
     call.input(Input::CallerGone(EndReason::CallerHungUp));
     let outputs = call.log.len();
     call.speech(ms(1_000));
-    call.input(Input::Text("Hello?".to_owned()));
+    call.input(Input::Text("Hello?".into()));
     call.input(Input::Connected);
     call.input(end(EndReason::Drained, Some("Goodbye.")));
     call.advance(ms(60_000));

@@ -118,7 +118,7 @@ fn run(call: &mut Call, step: &Step) {
         }
         Step::Played(back) => call.input(Input::Played(MarkId(ids.3.saturating_sub(*back)))),
         Step::Key(key) => call.input(Input::Dtmf(*key)),
-        Step::Text => call.input(Input::Text("typed text".to_owned())),
+        Step::Text => call.input(Input::Text("typed text".into())),
         Step::End(what) => {
             let reason = if what % 2 == 0 {
                 EndReason::AgentHungUp

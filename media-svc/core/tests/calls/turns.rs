@@ -226,10 +226,10 @@ fn keys_interrupt_nothing_and_are_answered_in_turn() {
 #[test]
 fn typed_text_is_a_turn_at_once() {
     let mut call = Call::new(settings());
-    call.input(Input::Text("Hello".to_owned()));
+    call.input(Input::Text("Hello".into()));
     call.answer("This is quite a long answer to a short text.");
     call.advance(ms(1_000));
-    call.input(Input::Text("Stop".to_owned()));
+    call.input(Input::Text("Stop".into()));
     assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback)), 1);
     assert_eq!(call.asked().last(), Some(&user("Stop")));
 }

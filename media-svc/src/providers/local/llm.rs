@@ -48,10 +48,14 @@ impl LocalLlm {
         let tools: Vec<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
         let parts = self.receptionist.reply(&request.messages, &tools, local_time());
         metrics::llm_first_token(&self.labels, asked.elapsed());
+        let mut previous: Option<Instant> = None;
         for part in parts {
             match part {
                 ReplyPart::Text(text) => {
                     for token in text.split_inclusive(' ') {
+                        if let Some(before) = previous.replace(Instant::now()) {
+                            metrics::llm_inter_token(&self.labels, before.elapsed());
+                        }
                         if !tell(call, request.reply, LlmEvent::Text(token.to_owned())).await {
                             return;
                         }

@@ -189,6 +189,9 @@ impl Recogniser {
         if let Some(after) = interim.first_after {
             metrics::stt_first_token(&self.provider.labels, after);
         }
+        if let Some(lag) = interim.lag {
+            metrics::stt_lag(&self.provider.labels, lag);
+        }
         match interim.text {
             Some(text) => self.send(interim.id, SttEvent::Interim(text)).await,
             None => Ok(()),
@@ -207,4 +210,6 @@ struct Interim {
     text: Option<String>,
     /// Set with the first text of the utterance: time since its first audio.
     first_after: Option<Duration>,
+    /// Set with text: time since the newest audio in it.
+    lag: Option<Duration>,
 }

@@ -72,11 +72,13 @@ impl LocalTts {
             .map_err(|error| Stopped::Failed(error.to_string(), "sample_rate"))?;
         let mut stream = self.engine.synthesise(request.text, self.voice)?;
         let mut first = true;
+        let mut arriving = metrics::Arriving::new(PICO_RATE_HZ);
         while let Some(chunk) = stream.next().await {
             let chunk = chunk?;
             if std::mem::take(&mut first) {
                 metrics::tts_first_chunk(&self.labels, asked.elapsed());
             }
+            arriving.arrived(&self.labels, chunk.len());
             send(call, request.speech, resampler.process(&chunk)).await?;
         }
         send(call, request.speech, resampler.flush()).await?;

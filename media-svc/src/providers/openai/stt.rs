@@ -229,6 +229,8 @@ impl OpenAiStt {
                     if text.is_empty() {
                         metrics::stt_first_token(&self.labels, spoken.began.elapsed());
                     }
+                    // All of the utterance was uploaded before the first text.
+                    metrics::stt_lag(&self.labels, spoken.ended.elapsed());
                     text.push_str(&delta);
                     let interim = SttEvent::Interim(text.trim().to_owned());
                     if call.events.send(Input::Stt(spoken.utterance, interim)).await.is_err() {

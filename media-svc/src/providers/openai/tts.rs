@@ -99,6 +99,7 @@ impl OpenAiTts {
         // A sample may be cut in two between pieces.
         let mut bytes = Vec::new();
         let mut first = true;
+        let mut arriving = metrics::Arriving::new(PCM_RATE_HZ);
         while let Some(piece) = answer.piece().await? {
             bytes.extend_from_slice(&piece);
             let odd = bytes.len() % 2;
@@ -111,6 +112,7 @@ impl OpenAiTts {
             if std::mem::take(&mut first) {
                 metrics::tts_first_chunk(&self.labels, asked.elapsed());
             }
+            arriving.arrived(&self.labels, samples.len());
             let audio = TtsEvent::Audio(resampler.process(&samples));
             if call.events.send(Input::Tts(request.speech, audio)).await.is_err() {
                 return Ok(());

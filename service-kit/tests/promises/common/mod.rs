@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use service_kit::config::{Config, Loaded, Profile, Sources, load};
-use service_kit::http::{apply_conventions, bind, serve};
+use service_kit::http::{apply_conventions, bind, serve_public};
 use service_kit::tasks::TaskScope;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +57,7 @@ impl Server {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (scope, stop) = (TaskScope::root("test"), CancellationToken::new());
         let listener = bind(&config.http).unwrap();
-        let address = serve(listener, router, config.http.tls.as_ref(), &scope, stop.clone()).unwrap();
+        let address = serve_public(listener, router, &config.http, &scope, stop.clone()).unwrap();
         Self {
             address,
             scope,

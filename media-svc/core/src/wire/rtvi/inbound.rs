@@ -1,12 +1,10 @@
 //! What a client sends.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::LABEL;
-use crate::audio::pcm::{self, OddLength};
+use crate::wire::client::{AudioProblem, EncodedAudio, KeyProblem, keys};
 
 /// Longest message that is read, in bytes: a second of 48 kHz stereo as base64, with room to spare.
 pub const MAX_MESSAGE_BYTES: usize = 512 * 1024;
@@ -32,7 +30,7 @@ pub enum ClientMessageBody {
     },
     /// `disconnect-bot`: end the session.
     DisconnectBot,
-    /// `client-message`: answer `server-response` or `error-response` within ten seconds.
+    /// `client-message`: answer `server-response` or `error-response`, which a client waits ten seconds for.
     Custom {
         /// Type chosen by the application.
         t: String,
@@ -119,33 +117,25 @@ pub enum RtviError {
         #[source]
         problem: AudioProblem,
     },
+    /// These keys cannot be pressed.
+    #[error("`dtmf`: {problem}")]
+    BadKeys {
+        /// Id to answer with `error-response`.
+        id: String,
+        /// What is wrong.
+        #[source]
+        problem: KeyProblem,
+    },
 }
 
 impl RtviError {
     /// The id to answer with `error-response`, if the message had one that could be read.
     pub fn id(&self) -> Option<&str> {
         match self {
-            Self::BadData { id, .. } | Self::BadAudio { id, .. } => Some(id),
+            Self::BadData { id, .. } | Self::BadAudio { id, .. } | Self::BadKeys { id, .. } => Some(id),
             Self::Oversized { .. } | Self::NotJson(_) | Self::WrongLabel => None,
         }
     }
-}
-
-/// Why raw audio cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum AudioProblem {
-    /// Not base64.
-    #[error("base64Audio is not base64: {0}")]
-    NotBase64(#[source] base64::DecodeError),
-    /// Half a sample is left over.
-    #[error("base64Audio is not s16le: {0}")]
-    Samples(#[source] OddLength),
-    /// Neither mono nor stereo.
-    #[error("numChannels is {0}: send one or two")]
-    Channels(u32),
-    /// No rate.
-    #[error("sampleRate is 0")]
-    NoSampleRate,
 }
 
 /// Reads one message of a client.
@@ -186,7 +176,11 @@ fn read_body(id: &str, kind: String, data: Value) -> Result<ClientMessageBody, R
     }
     #[derive(Deserialize)]
     struct Buttons {
+        /// Since protocol 2.1.
+        #[serde(default)]
         buttons: Vec<char>,
+        /// Protocol 2.0.
+        button: Option<char>,
     }
     #[derive(Deserialize)]
     struct Text {
@@ -220,12 +214,24 @@ fn read_body(id: &str, kind: String, data: Value) -> Result<ClientMessageBody, R
                 audio_response,
             })
         }
-        "dtmf" => ClientMessageBody::Dtmf(parse::<Buttons>(id, kind, data)?.buttons),
+        "dtmf" => {
+            let Buttons { buttons, button } = parse(id, kind, data)?;
+            let keys = keys(button.into_iter().chain(buttons)).map_err(|problem| RtviError::BadKeys {
+                id: id.to_owned(),
+                problem,
+            })?;
+            ClientMessageBody::Dtmf(keys)
+        }
         "llm-function-call-result" => ClientMessageBody::FunctionCallResult(parse(id, kind, data)?),
         "raw-audio" => {
             let audio: RawAudio = parse(id, kind, data)?;
             let sample_rate_hz = audio.sample_rate;
-            let samples = audio.samples().map_err(|problem| RtviError::BadAudio {
+            let encoded = EncodedAudio {
+                base64: &audio.base64_audio,
+                sample_rate_hz,
+                channels: audio.num_channels,
+            };
+            let samples = encoded.samples().map_err(|problem| RtviError::BadAudio {
                 id: id.to_owned(),
                 problem,
             })?;
@@ -252,19 +258,4 @@ struct RawAudio {
     base64_audio: String,
     sample_rate: u32,
     num_channels: u32,
-}
-
-impl RawAudio {
-    fn samples(&self) -> Result<Vec<i16>, AudioProblem> {
-        if self.sample_rate == 0 {
-            return Err(AudioProblem::NoSampleRate);
-        }
-        let bytes = BASE64.decode(&self.base64_audio).map_err(AudioProblem::NotBase64)?;
-        let samples = pcm::from_s16le(&bytes).map_err(AudioProblem::Samples)?;
-        match self.num_channels {
-            1 => Ok(samples),
-            2 => Ok(pcm::stereo_to_mono(&samples)),
-            channels => Err(AudioProblem::Channels(channels)),
-        }
-    }
 }

@@ -45,6 +45,8 @@ pub enum ServerMessage {
     BotStartedSpeaking,
     /// The last audio of an answer was played or cut off.
     BotStoppedSpeaking,
+    /// What was being said was cut off: a client drops what it has not played.
+    BotInterrupted,
     /// Recognised speech.
     UserTranscription {
         /// Text so far, or all of it.
@@ -99,10 +101,14 @@ pub enum ServerMessage {
     LlmFunctionCallStopped {
         /// Id of the call.
         tool_call_id: String,
+        /// Its name, where it is still known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        function_name: Option<String>,
         /// Whether it was given up.
         cancelled: bool,
         /// Its answer.
-        result: Value,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result: Option<Value>,
     },
     /// How long the stages took.
     Metrics(Metrics),
@@ -163,8 +169,9 @@ pub struct BotOutput {
     pub will_be_spoken: bool,
     /// How far it is.
     pub spoken_status: SpokenStatus,
-    /// Where in the text it is.
-    pub spoken_progress: SpokenProgress,
+    /// Where in the text it is, if it is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spoken_progress: Option<SpokenProgress>,
 }
 
 /// How far a piece is spoken.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::conversation::{Notice, SpeechId, ToolCall, TurnTiming};
+use crate::conversation::{EndReason, Notice, SpeechId, ToolCall, TurnTiming};
 
 fn body(kind: &str, data: Value) -> Result<ClientMessageBody, RtviError> {
     read(&json!({"label": "rtvi-ai", "type": kind, "id": "7", "data": data}).to_string()).map(|message| message.body)
@@ -192,6 +192,7 @@ fn a_turn_is_told_in_order() {
             text: "hello".into(),
             is_final: true,
         },
+        Notice::Asked("hello there".into()),
         Notice::ReplyStarted,
         Notice::ReplyText("One. Two.".into()),
         Notice::SpeechQueued {
@@ -225,7 +226,7 @@ fn a_turn_is_told_in_order() {
             transcription("hel", false),
             bare("user-stopped-speaking"),
             transcription("hello", true),
-            message("user-llm-text", json!({"text": "hello"})),
+            message("user-llm-text", json!({"text": "hello there"})),
             bare("bot-llm-started"),
             message("bot-llm-text", json!({"text": "One. Two."})),
             bare("bot-tts-started"),
@@ -246,6 +247,50 @@ fn a_turn_is_told_in_order() {
 }
 
 #[test]
+fn progress_is_told_of_the_sentence_being_heard_and_text_alone_has_none() {
+    let told = told(vec![
+        Notice::Speaking {
+            speech: SpeechId(1),
+            text: "One two.".into(),
+        },
+        Notice::Spoken {
+            speech: SpeechId(1),
+            heard: "One".into(),
+        },
+        Notice::Spoken {
+            speech: SpeechId(7),
+            heard: "Late".into(),
+        },
+        Notice::Written {
+            speech: SpeechId(2),
+            text: "Shown.".into(),
+        },
+    ]);
+    let shown = json!({"text": "Shown.", "aggregated_by": "sentence", "segment_id": 2, "will_be_spoken": false,
+        "spoken_status": "new"});
+    assert_eq!(
+        told[1..],
+        [
+            bot_output(1, "One two.", "in-progress", "", "One two."),
+            bot_output(1, "One two.", "in-progress", "One", " two."),
+            message("bot-output", shown),
+        ]
+    );
+}
+
+#[test]
+fn a_call_that_failed_ends_with_a_fatal_error() {
+    let narrator = Narrator::default();
+    let failed = narrator.end(&EndReason::ProviderFailed("gone".into()));
+    let fatal = ServerMessage::Error {
+        error: "gone".into(),
+        fatal: true,
+    };
+    assert_eq!(failed, Some(fatal));
+    assert_eq!(narrator.end(&EndReason::AgentHungUp), None);
+}
+
+#[test]
 fn a_sentence_that_was_cut_off_is_never_completed() {
     let told = told(vec![
         Notice::Speaking {
@@ -255,6 +300,7 @@ fn a_sentence_that_was_cut_off_is_never_completed() {
         Notice::Interrupted { heard: "O".into() },
         Notice::AgentStoppedSpeaking,
     ]);
+    assert!(told.contains(&bare("bot-interrupted")));
     assert!(
         told.iter()
             .all(|message| message["data"]["spoken_status"] != "completed")
@@ -270,10 +316,12 @@ fn tools_failures_and_latencies_are_told() {
             name: "weather".into(),
             arguments: r#"{"city":"Bern"}"#.into(),
         }),
+        Notice::ToolRunning { call_id: "c1".into() },
         Notice::ToolDone {
             call_id: "c1".into(),
             content: "sunny".into(),
         },
+        Notice::ToolCancelled { call_id: "c2".into() },
         Notice::StageFailed {
             stage: "tts",
             error: "refused".into(),
@@ -286,7 +334,8 @@ fn tools_failures_and_latencies_are_told() {
         }),
     ]);
     let progress = json!({"tool_call_id": "c1", "function_name": "weather", "arguments": {"city": "Bern"}});
-    let stopped = json!({"tool_call_id": "c1", "cancelled": false, "result": "sunny"});
+    let stopped = json!({"tool_call_id": "c1", "function_name": "weather", "cancelled": false, "result": "sunny"});
+    let cancelled = json!({"tool_call_id": "c2", "cancelled": true});
     let measured = |processor, value| json!({"processor": processor, "value": value});
     assert_eq!(
         told,
@@ -294,6 +343,7 @@ fn tools_failures_and_latencies_are_told() {
             message("llm-function-call-started", json!({"function_name": "weather"})),
             message("llm-function-call-in-progress", progress),
             message("llm-function-call-stopped", stopped),
+            message("llm-function-call-stopped", cancelled),
             message("error", json!({"error": "tts: refused", "fatal": false})),
             message(
                 "metrics",

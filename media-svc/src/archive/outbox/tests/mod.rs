@@ -33,6 +33,7 @@ fn open(dir: &Path) -> Outbox {
 
 fn started() -> Body {
     Body::Started(SessionStarted {
+        traceparent: String::new(),
         started_at_unix_ms: 1,
         node_id: "node".to_owned(),
         transport: "telephony".to_owned(),
@@ -50,7 +51,7 @@ fn turn(seq: u32) -> Body {
         role: "user".to_owned(),
         text: format!("turn {seq}"),
         created_at_unix_ms: 2,
-        interrupted: false,
+        ..Turn::default()
     })
 }
 

@@ -25,8 +25,8 @@ pub struct Listening {
     utterance: Utterance,
     /// Texts of settled pieces by their samples. The same samples always give the same text.
     texts: HashMap<Range<usize>, String>,
-    /// The interim job in progress; one a call.
-    pending: Option<(Piece, Ticket)>,
+    /// The interim job in progress, with the time of its newest audio; one a call.
+    pending: Option<(Piece, Ticket, Instant)>,
     /// Length of the utterance when the last interim job was made.
     asked_at: Duration,
     /// Work of the last interim job.
@@ -79,7 +79,7 @@ impl Listening {
         };
         match &self.pending {
             // The caller fell silent while older audio is transcribed: what is settled now is what will be asked for.
-            Some((asked, _)) if piece.settled && asked.samples != piece.samples => self.pending = None,
+            Some((asked, _, _)) if piece.settled && asked.samples != piece.samples => self.pending = None,
             Some(_) => return,
             None => {}
         }
@@ -91,14 +91,14 @@ impl Listening {
         }
         // No free thread: the next audio asks again.
         if let Ok(ticket) = engine.recognise(self.utterance.audio(&piece).to_vec(), Priority::Interim) {
-            self.pending = Some((piece, ticket));
+            self.pending = Some((piece, ticket, Instant::now()));
             self.asked_at = length;
         }
     }
 
     /// Waits for the interim job, for ever if there is none. Cancel-safe.
     pub async fn interim(&mut self) -> Interim {
-        let Some((_, ticket)) = &mut self.pending else {
+        let Some((_, ticket, _)) = &mut self.pending else {
             return std::future::pending().await;
         };
         let outcome = ticket.wait().await;
@@ -106,8 +106,9 @@ impl Listening {
             id: self.id,
             text: None,
             first_after: None,
+            lag: None,
         };
-        let Some((piece, _)) = self.pending.take() else {
+        let Some((piece, _, newest)) = self.pending.take() else {
             return interim;
         };
         match outcome {
@@ -117,6 +118,7 @@ impl Listening {
                 let text = self.text_so_far();
                 if !text.is_empty() && text != self.reported {
                     interim.first_after = self.reported.is_empty().then(|| self.began.elapsed());
+                    interim.lag = Some(newest.elapsed());
                     self.reported.clone_from(&text);
                     interim.text = Some(text);
                 }
@@ -179,9 +181,9 @@ impl Finishing {
         for piece in pieces {
             let audio = listening.utterance.audio(&piece).to_vec();
             let known = listening.texts.remove(&piece.samples);
-            let state = match (known, pending.take_if(|(asked, _)| asked.samples == piece.samples)) {
+            let state = match (known, pending.take_if(|(asked, _, _)| asked.samples == piece.samples)) {
                 (Some(text), _) => State::Known(text),
-                (None, Some((_, ticket))) => State::Asked(ticket),
+                (None, Some((_, ticket, _))) => State::Asked(ticket),
                 (None, None) => State::Asked(engine.recognise(audio.clone(), Priority::Final)?),
             };
             parts.push(Part { piece, audio, state });

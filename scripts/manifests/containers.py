@@ -1,0 +1,73 @@
+"""Dockerfile, .dockerignore, compose.yaml and nginx."""
+
+import re
+
+from .program import check_address, check_environment
+
+# What compose.yaml itself is parameterised with.
+COMPOSE_SETTINGS = {"VOXRAY_VERSION", "VOXRAY_PUBLIC_PORT", "VOXRAY_GRAFANA_PORT"}
+
+ROLES = {"signaling", "media", "archiver"}
+
+
+def check_dockerfile(problems, text, known):
+    # `ENV A=1 \ B=2` is one instruction over several lines.
+    for instruction in re.findall(r"^ENV (.*(?:\\\n.*)*)", text, re.M):
+        check_environment(problems, "Dockerfile", re.findall(r"(?:^|\s)(\w+)=", instruction), known)
+    problems.expect(re.search(r"^USER 10001", text, re.M), "Dockerfile: the service must run as user 10001")
+    problems.expect(re.search(r"^STOPSIGNAL SIGTERM", text, re.M), "Dockerfile: services drain on SIGTERM")
+    problems.expect('CMD ["voxray", "health"' in text, "Dockerfile: the health check must work without a shell")
+    problems.expect("# syntax=" not in text, "Dockerfile: a syntax line makes every build pull a front end")
+
+
+def check_build_context(problems, members, ignored):
+    """The image is built from what .dockerignore lets through: every crate has to be there."""
+    for member in members:
+        folder = "!" + member.split("/")[0]
+        problems.expect(folder in ignored.split(), f".dockerignore keeps {member} out of the image's build: add {folder}")
+
+
+def check_compose(problems, compose, text, known, secret):
+    """Returns the ports of our services by host name."""
+    services = compose["services"]
+    ports = {}
+    for name, service in services.items():
+        env = service.get("environment") or {}
+        where = f"compose.yaml: {name}"
+        check_environment(problems, where, env, known)
+        for key in set(env) & secret:
+            problems.expect(not env[key], f"{where}: {key} is a secret; give it as a file")
+        problems.expect("healthcheck" in service or service.get("image", "").startswith("voxray:"),
+                        f"{where} has no health check")
+        for needed, condition in (service.get("depends_on") or {}).items():
+            problems.expect(condition["condition"] != "service_started", f"{where} does not wait until {needed} is healthy")
+        role = (service.get("command") or [""])[0]
+        if role not in ROLES:
+            continue
+        problems.expect(service.get("read_only"), f"{where}: its root must be read-only")
+        problems.expect(service.get("cap_drop") == ["ALL"], f"{where}: it must drop all capabilities")
+        ports[name] = {env.get("VOXRAY_PORT", "8080"), env.get("VOXRAY_ADMIN_PORT"), env.get("VOXRAY_MEDIA_CONTROL_PORT"),
+                       env.get("VOXRAY_ARCHIVER_PORT")}
+    roles = {(service.get("command") or [""])[0] for service in services.values()}
+    problems.expect(ROLES <= roles, f"compose.yaml: no service runs {', '.join(sorted(ROLES - roles))}")
+    for name, service in services.items():
+        for key, value in (service.get("environment") or {}).items():
+            check_address(problems, f"compose.yaml: {name}: {key}", value, ports, services)
+    for variable in re.findall(r"\$\{(VOXRAY_\w+)", text):
+        problems.expect(variable in known | COMPOSE_SETTINGS, f"compose.yaml: ${{{variable}}} is unknown")
+    return ports
+
+
+def check_nginx(problems, text, ports):
+    for host, port in re.findall(r"\b([a-z][a-z0-9-]*):(\d+);", text):
+        problems.expect(host in ports and port in ports[host], f"nginx.conf: {host} does not listen on {port}")
+
+
+def check_scrapes(problems, config, compose):
+    """Prometheus beside compose.yaml asks every service on the port where its metrics are."""
+    for job in config["scrape_configs"]:
+        for source in job.get("dns_sd_configs", []):
+            for name in source["names"]:
+                env = compose["services"].get(name, {}).get("environment") or {}
+                right = env.get("VOXRAY_ADMIN_PORT", env.get("VOXRAY_PORT")) == str(source["port"])
+                problems.expect(right, f"prometheus.yml: {name} has its metrics on another port than {source['port']}")

@@ -1,0 +1,203 @@
+"""Workloads, services and autoscalers of a rendered overlay."""
+
+import re
+
+from .program import check_address, check_environment
+
+# Where it has to be said which user a pod runs as, and so on; every pod of ours says it itself.
+RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
+def templates(documents):
+    """Every workload with its pod template."""
+    for document in documents:
+        if document["kind"] in ("Deployment", "StatefulSet"):
+            yield document, document["spec"]["template"]
+        if document["kind"] == "CronJob":
+            yield document, document["spec"]["jobTemplate"]["spec"]["template"]
+
+
+def selected(selector, documents):
+    """Pod templates that a selector picks: matchLabels as a plain mapping, or a whole LabelSelector."""
+    if "matchLabels" in selector or "matchExpressions" in selector:
+        labels = selector.get("matchLabels", {})
+        expressions = selector.get("matchExpressions", [])
+    else:
+        labels, expressions = selector, []
+
+    def fits(template):
+        own = template["metadata"].get("labels", {})
+        within = all(e["operator"] == "In" and own.get(e["key"]) in e["values"] for e in expressions)
+        return labels.items() <= own.items() and within
+
+    return [(workload, template) for workload, template in templates(documents) if fits(template)]
+
+
+def container_ports(template):
+    """Names and numbers of all ports of a pod, with the numbers as text too."""
+    ports = [port for container in template["spec"]["containers"] for port in container.get("ports", [])]
+    return {key for port in ports for key in (port["name"], port["containerPort"], str(port["containerPort"]))}
+
+
+class Overlay:
+    """One rendered overlay."""
+
+    def __init__(self, problems, name, documents, known, secret, refused, routes):
+        self.problems, self.name, self.documents = problems, name, documents
+        self.known, self.secret, self.refused, self.routes = known, secret, refused, routes
+        self.configs = {d["metadata"]["name"]: d.get("data", {}) for d in documents if d["kind"] == "ConfigMap"}
+        self.services = {d["metadata"]["name"]: d for d in documents if d["kind"] == "Service"}
+        self.accounts = {d["metadata"]["name"]: d for d in documents if d["kind"] == "ServiceAccount"}
+
+    def expect(self, holds, message):
+        self.problems.expect(holds, f"{self.name}: {message}")
+
+    def check(self):
+        for name, data in self.configs.items():
+            self.settings(f"ConfigMap {name}", data)
+        for document in self.documents:
+            self.expect(document["kind"] != "Secret", "secrets are referred to, not committed")
+        for workload, template in templates(self.documents):
+            self.workload(workload, template)
+        for name, service in self.services.items():
+            self.service(name, service)
+        for document in self.documents:
+            if document["kind"] == "HorizontalPodAutoscaler":
+                self.autoscaler(document)
+            if document["kind"] == "PodDisruptionBudget":
+                picked = selected(document["spec"]["selector"], self.documents)
+                self.expect(len(picked) == 1, f"budget {document['metadata']['name']} covers {len(picked)} workloads")
+            if document["kind"] == "Ingress":
+                self.ingress(document)
+        self.addresses()
+
+    def settings(self, where, values):
+        where = f"{self.name}: {where}"
+        check_environment(self.problems, where, values, self.known)
+        for key, value in values.items():
+            self.problems.expect(value is None or key not in self.secret, f"{where}: {key} is a secret; refer to it")
+            self.problems.expect(key not in self.refused, f"{where}: this release refuses {key}")
+
+    def workload(self, workload, template):
+        spec, name = template["spec"], f"{workload['kind']} {workload['metadata']['name']}"
+        selector = workload["spec"].get("selector")
+        if selector:
+            self.expect(selected(selector, [workload]), f"{name}: its selector does not match its own pods")
+        headless = workload["spec"].get("serviceName")
+        self.expect(headless is None or headless in self.services, f"{name}: there is no Service {headless}")
+        self.pod_security(name, spec)
+        volumes = {v["name"] for v in spec.get("volumes", [])}
+        volumes |= {v["metadata"]["name"] for v in workload["spec"].get("volumeClaimTemplates", [])}
+        for container in spec["containers"]:
+            self.container(name, workload, spec, container)
+            for mount in container.get("volumeMounts", []):
+                self.expect(mount["name"] in volumes, f"{name}: there is no volume {mount['name']}")
+        for volume in spec.get("volumes", []):
+            config = volume.get("configMap", {}).get("name")
+            self.expect(config is None or config in self.configs, f"{name}: there is no ConfigMap {config}")
+
+    def pod_security(self, name, spec):
+        context = spec.get("securityContext", {})
+        self.expect(context.get("runAsNonRoot") and context.get("runAsUser"), f"{name}: it must not run as root")
+        self.expect(context.get("seccompProfile") == {"type": "RuntimeDefault"}, f"{name}: it needs a seccomp profile")
+        token = spec.get("automountServiceAccountToken")
+        account = spec.get("serviceAccountName")
+        self.expect(token is False or account == "deletion-cost", f"{name}: it must not get a token of the cluster")
+        self.expect(account is None or account in self.accounts, f"{name}: there is no ServiceAccount {account}")
+        for container in spec["containers"]:
+            own = container.get("securityContext", {})
+            self.expect(RESTRICTED.items() <= own.items(), f"{name}: container {container['name']} is not restricted")
+
+    def container(self, name, workload, spec, container):
+        self.limits(name, container["resources"])
+        env, before = {}, set()
+        for source in container.get("envFrom", []):
+            env |= self.configs.get(source["configMapRef"]["name"], {})
+            self.expect(source["configMapRef"]["name"] in self.configs, f"{name}: it reads a ConfigMap that is not there")
+        for entry in container.get("env", []):
+            for reference in re.findall(r"\$\((\w+)\)", entry.get("value") or ""):
+                self.expect(reference in before, f"{name}: {entry['name']} names $({reference}), which must stand before it")
+            before.add(entry["name"])
+            env[entry["name"]] = entry.get("value")
+        self.settings(name, {entry["name"]: entry.get("value") for entry in container.get("env", [])})
+        if workload["kind"] == "CronJob":
+            return
+        ports = container_ports({"spec": spec})
+        for probe in ("livenessProbe", "readinessProbe"):
+            self.expect(probe in container, f"{name}: it has no {probe}")
+            action = container.get(probe, {}).get("httpGet") or container.get(probe, {}).get("tcpSocket") or {}
+            self.expect(action.get("port") in ports, f"{name}: {probe} asks port {action.get('port')}, which does not exist")
+            if container["image"].split(":")[0].endswith("voxray"):
+                self.expect(action.get("path") in self.routes, f"{name}: {probe} asks {action.get('path')}, which is no route")
+        if container["image"].split(":")[0].endswith("voxray"):
+            self.service_container(name, container["args"][0], spec, container, env, ports)
+
+    def service_container(self, name, role, spec, container, env, ports):
+        listening = {"signaling": ["VOXRAY_PORT"], "media": ["VOXRAY_PORT", "VOXRAY_MEDIA_CONTROL_PORT"],
+                     "archiver": ["VOXRAY_ARCHIVER_PORT"]}[role]
+        for key in [*listening, "VOXRAY_ADMIN_PORT"]:
+            self.expect(env.get(key) in ports, f"{name}: {key} is {env.get(key)}, which is no port of the container")
+        sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        self.expect(sleep >= 5, f"{name}: it stops listening before the proxies have heard that it goes")
+        if role == "media":
+            drain = int(env["VOXRAY_MEDIA_DRAIN_TIMEOUT_SECS"])
+            enough = spec["terminationGracePeriodSeconds"] > sleep + drain
+            self.expect(enough, f"{name}: it is killed before calls may drain")
+
+    def limits(self, name, resources):
+        def number(text):
+            units = {"m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+            amount, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(text)).groups()
+            return float(amount) * units.get(unit, 1)
+
+        for what in ("cpu", "memory"):
+            request, limit = resources.get("requests", {}).get(what), resources.get("limits", {}).get(what)
+            self.expect(request and limit, f"{name}: {what} needs a request and a limit")
+            if request and limit:
+                self.expect(number(request) <= number(limit), f"{name}: {what} request above its limit")
+
+    def service(self, name, service):
+        picked = selected(service["spec"]["selector"], self.documents)
+        self.expect(picked, f"Service {name} selects nothing")
+        for _, template in picked:
+            for port in service["spec"]["ports"]:
+                target = port.get("targetPort", port["port"])
+                self.expect(target in container_ports(template), f"Service {name}: target port {target} does not exist")
+
+    def autoscaler(self, document):
+        target, name = document["spec"]["scaleTargetRef"], document["metadata"]["name"]
+        workloads = {(w["kind"], w["metadata"]["name"]): w for w, _ in templates(self.documents)}
+        workload = workloads.get((target["kind"], target["name"]))
+        self.expect(workload, f"autoscaler {name}: its target does not exist")
+        self.expect(workload and "replicas" not in workload["spec"],
+                    f"autoscaler {name}: applying replicas of its target again would undo what it does")
+        self.expect(document["spec"]["minReplicas"] >= 2, f"autoscaler {name}: one pod is none while it restarts")
+
+    def ingress(self, document):
+        name = document["metadata"]["name"]
+        for rule in document["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                backend = path["backend"]["service"]
+                service = self.services.get(backend["name"])
+                self.expect(service, f"Ingress {name}: there is no Service {backend['name']}")
+                if service:
+                    names = {port["name"] for port in service["spec"]["ports"]}
+                    self.expect(backend["port"]["name"] in names, f"Ingress {name}: {backend['name']} has no such port")
+                self.expect(backend["port"]["name"] != "admin", f"Ingress {name}: admin routes must not be public")
+                known = path["path"] in self.routes | {"/"}
+                self.expect(known, f"Ingress {name}: {path['path']} is no route")
+
+    def addresses(self):
+        ports = {name: {str(port["port"]) for port in s["spec"]["ports"]} for name, s in self.services.items()}
+        for workload, template in templates(self.documents):
+            for container in template["spec"]["containers"]:
+                values = {e["name"]: e.get("value") or "" for e in container.get("env", [])}
+                own = dict(values)
+                for source in container.get("envFrom", []):
+                    values = self.configs.get(source["configMapRef"]["name"], {}) | values
+                for key, value in values.items():
+                    # A pod of a StatefulSet is NAME-0.SERVICE; of a Deployment it has an address only.
+                    value = str(value or "").replace("$(POD_NAME).", "").replace("$(POD_IP)", "localhost")
+                    value = re.sub(r"\$\((\w+)\)", lambda found: own.get(found[1], ""), value)
+                    where = f"{self.name}: {workload['metadata']['name']}: {key}"
+                    check_address(self.problems, where, value, ports, self.services)

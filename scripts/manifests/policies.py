@@ -1,0 +1,109 @@
+"""Who may talk to whom: the network policies of an overlay, evaluated for the connections that have to work and for those
+that must not."""
+
+from .kubernetes import container_ports, selected, templates
+
+# Who asks, whom, on which port.
+NEEDED = [
+    ("signaling", "media", "control"), ("signaling", "archiver", "grpc"), ("media", "archiver", "grpc"),
+    ("front", "signaling", "http"), ("front", "media", "http"),
+    ("monitoring", "signaling", "admin"), ("monitoring", "media", "admin"), ("monitoring", "archiver", "admin"),
+]
+FORBIDDEN = [
+    ("media", "signaling", "http"), ("media", "media", "control"), ("archiver", "media", "control"),
+    ("archiver", "signaling", "http"), ("front", "media", "control"), ("front", "archiver", "grpc"),
+    ("front", "signaling", "admin"), ("front", "media", "admin"), ("signaling", "media", "admin"),
+    ("media", "media", "admin"), ("elsewhere", "signaling", "http"), ("elsewhere", "media", "http"),
+    ("elsewhere", "archiver", "grpc"), ("elsewhere", "media", "control"), ("elsewhere", "media", "admin"),
+]
+
+# Callers that are pods of other namespaces, by the name of the namespace.
+NAMESPACES = {"monitoring": "monitoring", "front": "ingress-nginx", "elsewhere": "default"}
+
+
+class Policies:
+    """The policies of one overlay."""
+
+    def __init__(self, documents):
+        self.documents = documents
+        self.policies = [d["spec"] for d in documents if d["kind"] == "NetworkPolicy"]
+
+    def templates_of(self, name):
+        return [t for _, t in templates(self.documents) if t["metadata"]["labels"].get("app.kubernetes.io/name") == name]
+
+    def may(self, source, target, port):
+        """Whether pods called `source` (or such of another namespace) reach `port` of all pods called `target`."""
+        targets = [t for t in self.templates_of(target) if port in container_ports(t)]
+        inside = self.templates_of(source)
+        reached = targets and all(self.lets_in(t, source, inside, port) for t in targets)
+        return bool(reached) and all(self.lets_out(s, t, port) for s in inside for t in targets)
+
+    def lets_in(self, target, source, inside, port):
+        return any(
+            port_fits(rule, target, port) and self.comes_from(rule.get("from"), source, inside)
+            for policy in self.of(target, "Ingress")
+            for rule in policy.get("ingress", [])
+        )
+
+    def lets_out(self, source, target, port):
+        return any(
+            port_fits(rule, target, port) and self.leads_to(rule.get("to"), target)
+            for policy in self.of(source, "Egress")
+            for rule in policy.get("egress", [])
+        )
+
+    def of(self, template, direction):
+        for policy in self.policies:
+            if direction in policy["policyTypes"] and picks(policy["podSelector"], template):
+                yield policy
+
+    @staticmethod
+    def comes_from(peers, source, inside):
+        if peers is None:
+            return True
+        namespace = None if inside else NAMESPACES.get(source)
+        for peer in peers:
+            labels = peer.get("namespaceSelector", {}).get("matchLabels", {})
+            if labels and labels.get("kubernetes.io/metadata.name") == namespace:
+                return True
+            if "podSelector" in peer and not labels and any(picks(peer["podSelector"], t) for t in inside):
+                return True
+        return False
+
+    @staticmethod
+    def leads_to(peers, target):
+        return peers is None or any("podSelector" in p and picks(p["podSelector"], target) for p in peers)
+
+
+def picks(selector, template):
+    return not selector or bool(selected(selector, [{"kind": "Deployment", "spec": {"template": template}}]))
+
+
+def port_fits(rule, target, port):
+    names = {p["name"]: p["containerPort"] for c in target["spec"]["containers"] for p in c.get("ports", [])}
+    allowed = rule.get("ports")
+    return allowed is None or any(p.get("port") in (port, names.get(port)) for p in allowed)
+
+
+def check_policies(problems, name, documents):
+    policies = Policies(documents)
+    everything = [p for p in policies.policies if not p["podSelector"] and set(p["policyTypes"]) == {"Ingress", "Egress"}]
+    problems.expect(any(not p.get("ingress") and not p.get("egress") for p in everything), f"{name}: nothing denies by default")
+    # An overlay without an ingress controller has a front of its own; node names have a gate between.
+    fronts = [n for n in ("node-gate", "front") if policies.templates_of(n)] or ["front"]
+    for source, target, port in NEEDED:
+        sources = fronts if source == "front" else [source]
+        works = any(policies.may(s, target, port) for s in [*sources, source])
+        problems.expect(works, f"{name}: {source} does not reach {port} of {target}")
+    for source, target, port in FORBIDDEN:
+        sources = {source, *fronts} if source == "front" else {source}
+        for s in sources:
+            problems.expect(not policies.may(s, target, port), f"{name}: {s} reaches {port} of {target}")
+    for document in documents:
+        if document["kind"] != "NetworkPolicy" or not document["spec"].get("ingress"):
+            continue
+        own, spec = document["metadata"]["name"], document["spec"]
+        for _, template in selected(spec["podSelector"], documents):
+            for port in (p for rule in spec["ingress"] for p in rule.get("ports", [])):
+                exists = port["port"] in container_ports(template)
+                problems.expect(exists, f"{name}: policy {own} opens {port['port']}, which its pods do not have")

@@ -1,0 +1,92 @@
+// What is going on in a conversation, from what the server says. Pure: `take(state, message)` answers the next state.
+
+/** Before anything has happened. */
+export function quiet() {
+  return { activity: "listening", caller: false, agent: false, tool: "", turns: [], error: "" };
+}
+
+/** The state after one RTVI message. */
+export function take(state, { type, data = {} }) {
+  switch (type) {
+    case "user-started-speaking":
+      return { ...state, caller: true, activity: state.agent ? state.activity : "hearing" };
+    case "user-stopped-speaking":
+      return { ...state, caller: false, activity: state.agent ? "speaking" : "thinking" };
+    case "user-transcription":
+      return heard(state, data);
+    case "bot-llm-started":
+      return { ...state, activity: state.agent ? "speaking" : "thinking" };
+    case "llm-function-call-started":
+    case "llm-function-call-in-progress":
+      return { ...state, activity: "tool", tool: data.function_name ?? state.tool };
+    case "llm-function-call-stopped":
+      return { ...state, activity: state.agent ? "speaking" : "thinking", tool: "" };
+    case "bot-started-speaking":
+      return { ...state, agent: true, activity: "speaking" };
+    case "bot-stopped-speaking":
+      return { ...close(state, "agent"), agent: false, activity: state.caller ? "hearing" : "listening" };
+    case "bot-output":
+      return said(state, data);
+    case "bot-interrupted":
+      return interrupted(state);
+    case "metrics":
+      return measured(state, data);
+    case "error":
+      return { ...state, error: data.error ?? "The server reports an error." };
+    default:
+      return state;
+  }
+}
+
+/** What the person typed, or pressed. */
+export function typed(state, text) {
+  const turns = [...close(state, "caller").turns, { role: "caller", text, interim: "", open: false, typed: true }];
+  return { ...state, turns, activity: state.agent ? state.activity : "thinking" };
+}
+
+function heard(state, { text = "", final }) {
+  const open = state.turns.findLastIndex((turn) => turn.role === "caller" && turn.open);
+  const turn = open < 0 ? { role: "caller", text: "", interim: "", open: true } : state.turns[open];
+  const next = final
+    ? { ...turn, text: [turn.text, text].filter(Boolean).join(" "), interim: "", open: true }
+    : { ...turn, interim: text };
+  if (open < 0) return { ...state, turns: [...state.turns, next] };
+  return { ...state, turns: state.turns.with(open, next) };
+}
+
+function said(state, output) {
+  const id = output.segment_id;
+  const piece = { id, text: output.text ?? "", status: output.spoken_status, progress: output.spoken_progress?.accumulated_text ?? "" };
+  const known = state.turns.findLastIndex((turn) => turn.pieces?.some((other) => other.id === id));
+  if (known >= 0) {
+    const turn = state.turns[known];
+    const pieces = turn.pieces.map((other) => (other.id === id ? piece : other));
+    return { ...state, turns: state.turns.with(known, { ...turn, pieces }) };
+  }
+  // An answer closes the question before it.
+  const { turns } = close(state, "caller");
+  const open = turns.findLastIndex((turn) => turn.role === "agent" && turn.open);
+  if (open < 0) return { ...state, turns: [...turns, { role: "agent", pieces: [piece], open: true }] };
+  return { ...state, turns: turns.with(open, { ...turns[open], pieces: [...turns[open].pieces, piece] }) };
+}
+
+function interrupted(state) {
+  const turns = state.turns.map((turn) => {
+    if (turn.role !== "agent" || !turn.open) return turn;
+    // What nobody has heard a word of was not said.
+    const pieces = turn.pieces.filter((piece) => piece.status !== "new");
+    return { ...turn, pieces, open: false, cut: true };
+  });
+  return { ...state, turns: turns.filter((turn) => turn.role !== "agent" || turn.pieces.length > 0) };
+}
+
+function close(state, role) {
+  return { ...state, turns: state.turns.map((turn) => (turn.role === role && turn.open ? { ...turn, open: false } : turn)) };
+}
+
+function measured(state, { processing = [] }) {
+  const turn = processing.find((one) => one.processor === "turn");
+  const last = state.turns.findLastIndex((one) => one.role === "agent");
+  if (!turn || last < 0) return state;
+  return { ...state, turns: state.turns.with(last, { ...state.turns[last], answeredMs: Math.round(turn.value * 1000) }) };
+}

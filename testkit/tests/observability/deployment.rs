@@ -1,0 +1,220 @@
+//! One deployment, used and watched.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use voxray_testkit::servers::{Prometheus, promtool};
+use voxray_testkit::wait::eventually;
+
+use crate::client::{LIMIT, http};
+use crate::contract::documented;
+use crate::dashboards;
+use crate::scene::{Scene, write_config};
+use crate::scraper::Scraper;
+use crate::traces;
+
+/// Metrics that stay as they are in this scene, and why.
+const STILL: [(&str, &str); 19] = [
+    ("voxray_up", "says that the process runs"),
+    ("voxray_build_info", "says what runs"),
+    ("voxray_sessions_capacity", "is configured"),
+    ("voxray_task_panics_total", "needs a defect"),
+    ("stt_fallback_total", "fallback.stt is refused by this release"),
+    ("llm_fallback_total", "fallback.llm is refused by this release"),
+    ("tts_fallback_total", "fallback.tts is refused by this release"),
+    (
+        "voxray_frames_dropped_total",
+        "needs a far end that does not read for seconds (tests/sockets)",
+    ),
+    (
+        "voxray_phone_frames_late_total",
+        "needs a provider that sends twice (tests/sockets)",
+    ),
+    (
+        "voxray_phone_stream_cuts_total",
+        "needs a cut line and 10 s (tests/sockets)",
+    ),
+    ("outbox_refuses_calls", "needs a full disk (tests/faults)"),
+    (
+        "outbox_lost_events_total",
+        "needs a full disk for minutes (tests/faults)",
+    ),
+    (
+        "archive_sessions_set_aside_total",
+        "needs a damaged disk (tests/faults)",
+    ),
+    ("webrtc_connection_failures_total", "needs a network that breaks"),
+    ("webrtc_reconnection_attempts_total", "needs a network that breaks"),
+    ("webrtc_peer_connections_total", "WebRTC is not served yet"),
+    ("webrtc_peer_connections_active", "WebRTC is not served yet"),
+    ("webrtc_bytes_sent_total", "WebRTC is not served yet"),
+    ("webrtc_bytes_received_total", "WebRTC is not served yet"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
+    let began = Instant::now();
+    let scene = Scene::start().await;
+    println!("{:?}: the deployment runs", began.elapsed());
+    let prometheus = Prometheus::start(scene.stack.services())
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"));
+    let scraper = Scraper::start(scene.stack.services()).await;
+
+    scene.phone_call(&scraper).await;
+    println!("{:?}: the phone call is over", began.elapsed());
+    scene.browser_call(&scraper).await;
+    println!("{:?}: the browser's call is over", began.elapsed());
+    scene.stores_refuse(&scraper).await;
+    println!("{:?}: the stores refused and are back", began.elapsed());
+    scene.refusals().await;
+    scene.internal_listeners_need_the_token().await;
+    println!("{:?}: clients were refused", began.elapsed());
+
+    let problems = eventually("every metric moves", Duration::from_secs(5), || async {
+        let problems = contract_problems(&scraper);
+        Ok(problems.is_empty().then_some(()))
+    });
+    if problems.await.is_err() {
+        panic!("{}", contract_problems(&scraper).join("\n"));
+    }
+    scraper.with(|seen| {
+        for (role, seen) in seen {
+            promtool(&["check", "metrics"], Some(&seen.text)).unwrap_or_else(|error| panic!("{role}: {error:#}"));
+        }
+    });
+    let rules = eventually("every rule is evaluated", LIMIT, || async {
+        let rules = prometheus.rules().await?;
+        let broken: Vec<_> = rules.iter().filter(|(_, error)| !error.is_empty()).collect();
+        anyhow::ensure!(broken.is_empty(), "{broken:?}");
+        Ok((!rules.is_empty()).then_some(()))
+    });
+    rules.await.unwrap();
+    let still: BTreeSet<&str> = STILL.iter().map(|(name, _)| *name).collect();
+    let drawn = eventually("every panel has data", LIMIT, || async {
+        let problems =
+            dashboards::without_data(&prometheus, |query| still.iter().any(|name| query.contains(name))).await;
+        Ok(problems.is_empty().then_some(()))
+    });
+    if drawn.await.is_err() {
+        let problems =
+            dashboards::without_data(&prometheus, |query| still.iter().any(|name| query.contains(name))).await;
+        panic!("{}", problems.join("\n"));
+    }
+    println!("{:?}: every panel has data", began.elapsed());
+
+    lines_say_where_they_belong(&scene);
+    traces::are_whole(&scene).await;
+    println!("{:?}: the traces are whole", began.elapsed());
+    the_level_changes_while_it_runs(&scene).await;
+    println!("{:?}: the log level changed", began.elapsed());
+}
+
+/// What the documentation says and the services do not do, and the other way round.
+fn contract_problems(scraper: &Scraper) -> Vec<String> {
+    let rows = documented();
+    let known: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    scraper.with(|seen| {
+        let mut problems = Vec::new();
+        for row in &rows {
+            let Some(_) = seen.values().find(|seen| seen.latest.contains_key(&row.name)) else {
+                if !STILL.iter().any(|(name, _)| *name == row.name) {
+                    problems.push(format!("{} is exported by nobody", row.name));
+                }
+                continue;
+            };
+            for (role, seen) in seen {
+                let Some(metric) = seen.latest.get(&row.name) else {
+                    continue;
+                };
+                if metric.kind != row.kind {
+                    problems.push(format!(
+                        "{} of {role} is a {}, not a {}",
+                        row.name, metric.kind, row.kind
+                    ));
+                }
+                if metric.labels != row.labels {
+                    problems.push(format!("{} of {role} has labels {:?}", row.name, metric.labels));
+                }
+                if !row.services.contains(role) {
+                    problems.push(format!("{} is exported by {role}", row.name));
+                }
+            }
+            let moved = seen.values().any(|seen| seen.moved.contains(&row.name));
+            let still = STILL.iter().any(|(name, _)| *name == row.name);
+            if !moved && !still {
+                problems.push(format!("{} has not moved", row.name));
+            } else if moved && still {
+                problems.push(format!("{} has moved: take it from the list", row.name));
+            }
+        }
+        for (role, seen) in seen {
+            let foreign = |name: &String| !known.contains(name.as_str()) && !name.starts_with("process_");
+            for name in seen.latest.keys().filter(|name| foreign(name)) {
+                problems.push(format!("{name} of {role} is not documented"));
+            }
+        }
+        problems
+    })
+}
+
+/// Lines about a call say which, on which instance, and in which trace.
+fn lines_say_where_they_belong(scene: &Scene) {
+    let lines = traces::all_lines(&scene.stack);
+    assert!(
+        lines.iter().all(|line| line["node"].is_string()),
+        "a line without a node"
+    );
+    let media = traces::log_lines(&scene.stack.media[0]);
+    assert!(media.iter().all(|line| line["node"] == "media-1"));
+    let calls: Vec<&Value> = media.iter().filter(|line| line["msg"] == "call ended").collect();
+    assert!(!calls.is_empty());
+    for line in calls {
+        assert!(line["session_id"].is_string() && line["trace_id"].is_string(), "{line}");
+    }
+    // Nothing a caller or the agent said, and no number.
+    let text = serde_json::to_string(&lines).unwrap();
+    for secret in ["table for two", "kitchen is open", "+15005550006", "s3cret-token"] {
+        assert!(!text.contains(secret), "{secret} is in the log");
+    }
+}
+
+async fn the_level_changes_while_it_runs(scene: &Scene) {
+    let media = &scene.stack.media[0];
+    let debugs = || {
+        traces::log_lines(media)
+            .iter()
+            .filter(|line| line["level"] == "debug")
+            .count()
+    };
+    assert_eq!(debugs(), 0);
+    write_config(&scene.config_file(), &scene.twilio, "debug");
+    let process = media.process().unwrap();
+    process.signal(rustix::process::Signal::HUP).unwrap();
+    // Each scrape is answered with a line of this level.
+    let changed = eventually("lines of level debug", LIMIT, || async {
+        Ok((debugs() > 0).then_some(()))
+    });
+    changed.await.unwrap();
+
+    // The operators' route: without a port of its own, for this machine.
+    let put = async |level: &str| {
+        let url = format!("{}/log-level", media.url());
+        let asked = http().put(url).json(&json!({ "level": level })).send().await;
+        asked.unwrap().status().as_u16()
+    };
+    assert_eq!(put("loud").await, 422);
+    assert_eq!(put("error").await, 200);
+    let quiet = traces::log_lines(media).len();
+    assert_eq!(
+        http()
+            .get(format!("{}/nowhere", media.url()))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        404
+    );
+    assert_eq!(traces::log_lines(media).len(), quiet);
+}
