@@ -320,7 +320,8 @@ impl Reporter {
 
     async fn try_report(&self, load: NodeLoad) -> Result<bool, String> {
         let record = NodeRecord {
-            capacity: count(load.capacity),
+            // A strained node may have more calls than it says it can carry: it has no free slot.
+            capacity: count(load.capacity.max(load.sessions)),
             sessions: count(load.sessions),
             draining: load.is_draining(),
             latency: Some(latency::report()),

@@ -110,6 +110,9 @@ fn draw(random: u64, len: usize) -> usize {
 }
 
 #[cfg(test)]
+mod simulation;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -8,13 +8,14 @@
 //!
 //! - **Strained** is a window in which more than [`LATE_SHARE`] of the frames left more than [`LATE_SECS`] late, or more
 //!   than [`BUSY_CPU`] of the processors' time was used. One such window may be bad luck; the capacity is cut at the second
-//!   in a row and at every further one, to [`CUT`] of what was carried (of what runs, not of what was allowed: a strained
-//!   node that is half full can carry less than half).
+//!   in a row and at every further one, to [`CUT`] of what runs (not of what was allowed: a strained node that is half full
+//!   can carry less than half; and no faster than calls end: each may take minutes).
 //! - **At ease** is a window with few late frames and less than [`EASY_CPU`]. The capacity then grows by one part in
 //!   [`STEP_PARTS`] of its limit, but only while it is needed: while at least [`USED_PARTS`] of it are used, or after a cut.
 //! - In between, nothing changes.
 //!
-//! The capacity is never less than what runs (calls are not ended for it), and never more than `media.max_sessions`. Where
+//! No call is ended for it: with more calls than its capacity a node takes no new ones and reports what runs, which is no free
+//! slot. The capacity is never more than `media.max_sessions`. Where
 //! that is not set it begins with [`SESSIONS_PER_CORE`](crate::call::registry::SESSIONS_PER_CORE) for each core and has no
 //! upper limit: a node whose providers are elsewhere carries far more than one with local speech.
 //!
@@ -91,12 +92,12 @@ impl Capacity {
         }
     }
 
-    /// Takes a window into account and answers what the node can carry.
+    /// Takes a window into account and answers what the node can carry; that may be less than what runs.
     pub fn observe(&mut self, window: &Window) -> usize {
         if window.is_strained() {
             self.strained = self.strained.saturating_add(1);
             if self.strained >= PATIENCE {
-                self.now = cut(self.now.min(window.sessions));
+                self.now = self.now.min(cut(window.sessions));
             }
         } else {
             self.strained = 0;
@@ -107,7 +108,7 @@ impl Capacity {
             }
         }
         let most = self.most.map_or(usize::MAX, NonZeroUsize::get);
-        self.now = self.now.min(most).max(window.sessions).max(1);
+        self.now = self.now.min(most).max(1);
         self.now
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::archive::{ArchiveSink, Outbox, UplinkTiming};
-use crate::call::registry::{Arrival, Reservation, Slot};
+use crate::call::registry::{Arrival, Refusal, Reservation, Slot};
 
 /// What a node did to the store, as it happened.
 #[derive(Debug, PartialEq)]
@@ -302,6 +302,19 @@ async fn a_store_that_was_never_away_and_knows_the_node_no_more_has_lost_everyth
     assert_eq!(setup.seen.recv().await, beat(0, false));
 
     restores.changed().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_with_more_calls_than_it_can_carry_keeps_them_and_takes_no_more() {
+    let setup = setup(5);
+    let (_a, _b) = (connect(&setup.calls, "a"), connect(&setup.calls, "b"));
+    setup.calls.set_capacity(1);
+    assert!(setup.calls.load().is_full());
+    assert_eq!(
+        setup.calls.reserve(reservation("c")),
+        Err(Refusal::Full { capacity: 1 })
+    );
+    assert_eq!(setup.calls.list().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,16 +38,16 @@ fn one_bad_window_is_bad_luck_and_the_second_cuts_to_less_than_what_runs() {
     assert_eq!(capacity.observe(&window(100, 300, 0.5)), 200);
     assert_eq!(capacity.observe(&window(100, 0, 0.5)), 200);
     assert_eq!(capacity.observe(&window(100, 300, 0.5)), 200);
-    assert_eq!(capacity.observe(&window(100, 300, 0.5)), 100, "no call is ended for it");
-    assert_eq!(capacity.observe(&window(95, 300, 0.5)), 95);
-    assert_eq!(capacity.observe(&window(80, 300, 0.5)), 80);
+    assert_eq!(capacity.observe(&window(100, 300, 0.5)), 90);
+    assert_eq!(capacity.observe(&window(100, 300, 0.5)), 90, "no faster than calls end");
+    assert_eq!(capacity.observe(&window(90, 300, 0.5)), 81);
 }
 
 #[test]
 fn processor_time_strains_before_frames_are_late() {
     let mut capacity = Capacity::new(200, most(200));
     capacity.observe(&window(60, 0, 0.95));
-    assert_eq!(capacity.observe(&window(60, 0, 0.95)), 60);
+    assert_eq!(capacity.observe(&window(60, 0, 0.95)), 54);
 }
 
 #[test]
@@ -124,15 +124,17 @@ fn it_settles_near_what_the_machine_carries() {
 
 proptest! {
     #[test]
-    fn never_below_what_runs_and_never_above_the_limit(
+    fn never_more_than_the_limit_and_never_cut_by_more_than_a_tenth_of_what_runs(
         limit in 1usize..300,
         windows in proptest::collection::vec((0usize..300, 0u64..1_000, 0.0f64..1.0), 1..60),
     ) {
         let mut capacity = Capacity::new(limit, most(limit));
         for (sessions, late, cpu) in windows {
             let sessions = sessions.min(limit);
+            let before = capacity.now;
             let allowed = capacity.observe(&window(sessions, late, cpu));
-            prop_assert!(allowed >= sessions.max(1) && allowed <= limit);
+            prop_assert!(allowed >= 1 && allowed <= limit);
+            prop_assert!(allowed >= before.min(sessions * 9 / 10));
         }
     }
 }
