@@ -234,6 +234,8 @@ impl Node {
         });
         Self {
             record: NodeRecord {
+                zone: None,
+                placed: 0,
                 node_id: id.to_owned(),
                 control_url: format!("http://{address}"),
                 public_url: format!("ws://{id}.internal:8080"),
@@ -429,7 +431,7 @@ impl Store for Switch {
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {
         self.up()?.claim_session(session_id, node_id, ttl).await
     }
-    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError> {
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
         self.up()?.heartbeat(node).await
     }
     async fn remove_node(&self, node_id: &str) -> Result<(), StoreError> {
@@ -438,6 +440,18 @@ impl Store for Switch {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         self.up()?.nodes().await
     }
+    async fn place(&self, node_id: &str, ticket: &str) -> Result<bool, StoreError> {
+        self.up()?.place(node_id, ticket).await
+    }
+
+    async fn unplace(&self, node_id: &str, ticket: &str) -> Result<(), StoreError> {
+        self.up()?.unplace(node_id, ticket).await
+    }
+
+    async fn held_by(&self, session_id: &str) -> Result<Option<String>, StoreError> {
+        self.up()?.held_by(session_id).await
+    }
+
     async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
         self.up()?.take(allowance, rate).await
     }
