@@ -285,6 +285,8 @@ pub fn config(dir: &Path) -> Config {
         },
         limits: config::Limits::default(),
         media: config::Media {
+            udp_port: 0,
+            nat_ips: Vec::new(),
             node_id: None,
             max_sessions: 0,
             drain_timeout_secs: 3600,
