@@ -298,6 +298,7 @@ impl Spans {
             | Input::Text(_)
             | Input::Interrupt
             | Input::EndRequested { .. }
+            | Input::Interrupt
             | Input::LineCut
             | Input::LineBack
             | Input::CallerGone(_)

@@ -1,6 +1,6 @@
 //! Where a process listens: for everybody, and for its operators.
 //!
-//! With `admin.port` what only operators may use (metrics, drain, log level) is on a listener of its own, which a
+//! With `admin.port` what only operators may use (metrics, drain) is on a listener of its own, which a
 //! deployment keeps inside. Without it there is one listener, and those routes are for this machine or take an API key.
 
 use std::net::{SocketAddr, TcpListener};
@@ -73,7 +73,8 @@ impl Listeners {
         self.admin.as_ref().and_then(|admin| admin.local_addr().ok())
     }
 
-    /// Serves the routes under the conventions in tasks of `scope`, as [`serve`] does. `/health` and `/ready` are on both
+    /// Serves the routes under the conventions in tasks of `scope`, as [`serve`] does; the limits on connections are for
+    /// everybody, not for operators. `/health` and `/ready` are on both
     /// listeners, for load balancers and for probes. Returns the public address.
     ///
     /// # Errors
