@@ -284,7 +284,10 @@ pub fn config(dir: &Path) -> Config {
             genesys_client_secret: None,
         },
         limits: config::Limits::default(),
+        zone: None,
         media: config::Media {
+            measure_capacity: false,
+            drain_message: None,
             node_id: None,
             max_sessions: 0,
             drain_timeout_secs: 3600,

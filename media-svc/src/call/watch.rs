@@ -296,7 +296,9 @@ impl Spans {
             | Input::AnsweredBy(_)
             | Input::Beep
             | Input::Text(_)
+            | Input::Interrupt
             | Input::EndRequested { .. }
+            | Input::Interrupt
             | Input::LineCut
             | Input::LineBack
             | Input::CallerGone(_)

@@ -48,7 +48,13 @@ async fn listening(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let token = Secret::new(TOKEN);
-    serve(listener, calls.clone(), archive, "node-1", &token, server, &scope);
+    let control = Control {
+        calls: calls.clone(),
+        archive,
+        node_id: "node-1".into(),
+        webrtc: None,
+    };
+    serve(listener, control, &token, server, &scope);
     (address, calls, scope)
 }
 
