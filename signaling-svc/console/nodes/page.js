@@ -54,8 +54,8 @@ function card(node) {
       fact("99 %", answered ? millis(latency.turnP99Ms) : "–"),
       fact("Frames late", latency ? `${latency.frameLateP99Ms.toFixed(1)} ms` : "–")),
     h("p", { class: "fine" },
-      [node.transports.map((name) => NAMES[name] ?? name).join(", "), `release ${node.version}`,
-        answered ? `${count(latency.turns, "answer")} in the last ${Math.round(latency.windowSeconds / 60)} min` : "no answers in the last minutes"].join(" · ")));
+      [node.transports.map((name) => NAMES[name] ?? name).join(", "), node.zone && `zone ${node.zone}`, `release ${node.version}`,
+        answered ? `${count(latency.turns, "answer")} in the last ${Math.round(latency.windowSeconds / 60)} min` : "no answers in the last minutes"].filter(Boolean).join(" · ")));
 }
 
 function fact(name, value) {

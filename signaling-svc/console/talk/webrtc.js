@@ -25,6 +25,8 @@ export async function connectWebRtc({ microphone, told, ended }) {
     speaker.srcObject = stream;
     levels[1] = listenTo(context, context.createMediaStreamSource(stream));
   };
+  /** What was said before the greeting was answered: the agent may begin as soon as there is a connection. */
+  const before = [];
   let over = false;
   let muted = false;
   let ping = 0;
@@ -59,6 +61,7 @@ export async function connectWebRtc({ microphone, told, ended }) {
     if (message) told(message);
     else if (typeof data === "string" && data.includes("peerLeft")) finish("");
   };
+  setTimeout(() => before.forEach(told));
   return {
     way: "WebRTC",
     sessionId,
@@ -93,7 +96,9 @@ export async function connectWebRtc({ microphone, told, ended }) {
       const late = setTimeout(() => reject(new Error("No way through the network to the media node was found by WebRTC. Choose WebSocket, or check media.udp_port and the firewall.")), READY_MS);
       channel.onopen = () => send(clientReady());
       channel.onmessage = ({ data }) => {
-        if (readRtvi(data)?.type !== "bot-ready") return;
+        const message = readRtvi(data);
+        if (message && message.type !== "bot-ready") before.push(message);
+        if (message?.type !== "bot-ready") return;
         clearTimeout(late);
         resolve();
       };

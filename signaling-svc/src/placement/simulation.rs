@@ -46,6 +46,7 @@ fn report(n: usize, sessions: u32, capacity: u32) -> NodeRecord {
         draining: false,
         transports: vec!["telephony".to_owned()],
         version: String::new(),
+        latency: None,
         zone: None,
         placed: 0,
     }

@@ -33,6 +33,9 @@ pub struct NodeView {
     transports: Vec<String>,
     /// Release.
     version: String,
+    /// Where it is (`zone`); absent when it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
     /// Absent from nodes of older releases.
     #[serde(skip_serializing_if = "Option::is_none")]
     latency: Option<LatencyView>,
@@ -77,6 +80,7 @@ impl From<NodeRecord> for NodeView {
             draining: record.draining,
             transports: record.transports,
             version: record.version,
+            zone: record.zone,
             latency: record.latency.map(LatencyView::from),
         }
     }

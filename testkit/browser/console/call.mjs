@@ -39,7 +39,7 @@ export async function callPage(page, pictures, { sessionId }) {
   // An answer a row, with its numbers.
   const rows = page.locator("[data-answer]");
   const numbers = await rows.evaluateAll((rows) => rows.map((row) => [...row.querySelectorAll("td.number")].map((cell) => Number(cell.textContent))));
-  assert.ok(numbers.length >= 3, `${numbers.length} answers`);
+  assert.ok(numbers.length >= 2, `${numbers.length} answers`);
   for (const [endpoint, transcript, token, audio] of numbers) {
     assert.ok(endpoint > 0 && endpoint <= audio && transcript <= token && token <= audio, `${[endpoint, transcript, token, audio]}`);
   }

@@ -6,11 +6,11 @@ import { task } from "../lib/task.mjs";
 import { chromium } from "../lib/tools.mjs";
 import { callPage } from "./call.mjs";
 import { talkPage } from "./talk.mjs";
-import { accessible, picture, Visitor } from "./visitor.mjs";
+import { above, accessible, picture, Visitor } from "./visitor.mjs";
 
 const VIEW = { viewport: { width: 1360, height: 860 }, locale: "en-GB", timezoneId: "UTC" };
 
-await task(async ({ executable, server, guarded, key, microphone, pictures }) => {
+await task(async ({ executable, server, guarded, key, way, microphone, pictures }) => {
   const browser = await launch({ executable, microphone });
   const context = await browser.newContext({ ...VIEW, colorScheme: "light", permissions: ["microphone"] });
   context.setDefaultTimeout(20_000);
@@ -24,7 +24,9 @@ await task(async ({ executable, server, guarded, key, microphone, pictures }) =>
   const seen = await step("call", () => callPage(page, pictures, talked));
   await step("calls", () => finishedCalls(page, pictures, talked));
   await step("nodes", () => nodes(page, pictures));
+  await step("socket", () => overSocket(visitor, pictures));
   await step("colours", () => colours(page, talked, pictures));
+  assert.equal(talked.way, way);
   visitor.done();
   await context.close();
   await step("key", () => apiKey(browser, guarded, key, pictures));
@@ -63,6 +65,21 @@ async function nodes(page, pictures) {
   await page.waitForFunction(() => /Median answer\s*[\d.]+ m?s/.test(document.querySelector("[data-node]").innerText));
   await accessible(page, "nodes");
   await picture(page, pictures, "nodes-light");
+}
+
+/** The other way to talk, and how one hangs up. */
+async function overSocket(visitor, pictures) {
+  const page = await visitor.open("/console/#/talk");
+  await page.getByLabel("Connection").selectOption("WebSocket");
+  await page.getByRole("button", { name: "Start talking" }).click();
+  await page.getByText("Connected by WebSocket").waitFor();
+  await page.locator(".turn.agent").first().waitFor();
+  await above(page, ".level.agent", 20);
+  await page.getByRole("button", { name: "Hang up" }).click();
+  await page.getByText("Call ended").waitFor();
+  await page.getByRole("link", { name: "See this call" }).waitFor();
+  await picture(page, pictures, "ended-light");
+  await page.close();
 }
 
 async function colours(page, { sessionId }, pictures) {
