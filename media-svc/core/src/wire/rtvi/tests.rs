@@ -155,7 +155,7 @@ fn answers_carry_the_id_of_what_they_answer() {
     let ready = ServerMessage::bot_ready("voxray", "0.1.0").to_json(Some("a1"));
     assert_eq!(
         ready,
-        r#"{"label":"rtvi-ai","type":"bot-ready","data":{"version":"2.0.0","about":{"library":"voxray","library_version":"0.1.0"}},"id":"a1"}"#
+        r#"{"label":"rtvi-ai","type":"bot-ready","data":{"version":"2.1.0","about":{"library":"voxray","library_version":"0.1.0"}},"id":"a1"}"#
     );
     let response = ServerMessage::ServerResponse {
         t: "get".into(),
