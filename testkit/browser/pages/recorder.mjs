@@ -50,11 +50,16 @@ export class Recorder {
   }
 }
 
-/** Puts on the tape what the page plays through media elements. */
+/** Puts on the tape what the page plays through media elements: each track once, however often it is played. */
 export function tapElements(recorder) {
+  const taped = new WeakSet();
   const play = HTMLMediaElement.prototype.play;
   HTMLMediaElement.prototype.play = function () {
-    recorder.add(this.srcObject);
+    const [track] = this.srcObject.getAudioTracks();
+    if (!taped.has(track)) {
+      taped.add(track);
+      recorder.add(this.srcObject);
+    }
     return play.call(this);
   };
 }

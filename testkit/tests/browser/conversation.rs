@@ -7,7 +7,7 @@ use voxray::wav;
 use voxray::words::{normalise, word_errors};
 use voxray_testkit::browser::Script;
 
-use crate::ears::{EARS_HZ, Ears, rms, stretches};
+use crate::ears::{EARS_HZ, Ears, rms};
 use crate::microphone::Microphone;
 use crate::support::LIMIT;
 
@@ -31,10 +31,20 @@ pub struct Event {
     pub at: usize,
 }
 
+/// A request that went through the front.
+#[derive(Debug, serde::Deserialize)]
+pub struct Passed {
+    pub method: String,
+    pub path: String,
+    pub upstream: String,
+    pub status: u16,
+}
+
 /// A call that is over.
 #[derive(Debug, serde::Deserialize)]
 pub struct Conversation {
     pub events: Vec<Event>,
+    pub passed: Vec<Passed>,
     /// Samples a second on the tape.
     rate: u32,
     #[serde(skip)]
@@ -87,19 +97,41 @@ impl Conversation {
         events.map(|event| event.at).collect()
     }
 
+    /// The caller was understood.
+    pub fn assert_transcribed(&self, said: &Microphone) {
+        let (wrong, of) = word_errors(&said.text(), &self.transcribed());
+        println!("the caller was told {:?}: {wrong}/{of} words wrong", self.transcribed());
+        assert!(wrong as f64 <= MOST_USER_ERRORS * of as f64, "{:#?}", self.events);
+    }
+
+    /// From when the agent begins to speak for the n-th time to when it begins the next time.
+    fn heard(&self, speech: usize) -> &[i16] {
+        let started = self.places("onBotStartedSpeaking");
+        let end = started.get(speech + 1).map_or(self.tape.len(), |next| *next);
+        &self.tape[started[speech]..end]
+    }
+
+    /// What the browser has received is what the agent said.
+    pub async fn assert_heard(&self, ears: &Ears, said: &[(usize, &str)]) {
+        let (mut wrong, mut of) = (0, 0);
+        for (speech, text) in said {
+            let understood = ears.understand(self.heard(*speech)).await;
+            let errors = word_errors(text, &understood);
+            println!("heard {understood:?}: {}/{} words wrong", errors.0, errors.1);
+            (wrong, of) = (wrong + errors.0, of + errors.1);
+        }
+        assert!(
+            wrong as f64 <= MOST_AGENT_ERRORS * of as f64,
+            "{wrong} of {of} words wrong"
+        );
+    }
+
     /// What [`caller`] does has come about: it was transcribed, greeted, cut the answer off and was answered again, and
     /// what the browser has received is what the archive says.
     pub async fn assert_held(&self, said: &Microphone, turns: &[(String, String)]) {
         println!("{turns:#?}");
-        let (wrong, of) = word_errors(&said.text(), &self.transcribed());
-        println!("the caller was told {:?}: {wrong}/{of} words wrong", self.transcribed());
-        assert!(wrong as f64 <= MOST_USER_ERRORS * of as f64, "{turns:#?}");
-
-        let agent: Vec<&str> = turns
-            .iter()
-            .filter(|(role, _)| role == "assistant")
-            .map(|(_, text)| text.as_str())
-            .collect();
+        self.assert_transcribed(said);
+        let agent = said_by_the_agent(turns);
         let [greeting, cut, last] = agent[..] else {
             panic!("greeting, an answer cut off, an answer: {turns:#?}")
         };
@@ -111,40 +143,38 @@ impl Conversation {
         assert_eq!((started.len(), stopped.len()), (3, 3), "{:#?}", self.events);
 
         let ears = Ears::new().await;
-        let heard = |speech: usize| {
-            let end = started.get(speech + 1).map_or(self.tape.len(), |next| *next);
-            &self.tape[started[speech]..end]
-        };
-        let (mut wrong, mut of) = (0, 0);
-        for (speech, text) in [(0, greeting), (2, last)] {
-            let understood = ears.understand(heard(speech)).await;
-            let errors = word_errors(text, &understood);
-            println!("heard {understood:?}: {}/{} words wrong", errors.0, errors.1);
-            (wrong, of) = (wrong + errors.0, of + errors.1);
-        }
-        assert!(
-            wrong as f64 <= MOST_AGENT_ERRORS * of as f64,
-            "{wrong} of {of} words wrong"
-        );
+        self.assert_heard(&ears, &[(0, greeting), (2, last)]).await;
 
-        let interruption = *self
-            .places("onUserStartedSpeaking")
-            .iter()
-            .find(|at| **at > started[1])
-            .unwrap();
-        assert!((started[1]..=stopped[1]).contains(&interruption), "{:#?}", self.events);
-        let (until, after) = (
-            heard(1),
-            &self.tape[(stopped[1] + IN_FLIGHT).min(started[2])..started[2]],
+        let place = |kind: &str| {
+            self.events
+                .iter()
+                .enumerate()
+                .filter(|(_, event)| event.kind == kind)
+                .map(|(at, _)| at)
+                .collect::<Vec<_>>()
+        };
+        let (began, ended) = (place("onBotStartedSpeaking")[1], place("onBotStoppedSpeaking")[1]);
+        assert!(
+            place("onUserStartedSpeaking")
+                .iter()
+                .any(|at| (began..=ended).contains(at)),
+            "{:#?}",
+            self.events
         );
+        let after = &self.tape[(stopped[1] + IN_FLIGHT).min(started[2])..started[2]];
         assert!(rms(after) < QUIET_RMS, "the agent went on: {}", rms(after));
-        let understood = ears.understand(until).await;
+        let understood = ears.understand(self.heard(1)).await;
         println!("of {cut:?} was heard {understood:?}");
         let (said, understood) = (normalise(cut).len(), normalise(&understood).len());
         assert!(
             said > 0 && said.abs_diff(understood) <= 2,
             "{said} words said, {understood} heard"
         );
-        assert!(!stretches(until).is_empty());
     }
+}
+
+/// The agent's turns.
+pub fn said_by_the_agent(turns: &[(String, String)]) -> Vec<&str> {
+    let agent = turns.iter().filter(|(role, _)| role == "assistant");
+    agent.map(|(_, text)| text.as_str()).collect()
 }

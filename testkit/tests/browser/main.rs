@@ -12,10 +12,12 @@
     reason = "tests that print what they measure"
 )]
 
+mod aiortc;
 mod console;
 mod conversation;
 mod documentation;
 mod ears;
 mod microphone;
 mod pipecat;
+mod plain;
 mod support;

@@ -1,0 +1,32 @@
+// A call without a library, as the documentation shows it. Notes the same as the page of pipecat's clients.
+import { call } from "../snippets/plain-webrtc.mjs";
+import { Recorder, tapElements } from "./recorder.mjs";
+
+const NOTED = {
+  "bot-ready": "onBotReady",
+  "user-started-speaking": "onUserStartedSpeaking",
+  "user-stopped-speaking": "onUserStoppedSpeaking",
+  "user-transcription": "onUserTranscript",
+  "bot-started-speaking": "onBotStartedSpeaking",
+  "bot-stopped-speaking": "onBotStoppedSpeaking",
+};
+
+window.events = [];
+
+window.start = async (_transport, server, options) => {
+  const tape = await Recorder.start();
+  tapElements(tape);
+  const onMessage = ({ type, data }) => {
+    if (type in NOTED) window.events.push({ type: NOTED[type], data: data ?? null, at: tape.samples });
+  };
+  window.opened = performance.now();
+  const { pc } = await call(server, { ...options, onMessage });
+  window.heard = () => ({ rate: tape.rate, base64: tape.base64() });
+  window.hangUp = () => pc.close();
+};
+
+/** Whether the agent has spoken since the caller last did, and both are quiet. */
+window.quiet = () => {
+  const { type } = window.events.findLast(({ type }) => type.endsWith("Speaking")) ?? {};
+  return type === "onBotStoppedSpeaking";
+};

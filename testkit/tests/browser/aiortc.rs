@@ -1,0 +1,115 @@
+//! aiortc, a WebRTC peer in Python that shares no code with any browser.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+use voxray::words::word_errors;
+use voxray_testkit::browser::Script;
+use voxray_testkit::servers::tools::workspace_root;
+
+use crate::conversation::{Event, said_by_the_agent};
+use crate::ears::{Ears, stretches};
+use crate::support::{LIMIT, deployment, no_sessions, stop, turns};
+
+/// Calls, and how many of them at a time.
+const CALLS: usize = 20;
+const AT_ONCE: usize = 5;
+/// Of the audio packets to the server.
+const LOSS: f64 = 0.05;
+const SEED: u64 = 20;
+/// What people say, and the words.
+const CLIPS: [(&str, &str); 2] = [
+    ("austen-0880.wav", "he was not an ill disposed young man"),
+    ("austen-0930.wav", "he might even have been made amiable himself"),
+];
+/// Words of people that may be misunderstood where every twentieth packet is missing.
+const MOST_USER_ERRORS: f64 = 0.25;
+/// Words of the agent that may be misunderstood by the caller; on that way nothing is lost.
+const MOST_AGENT_ERRORS: f64 = 0.1;
+
+#[derive(Debug, serde::Deserialize)]
+struct Call {
+    session_id: String,
+    pc_ids: Vec<String>,
+    told: Vec<Event>,
+}
+
+impl Call {
+    fn transcribed(&self) -> Vec<&str> {
+        let finals = self.told.iter().filter(|event| event.kind == "user-transcription");
+        let finals = finals.filter(|event| event.data["final"] == true);
+        finals.map(|event| event.data["text"].as_str().unwrap()).collect()
+    }
+}
+
+/// aiortc cannot restart ICE on a connection (its offers have no `iceRestart`): the call that moves does what pipecat's
+/// client does too, and puts another peer connection in the place of the first (`restart_pc`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_calls_with_packets_lost_are_understood_and_answered() {
+    let stack = deployment().env("VOXRAY_GREETING", "Hello {{name}}.").start().await;
+    let stack = stack.unwrap_or_else(|error| panic!("{error:?}"));
+    let speech = workspace_root().join("testdata/speech");
+    let calls: Vec<Value> = (0..CALLS)
+        .map(|number| {
+            let server = stack.signaling[number % stack.signaling.len()].url();
+            json!({"clip": speech.join(CLIPS[number % 2].0), "server": server, "restart": number == CALLS - 1})
+        })
+        .collect();
+    let args = json!({"calls": calls, "at_once": AT_ONCE, "loss": LOSS, "seed": SEED});
+
+    let script = Script::start_python("aiortc_calls.py", &args).unwrap();
+    let mut result = script
+        .result(2 * LIMIT)
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"));
+
+    let calls: Vec<Call> = serde_json::from_value(result["calls"].take()).unwrap();
+    println!("{}", result["packets"]);
+    assert!(result["packets"]["dropped"].as_u64().unwrap() > 100, "{result}");
+    assert!(result["abandoned"].as_str().unwrap().starts_with("v=0"), "{result}");
+    let base = stack.signaling[0].url();
+    // The slot of the client that never connected is free again as well.
+    no_sessions(&base).await;
+    let ears = Ears::new().await;
+    let (mut user, mut agent) = ((0, 0), (0, 0));
+    for (number, call) in calls.iter().enumerate() {
+        let text = CLIPS[number % 2].1;
+        let restarted = number == CALLS - 1;
+        assert_eq!(call.transcribed().len(), 1 + usize::from(restarted), "{:#?}", call.told);
+        for transcribed in call.transcribed() {
+            add(&mut user, word_errors(text, transcribed));
+        }
+        let tape = std::fs::read(script.folder().join(format!("call-{number}.s16le"))).unwrap();
+        let tape: Vec<i16> = tape
+            .chunks_exact(2)
+            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+            .collect();
+        assert!(!stretches(&tape).is_empty(), "call {number} heard nothing");
+        let turns = turns(&base, &call.session_id).await;
+        let said = said_by_the_agent(&turns);
+        assert_eq!(
+            said.len(),
+            2 + usize::from(restarted),
+            "one session from the first word to the last: {turns:#?}"
+        );
+        let heard = ears.understand(&tape).await;
+        let errors = word_errors(&said.join(" "), &heard);
+        println!(
+            "call {number}: {:?}; heard {heard:?} ({} of {} wrong)",
+            call.transcribed(),
+            errors.0,
+            errors.1
+        );
+        add(&mut agent, errors);
+        let pcs: HashSet<&String> = call.pc_ids.iter().collect();
+        assert_eq!(pcs.len(), call.pc_ids.len());
+    }
+    println!("callers: {user:?} words wrong; agent: {agent:?}");
+    assert!(user.0 as f64 <= MOST_USER_ERRORS * user.1 as f64, "{user:?}");
+    assert!(agent.0 as f64 <= MOST_AGENT_ERRORS * agent.1 as f64, "{agent:?}");
+    stop(stack).await;
+}
+
+fn add(sum: &mut (usize, usize), errors: (usize, usize)) {
+    *sum = (sum.0 + errors.0, sum.1 + errors.1);
+}
