@@ -1,6 +1,7 @@
 //! The gRPC service `MediaControl`: the control plane reserves, lists, steers and ends sessions here, and drains the node.
 
 mod steer;
+mod webrtc;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +19,13 @@ use voxray_proto::control::media_control_server::{MediaControl, MediaControlServ
 use voxray_proto::control::{
     AddCandidatesRequest, AddCandidatesResponse, CreateSessionRequest, CreateSessionResponse, DrainRequest,
     DrainResponse, EndSessionRequest, EndSessionResponse, GetLoadRequest, ListSessionsRequest, ListSessionsResponse,
-    Load, OfferRequest, OfferResponse, ReportAnsweredByRequest, ReportAnsweredByResponse, SendDtmfRequest,
+    Load, MediaReport, OfferRequest, OfferResponse, ReportAnsweredByRequest, ReportAnsweredByResponse, SendDtmfRequest,
     SendDtmfResponse, Session, TransferSessionRequest, TransferSessionResponse, Transport,
 };
 
 use crate::archive::ArchiveSink;
 use crate::call::registry::{CallState, Calls, EndError, Listed, RESERVATION_TTL, Refusal, Reservation};
+use crate::transport::Gate;
 
 /// What the agent says before a call is ended through the API.
 const GOODBYE: &str = "I have to end this call now. Goodbye.";
@@ -34,18 +36,11 @@ const RESERVATION_TTL_MAX: Duration = Duration::from_secs(3600);
 /// it could not take are refused while the caller can still be told why.
 pub fn serve(
     listener: TcpListener,
-    calls: Calls,
-    archive: Option<Arc<dyn ArchiveSink>>,
-    node_id: &str,
+    control: Control,
     token: &Secret,
     mut server: Server,
     scope: &TaskScope,
 ) -> TaskHandle {
-    let control = Control {
-        calls,
-        archive,
-        node_id: node_id.into(),
-    };
     let service = MediaControlServer::with_interceptor(control, RequireToken::new(token));
     let cancelled = scope.token().cancelled_owned();
     scope.spawn("media-control", async move {
@@ -59,10 +54,16 @@ pub fn serve(
     })
 }
 
-struct Control {
-    calls: Calls,
-    archive: Option<Arc<dyn ArchiveSink>>,
-    node_id: Arc<str>,
+/// What is controlled.
+pub struct Control {
+    /// Live calls and reservations.
+    pub calls: Calls,
+    /// Where calls are archived.
+    pub archive: Option<Arc<dyn ArchiveSink>>,
+    /// This node.
+    pub node_id: Arc<str>,
+    /// Where offers become calls; `None` on a node without WebRTC.
+    pub webrtc: Option<Arc<Gate>>,
 }
 
 #[tonic::async_trait]
@@ -103,15 +104,17 @@ impl MediaControl for Control {
         }))
     }
 
-    async fn offer(&self, _request: Request<OfferRequest>) -> Result<Response<OfferResponse>, Status> {
-        Err(no_webrtc())
+    async fn offer(&self, request: Request<OfferRequest>) -> Result<Response<OfferResponse>, Status> {
+        let request = request.into_inner();
+        webrtc::offer(self.webrtc.as_ref(), request).await.map(Response::new)
     }
 
     async fn add_candidates(
         &self,
-        _request: Request<AddCandidatesRequest>,
+        request: Request<AddCandidatesRequest>,
     ) -> Result<Response<AddCandidatesResponse>, Status> {
-        Err(no_webrtc())
+        webrtc::add_candidates(self.webrtc.as_ref(), request.into_inner()).await?;
+        Ok(Response::new(AddCandidatesResponse {}))
     }
 
     async fn end_session(&self, request: Request<EndSessionRequest>) -> Result<Response<EndSessionResponse>, Status> {
@@ -130,9 +133,12 @@ impl MediaControl for Control {
 
     async fn list_sessions(
         &self,
-        _request: Request<ListSessionsRequest>,
+        request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        let sessions = self.calls.list().into_iter().map(session).collect();
+        let wanted = request.into_inner().session_id;
+        let mut listed = self.calls.list();
+        listed.retain(|session| wanted.is_empty() || *session.session_id == *wanted);
+        let sessions = listed.into_iter().map(session).collect();
         Ok(Response::new(ListSessionsResponse { sessions }))
     }
 
@@ -191,10 +197,6 @@ fn refused(refusal: Refusal) -> Status {
     }
 }
 
-fn no_webrtc() -> Status {
-    refused(Refusal::TransportNotServed(MediaTransport::WebRtc))
-}
-
 fn transport(wire: Transport) -> Result<MediaTransport, Status> {
     match wire {
         Transport::Telephony => Ok(MediaTransport::Telephony),
@@ -226,6 +228,12 @@ fn session(listed: Listed) -> Session {
         provider: listed.provider,
         state: state.to_owned(),
         started_at_unix_ms: listed.started_at_unix_ms,
+        media: listed.media.map(|media| MediaReport {
+            rtt_ms: media.rtt_ms,
+            jitter_ms: media.jitter_ms,
+            loss_percent: media.loss_percent,
+            jitter_buffer_ms: media.jitter_buffer_ms,
+        }),
     }
 }
 

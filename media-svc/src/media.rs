@@ -20,7 +20,7 @@ use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::Calls;
 use crate::node::{Bound, Drained, Node, Registration};
 use crate::providers::{self, Agent};
-use crate::transport::{self, Gate, HeldStreams, Timeouts};
+use crate::transport::{self, Gate, HeldStreams, Timeouts, WebRtc};
 use crate::{control, speech};
 
 /// Sockets a media node listens on.
@@ -93,20 +93,12 @@ impl Media {
         let peer_tls = PeerTls::load(&config.links)?;
         let outbox = Arc::new(Outbox::open(&config.outbox)?);
         let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
+        let webrtc = WebRtc::open(&config, timeouts.rtc, &scope)?;
         crate::metrics::declare(&config.media.transports);
         let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
         let archived = config.recording.enable || config.transcripts.enable;
         let refusal = outbox.refusal();
         let archive = archived.then_some(outbox as Arc<dyn ArchiveSink>);
-        control::serve(
-            control_listener,
-            calls.clone(),
-            archive.clone(),
-            &node_id,
-            &config.links.service_token,
-            peer_tls.server()?,
-            &scope,
-        );
         let node = Node::start(registration, store.clone(), calls.clone(), &scope);
         let readiness = Readiness::new();
         watch_readiness(&scope, &calls, &readiness);
@@ -123,9 +115,23 @@ impl Media {
             providers: agent.providers,
             carriers,
             scope,
+            store_restores: node.restores(),
             timeouts,
             held: HeldStreams::default(),
+            webrtc,
         });
+        control::serve(
+            control_listener,
+            control::Control {
+                calls: gate.calls.clone(),
+                archive: gate.archive.clone(),
+                node_id: Arc::clone(&gate.node_id),
+                webrtc: gate.webrtc.is_some().then(|| Arc::clone(&gate)),
+            },
+            &gate.config.links.service_token,
+            peer_tls.server()?,
+            &gate.scope,
+        );
         Ok(Self {
             gate,
             readiness,

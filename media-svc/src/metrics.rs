@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Counter, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Counter, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use service_kit::config::MediaTransport;
-use service_kit::metrics::{counter_vec, float_counter, gauge, gauge_vec, histogram_vec};
+use service_kit::metrics::{counter, counter_vec, float_counter, gauge, gauge_vec, histogram_vec};
 
 use crate::call::registry::transport_name;
 
@@ -27,6 +27,18 @@ pub fn declare(transports: &[MediaTransport]) {
     LazyLock::force(&PIPELINE_BACKPRESSURE_SECONDS);
     for outcome in ["returned", "lost"] {
         PHONE_STREAM_CUTS.with_label_values(&[outcome]);
+    }
+    if transports.contains(&MediaTransport::WebRtc) {
+        for state in ["connecting", "connected", "disconnected", "failed", "closed"] {
+            WEBRTC_CONNECTIONS.with_label_values(&[state]);
+        }
+        for reason in ["timeout", "failed", "closed", "vanished"] {
+            WEBRTC_CONNECTION_FAILURES.with_label_values(&[reason]);
+        }
+        for counter in [&WEBRTC_BYTES_SENT, &WEBRTC_BYTES_RECEIVED, &WEBRTC_RECONNECTIONS] {
+            LazyLock::force(counter);
+        }
+        LazyLock::force(&WEBRTC_CONNECTIONS_ACTIVE);
     }
 }
 
@@ -177,5 +189,43 @@ pub static PHONE_STREAM_CUTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
         "voxray_phone_stream_cuts_total",
         "Phone streams that were cut and came back in time, or did not.",
         &["outcome"],
+    )
+});
+
+/// States that peer connections have come to. Label: state.
+pub static WEBRTC_CONNECTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "webrtc_peer_connections_total",
+        "States that WebRTC peer connections have come to.",
+        &["state"],
+    )
+});
+
+/// Peer connections that exist.
+pub static WEBRTC_CONNECTIONS_ACTIVE: LazyLock<IntGauge> =
+    LazyLock::new(|| gauge("webrtc_peer_connections_active", "WebRTC peer connections that exist."));
+
+/// Bytes of RTP sent.
+pub static WEBRTC_BYTES_SENT: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("webrtc_bytes_sent_total", "Bytes of RTP sent to WebRTC clients."));
+
+/// Bytes received on the port.
+pub static WEBRTC_BYTES_RECEIVED: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("webrtc_bytes_received_total", "Bytes received on the WebRTC port."));
+
+/// Connections that did not come about or broke. Label: reason (`timeout`, `failed`, `closed`, `vanished`).
+pub static WEBRTC_CONNECTION_FAILURES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "webrtc_connection_failures_total",
+        "WebRTC connections that did not come about or broke.",
+        &["reason"],
+    )
+});
+
+/// ICE restarts and peer connections made anew in a session.
+pub static WEBRTC_RECONNECTIONS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "webrtc_reconnection_attempts_total",
+        "ICE restarts, and peer connections made anew in a running session.",
     )
 });

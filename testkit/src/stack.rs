@@ -287,6 +287,7 @@ impl Stack {
                 let spec = spec
                     .env("VOXRAY_MEDIA_NODE_ID", name)
                     .env("VOXRAY_MEDIA_CONTROL_PORT", control_port.to_string())
+                    .env("VOXRAY_MEDIA_UDP_PORT", "0")
                     .env("VOXRAY_MEDIA_CONTROL_URL", format!("http://127.0.0.1:{control_port}"))
                     .env("VOXRAY_MEDIA_ADVERTISE_URL", format!("ws://127.0.0.1:{port}"))
                     .env("VOXRAY_ARCHIVER_URL", &archiver_url);
@@ -343,7 +344,9 @@ impl Stack {
             .env("VOXRAY_RECORDING_ENABLE", "true")
             .env("VOXRAY_RECORDING_BUCKET", &self.bucket)
             .env("VOXRAY_TRANSCRIPTS_ENABLE", "true")
-            .env("VOXRAY_TRANSCRIPTS_DRIVER", "postgres");
+            .env("VOXRAY_TRANSCRIPTS_DRIVER", "postgres")
+            // A machine that builds and tests at the same time would be found too slow.
+            .env("VOXRAY_MEDIA_MEASURE_CAPACITY", "false");
         spec = settings(spec, port)?;
         for (_, key, value) in plan
             .env

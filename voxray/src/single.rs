@@ -151,7 +151,7 @@ impl SingleProcess {
         &self.config
     }
 
-    /// Lets running calls finish, empties the outbox, and stops. Asking [`Shutdown`] again meanwhile hurries.
+    /// Lets running calls finish, empties the outbox, and stops. Requesting [`Shutdown`] twice hurries.
     pub async fn stop(self) {
         self.shutdown.begin();
         self.media.drain().await;

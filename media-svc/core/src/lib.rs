@@ -8,6 +8,7 @@ pub mod conversation;
 pub mod dialogue;
 pub mod recorder;
 pub mod redact;
+pub mod rtp;
 pub mod text;
 pub mod wire;
 

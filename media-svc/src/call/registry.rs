@@ -3,6 +3,7 @@
 //! A slot is taken by [`Calls::reserve`] or [`Calls::connect`], and is free again when its [`Slot`] is dropped, its
 //! reservation runs out, or it is ended. All of it is one map behind a lock that is held for microseconds.
 
+mod slot;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -18,7 +19,10 @@ use service_kit::trace::Parent;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
-pub use types::{Arrival, CallState, EndError, Listed, NodeLoad, Refusal, Reservation, SteerError, transport_name};
+pub use slot::Slot;
+pub use types::{
+    Arrival, CallState, EndError, Listed, MediaReport, NodeLoad, Refusal, Reservation, SteerError, transport_name,
+};
 
 use super::phone::PhoneLine;
 use crate::metrics::{SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
@@ -55,6 +59,7 @@ struct Entry {
     transport: MediaTransport,
     provider: String,
     started_at_unix_ms: u64,
+    media: Option<watch::Receiver<MediaReport>>,
     trace: Parent,
     phase: Phase,
 }
@@ -86,9 +91,7 @@ impl Calls {
             capacity,
             draining_since: None,
         };
-        SESSIONS_CAPACITY
-            .with_label_values::<&str>(&[])
-            .set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        publish_capacity(capacity);
         let shared = Arc::new(Shared {
             transports: transports.to_vec(),
             entries: Mutex::default(),
@@ -132,13 +135,21 @@ impl Calls {
         let transport = arrival.transport;
         let (reservation, trace) = self.counted(transport, || self.shared.connect(&arrival, input))?;
         SESSIONS_ACTIVE.with_label_values(&[transport_name(transport)]).inc();
-        Ok(Slot {
-            shared: Arc::clone(&self.shared),
-            session_id: arrival.session_id,
+        Ok(Slot::new(
+            Arc::clone(&self.shared),
+            arrival.session_id,
             transport,
             reservation,
             trace,
-        })
+        ))
+    }
+
+    /// Whether [`connect`](Self::connect) would find a place, before anything is made for it.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn check(&self, transport: MediaTransport, session_id: &str) -> Result<(), Refusal> {
+        self.counted(transport, || self.shared.check(transport, session_id))
     }
 
     /// All calls and reservations, oldest first.
@@ -193,6 +204,28 @@ impl Calls {
             Phase::Connected { .. } => false,
         });
         waiting.map(|(id, _)| Arc::clone(id)).collect()
+    }
+
+    /// What is reserved here, and for how much longer.
+    pub fn reservations(&self) -> Vec<(Reservation, Duration)> {
+        let now = Instant::now();
+        let entries = self.shared.current();
+        let reserved = entries.values().filter_map(|entry| match &entry.phase {
+            Phase::Reserved {
+                expires, reservation, ..
+            } => Some((reservation.clone(), *expires - now)),
+            Phase::Connected { .. } => None,
+        });
+        reserved.collect()
+    }
+
+    /// Says how many sessions the node can carry from now on. Those that are here stay.
+    pub fn set_capacity(&self, capacity: usize) {
+        self.shared.load.send_if_modified(|load| {
+            let before = std::mem::replace(&mut load.capacity, capacity);
+            before != capacity
+        });
+        publish_capacity(capacity);
     }
 
     /// Frees the slot of a session that is not going to come here. One that has connected meanwhile stays.
@@ -276,61 +309,6 @@ impl Calls {
     }
 }
 
-/// A connected session's place on this node; free again when dropped.
-pub struct Slot {
-    shared: Arc<Shared>,
-    session_id: Arc<str>,
-    transport: MediaTransport,
-    reservation: Option<Reservation>,
-    trace: Parent,
-}
-
-impl Slot {
-    /// Session.
-    pub fn session_id(&self) -> &Arc<str> {
-        &self.session_id
-    }
-
-    /// What was said about the session before it connected; `None` when it came unannounced.
-    pub fn reservation(&self) -> Option<&Reservation> {
-        self.reservation.as_ref()
-    }
-
-    /// Where the session's trace began; empty when it came unannounced.
-    pub fn trace(&self) -> &Parent {
-        &self.trace
-    }
-
-    /// Lets the node's control steer the phone call behind this session.
-    pub fn attach(&self, phone: Arc<PhoneLine>) {
-        if let Some(Phase::Connected { line, .. }) = self
-            .shared
-            .lock()
-            .get_mut(&self.session_id)
-            .map(|entry| &mut entry.phase)
-        {
-            *line = Some(phone);
-        }
-    }
-
-    /// Tells observers.
-    pub fn notify(&self, notice: Notice) {
-        // No observer is no error.
-        let _ = self.shared.notices.send((Arc::clone(&self.session_id), notice));
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut entries = self.shared.lock();
-        entries.remove(&self.session_id);
-        self.shared.count(&entries);
-        SESSIONS_ACTIVE
-            .with_label_values(&[transport_name(self.transport)])
-            .dec();
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
@@ -376,6 +354,15 @@ impl Shared {
         }
     }
 
+    fn check(&self, transport: MediaTransport, session_id: &str) -> Result<(), Refusal> {
+        let entries = self.current();
+        match entries.get(session_id).map(|entry| &entry.phase) {
+            Some(Phase::Connected { .. }) => Err(Refusal::AlreadyConnected),
+            Some(Phase::Reserved { .. }) if self.transports.contains(&transport) => Ok(()),
+            Some(Phase::Reserved { .. }) | None => self.admit(transport, &entries),
+        }
+    }
+
     fn reserve(&self, reservation: Reservation) -> Result<(), Refusal> {
         let mut entries = self.current();
         match entries.get(&reservation.session_id).map(|entry| &entry.phase) {
@@ -387,6 +374,7 @@ impl Shared {
             transport: reservation.transport,
             provider: reservation.provider.clone(),
             started_at_unix_ms: unix_ms(),
+            media: None,
             trace: Parent::default(),
             phase: Phase::Reserved {
                 since: Instant::now(),
@@ -419,6 +407,7 @@ impl Shared {
             transport: arrival.transport,
             provider: arrival.provider.clone(),
             started_at_unix_ms: unix_ms(),
+            media: None,
             trace: trace.clone(),
             phase: Phase::Connected {
                 input,
@@ -481,8 +470,15 @@ impl Entry {
                 Phase::Connected { ending: true, .. } => CallState::Ending,
             },
             started_at_unix_ms: self.started_at_unix_ms,
+            media: self.media.as_ref().map(|media| *media.borrow()),
         }
     }
+}
+
+fn publish_capacity(capacity: usize) {
+    SESSIONS_CAPACITY
+        .with_label_values::<&str>(&[])
+        .set(i64::try_from(capacity).unwrap_or(i64::MAX));
 }
 
 fn default_capacity() -> usize {

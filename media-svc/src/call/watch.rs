@@ -294,8 +294,10 @@ impl Spans {
             | Input::CollectKeys { .. }
             | Input::SendKeys(_)
             | Input::AnsweredBy(_)
+            | Input::Interrupt
             | Input::Beep
             | Input::Text(_)
+            | Input::Interrupt
             | Input::EndRequested { .. }
             | Input::Interrupt
             | Input::LineCut

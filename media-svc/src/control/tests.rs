@@ -48,7 +48,13 @@ async fn listening(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let token = Secret::new(TOKEN);
-    serve(listener, calls.clone(), archive, "node-1", &token, server, &scope);
+    let control = Control {
+        calls: calls.clone(),
+        archive,
+        node_id: "node-1".into(),
+        webrtc: None,
+    };
+    serve(listener, control, &token, server, &scope);
     (address, calls, scope)
 }
 
@@ -68,7 +74,11 @@ async fn a_created_session_is_listed_reaches_its_call_and_is_ended_with_a_goodby
     let (mut client, calls, _scope) = serving(2).await;
     let created = client.create_session(create("a", Transport::Telephony)).await.unwrap();
     assert_eq!(created.into_inner().node_id, "node-1");
-    let listed = client.list_sessions(ListSessionsRequest {}).await.unwrap().into_inner();
+    let listed = client
+        .list_sessions(ListSessionsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(listed.sessions[0].state, "reserved");
     assert_eq!(listed.sessions[0].transport(), Transport::Telephony);
 

@@ -14,13 +14,13 @@ use service_kit::tasks::TaskScope;
 use service_kit::token::{Claims, TokenError, TokenSigner};
 use service_kit::trace::{Side, Span};
 use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
-use super::{HeldStreams, Timeouts};
+use super::{HeldStreams, Timeouts, WebRtc};
 use crate::archive::{ArchiveSession, ArchiveSink};
 use crate::call::phone::PhoneLine;
-use crate::call::registry::{Arrival, Calls, Refusal, Slot, transport_name};
+use crate::call::registry::{Arrival, Calls, MediaReport, Refusal, Slot, transport_name};
 use crate::call::{self, CallSetup, CallerLink, TransportTraits, conversation_settings};
 use crate::metrics::TOKENS_REFUSED;
 use crate::providers::Providers;
@@ -48,10 +48,42 @@ pub struct Gate {
     pub carriers: Carriers,
     /// Parent of all calls.
     pub scope: TaskScope,
+    /// Changes whenever the store has to be told again of every call.
+    pub store_restores: watch::Receiver<u64>,
     /// How long a far end may take for what.
     pub timeouts: Timeouts,
     /// Phone streams that may come back after a cut.
     pub held: HeldStreams,
+    /// WebRTC, where this node serves it.
+    pub webrtc: Option<WebRtc>,
+}
+
+/// Why a session is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAdmitted {
+    /// Another node has it.
+    #[error("node {0} has this session")]
+    OwnedBy(String),
+    /// This node does not take it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be recorded.
+    #[error("this call could not be recorded: {0}")]
+    NotRecordable(String),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<NotAdmitted> for ApiError {
+    fn from(why: NotAdmitted) -> Self {
+        match why {
+            NotAdmitted::OwnedBy(_) => Self::Conflict(why.to_string()),
+            NotAdmitted::Refused(refusal) => refused(refusal),
+            NotAdmitted::NotRecordable(_) => Self::unavailable(why.to_string()),
+            NotAdmitted::Store(error) => unavailable(error),
+        }
+    }
 }
 
 /// A caller who may come in; dropping it gives everything back.
@@ -63,9 +95,17 @@ pub struct Admitted {
     /// Telephony provider, or empty.
     pub provider: String,
     body: Value,
+    record: SessionRecord,
     slot: Slot,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     archive: Option<Arc<dyn ArchiveSession>>,
+}
+
+impl Admitted {
+    /// Lets the control plane see what the session's media is like.
+    pub fn watch_media(&self, media: watch::Receiver<MediaReport>) {
+        self.slot.watch_media(media);
+    }
 }
 
 impl Gate {
@@ -102,14 +142,18 @@ impl Gate {
     /// 409 when another node owns the session or it is connected already; 503 when this node is full, drains, or
     /// cannot record.
     pub async fn admit(&self, claims: Claims, transport: MediaTransport) -> Result<Admitted, ApiError> {
+        Ok(self.admit_session(claims, transport).await?)
+    }
+
+    /// [`admit`](Self::admit), with the reason as it is.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`].
+    pub async fn admit_session(&self, claims: Claims, transport: MediaTransport) -> Result<Admitted, NotAdmitted> {
         let ttl = Duration::from_secs(self.config.store.session_ttl_secs);
-        let claim = self
-            .store
-            .claim_session(&claims.session_id, &self.node_id, ttl)
-            .await
-            .map_err(unavailable)?;
+        let claim = self.store.claim_session(&claims.session_id, &self.node_id, ttl).await?;
         if let Claim::OwnedBy(node) = claim {
-            return Err(ApiError::Conflict(format!("node {node} has this session")));
+            return Err(NotAdmitted::OwnedBy(node));
         }
         let inputs = mpsc::channel(CALL_INPUTS);
         let session_id: Arc<str> = claims.session_id.as_str().into();
@@ -118,13 +162,13 @@ impl Gate {
             transport,
             provider: claims.provider.clone(),
         };
-        let slot = self.calls.connect(arrival, inputs.0.clone()).map_err(refused)?;
+        let slot = self.calls.connect(arrival, inputs.0.clone())?;
         let reserved = slot.reservation().map(|reservation| reservation.body_json.clone());
         let announced = match reserved {
             Some(body_json) => body_json,
             // The slot is on another node: behind a balancer that knows no nodes, the stream came here.
             None => {
-                let record = self.store.session(&claims.session_id).await.map_err(unavailable)?;
+                let record = self.store.session(&claims.session_id).await?;
                 record.map(|record| record.body_json).unwrap_or_default()
             }
         };
@@ -140,9 +184,7 @@ impl Gate {
                 tracing::warn!(%error, "a call was refused because it could not be recorded");
                 self.calls.count_unrecordable(transport);
                 self.forget(&session_id).await;
-                return Err(ApiError::unavailable(format!(
-                    "this call could not be recorded: {error}"
-                )));
+                return Err(NotAdmitted::NotRecordable(error.to_string()));
             }
             None => None,
         };
@@ -156,12 +198,13 @@ impl Gate {
             state: SessionState::Connected,
             body_json: body_json.clone(),
         };
-        self.store.put_session(&record, ttl).await.map_err(unavailable)?;
+        self.store.put_session(&record, ttl).await?;
         Ok(Admitted {
             session_id,
             call_id: claims.call_id,
             provider: claims.provider,
             body,
+            record,
             slot,
             inputs,
             archive,
@@ -214,8 +257,10 @@ impl Gate {
             scope: scope.clone(),
             trace,
         };
-        let _renewal = self.keep_session(&scope, admitted.session_id.clone());
+        let renewal = self.keep_session(&scope, admitted.record);
         let reason = call::run(setup).instrument(logged).await;
+        // Before the session is forgotten, or it might be written once more.
+        drop(renewal);
         if let Some(line) = line {
             line.hang_up_after(&reason, admitted.session_id.clone(), &self.scope);
         }
@@ -246,19 +291,66 @@ impl Gate {
         }
     }
 
-    /// Renews the session's life in the store while the call lives.
-    fn keep_session(&self, scope: &TaskScope, session_id: Arc<str>) -> service_kit::tasks::AbortOnDrop {
-        let store = self.store.clone();
-        let ttl = Duration::from_secs(self.config.store.session_ttl_secs.max(3));
-        scope.spawn_owned("session renewal", async move {
-            let mut interval = tokio::time::interval(ttl / 3);
-            loop {
-                interval.tick().await;
-                if let Err(error) = store.touch_session(&session_id, ttl).await {
-                    tracing::warn!(%session_id, %error, "session not renewed; the call goes on");
+    /// Renews the session's life in the store while the call lives, and writes it again when the store has lost it.
+    fn keep_session(&self, scope: &TaskScope, record: SessionRecord) -> service_kit::tasks::AbortOnDrop {
+        let kept = KeptSession {
+            store: self.store.clone(),
+            node_id: self.node_id.clone(),
+            ttl: Duration::from_secs(self.config.store.session_ttl_secs.max(3)),
+            record,
+        };
+        let restores = self.store_restores.clone();
+        scope.spawn_owned("session renewal", kept.keep(restores))
+    }
+}
+
+/// A live call's entries in the session store.
+struct KeptSession {
+    store: Arc<dyn Store>,
+    node_id: Arc<str>,
+    ttl: Duration,
+    record: SessionRecord,
+}
+
+impl KeptSession {
+    async fn keep(self, mut restores: watch::Receiver<u64>) {
+        // While the store still knows it: whose session this is has to be written again too.
+        let tenant = self.store.held_by(&self.record.session_id).await.ok().flatten();
+        let mut interval = tokio::time::interval(self.ttl / 3);
+        restores.mark_unchanged();
+        let mut node_reports = true;
+        loop {
+            let lost = tokio::select! {
+                _ = interval.tick() => match self.store.touch_session(&self.record.session_id, self.ttl).await {
+                    Ok(known) => !known,
+                    Err(error) => {
+                        tracing::warn!(session_id = %self.record.session_id, %error, "session not renewed; the call goes on");
+                        false
+                    }
+                },
+                changed = restores.changed(), if node_reports => {
+                    node_reports = changed.is_ok();
+                    node_reports
                 }
+            };
+            if lost && let Err(error) = self.restore(tenant.as_deref()).await {
+                tracing::warn!(session_id = %self.record.session_id, %error, "session not listed again; the call goes on");
             }
-        })
+        }
+    }
+
+    /// The claim first: a node that got the stream of this session meanwhile must not be overwritten.
+    async fn restore(&self, tenant: Option<&str>) -> Result<(), StoreError> {
+        let session_id = &self.record.session_id;
+        if let Claim::OwnedBy(node) = self.store.claim_session(session_id, &self.node_id, self.ttl).await? {
+            tracing::error!(%session_id, node, "another node claims a session whose call runs here");
+            return Ok(());
+        }
+        self.store.put_session(&self.record, self.ttl).await?;
+        if let Some(tenant) = tenant {
+            self.store.hold_session(tenant, session_id, u32::MAX).await?;
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ mod admission;
 mod client;
 mod reader;
 mod telephony;
+mod webrtc;
 mod writer;
 
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 
-pub use admission::Gate;
+pub use admission::{Gate, NotAdmitted};
 pub use telephony::HeldStreams;
+pub use webrtc::{Answered, OfferOrder, Refused as OfferRefused, WebRtc};
 
 /// How long a far end may take for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,31 @@ pub struct Timeouts {
     pub ping_every: Duration,
     /// A client from which not even a pong came for this long is gone. A muted microphone sends no audio at all.
     pub silence: Duration,
+    /// WebRTC clients.
+    pub rtc: RtcTimeouts,
+}
+
+/// How long a WebRTC client may take for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtcTimeouts {
+    /// From the answer to its offer, until it is connected.
+    pub connect: Duration,
+    /// Nothing has come from it for this long: it is gone. Twice a second is looked, once a second it is asked.
+    pub vanished: Duration,
+    /// One that is gone, to come back.
+    pub hold: Duration,
+    /// One that has closed its connection, to make another.
+    pub left: Duration,
+}
+
+impl RtcTimeouts {
+    /// What clients and documentation rely on.
+    pub const USUAL: Self = Self {
+        connect: Duration::from_secs(15),
+        vanished: Duration::from_secs(3),
+        hold: Duration::from_secs(15),
+        left: Duration::from_secs(3),
+    };
 }
 
 impl Default for Timeouts {
@@ -41,6 +68,7 @@ impl Default for Timeouts {
             stuck: Duration::from_secs(10),
             ping_every: Duration::from_secs(20),
             silence: Duration::from_secs(60),
+            rtc: RtcTimeouts::USUAL,
         }
     }
 }

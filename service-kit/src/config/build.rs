@@ -29,6 +29,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     check_origins(merged);
     let tags = recording::check(merged);
     check_turns(merged);
+    check_nat_ips(merged);
     check_outbound_from(merged);
     let telnyx_public_key = telnyx_public_key(merged);
     warn(merged, profile);
@@ -42,6 +43,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
         },
         otlp: connections::otlp(v),
         metrics_enabled: v.flag("metrics_enabled"),
+        zone: v.text("zone"),
         transport: match v.word("transport").as_str() {
             "smallwebrtc" => ClientTransport::SmallWebRtc,
             "both" => ClientTransport::Both,
@@ -265,6 +267,7 @@ fn store(merged: &mut Merged) -> Store {
         kind: if is_redis {
             StoreKind::Redis {
                 url: Secret::new(url.unwrap_or_default()),
+                ca_file: merged.values.text("redis_ca_file").map(PathBuf::from),
             }
         } else {
             StoreKind::Memory
@@ -302,6 +305,15 @@ fn check_origins(merged: &mut Merged) {
                 "cors_allowed_origins",
                 format!("{origin:?} is not an origin; allowed: scheme://host or scheme://host:port, never * or a path"),
             );
+        }
+    }
+}
+
+/// What clients are told to send media to has to be an address: they look no names up.
+fn check_nat_ips(merged: &mut Merged) {
+    for ip in merged.values.list("media.nat_ips") {
+        if ip.trim().parse::<std::net::IpAddr>().is_err() {
+            merged.problem("media.nat_ips", format!("{ip:?} is no IP address"));
         }
     }
 }
@@ -435,9 +447,17 @@ fn media(v: &Values) -> Media {
     Media {
         node_id: v.text("media.node_id"),
         max_sessions: v.number("media.max_sessions"),
+        measure_capacity: v.flag("media.measure_capacity"),
+        drain_message: v.text("media.drain_message").filter(|message| !message.is_empty()),
         drain_timeout_secs: v.number("media.drain_timeout_secs"),
         transports: transports.collect(),
         control_port: v.number("media.control_port"),
+        udp_port: v.number("media.udp_port"),
+        nat_ips: v
+            .list("media.nat_ips")
+            .iter()
+            .filter_map(|ip| ip.trim().parse().ok())
+            .collect(),
         socket_silence_secs: v.float("media.socket_silence_secs"),
         speech_threads: v.number("media.speech_threads"),
     }

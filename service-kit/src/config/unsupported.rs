@@ -31,8 +31,6 @@ static UNSUPPORTED: &[Row] = &[
     row("turn_detection", Refused::Values(&["smart", "none"])),
     row("vad_type", Refused::Values(&["silero"])),
     row("interruption_strategy", Refused::Values(&["keyword"])),
-    row("transport", Refused::Values(&["smallwebrtc", "both"])),
-    row("media.transports", Refused::Values(&["webrtc"])),
     row("provider", Refused::AllBut(PROVIDERS)),
     row("stt_provider", Refused::AllBut(PROVIDERS)),
     row("llm_provider", Refused::AllBut(PROVIDERS)),
@@ -40,24 +38,10 @@ static UNSUPPORTED: &[Row] = &[
     row("fallback.stt", Refused::Setting),
     row("fallback.llm", Refused::Setting),
     row("fallback.tts", Refused::Setting),
-    row("media.udp_port", Refused::Setting),
-    row("media.nat_ips", Refused::Setting),
     row("mcp.command", Refused::Setting),
     row("mcp.args", Refused::Setting),
     row("mcp.tools_filter", Refused::Setting),
     row("mcp.url", Refused::Setting),
-];
-
-/// URL schemes that name a feature this release does not have: key and scheme.
-pub(super) static UNSUPPORTED_SCHEMES: &[(&str, &str)] = &[
-    ("redis_url", "redis+sentinel"),
-    ("redis_url", "rediss+sentinel"),
-    ("redis_url", "redis-sentinel"),
-    ("redis_url", "sentinel"),
-    ("redis_url", "redis+cluster"),
-    ("redis_url", "rediss+cluster"),
-    ("redis_url", "redis-cluster"),
-    ("redis_url", "cluster"),
 ];
 
 fn find(key: &str) -> Option<Refused> {

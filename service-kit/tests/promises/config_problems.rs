@@ -221,31 +221,6 @@ fn what_is_not_built_yet_is_refused_and_says_what_is() {
             "this key is not supported by this release; remove it",
         ),
         (
-            "redis_url",
-            "redis+sentinel://h",
-            "redis+sentinel:// is not supported by this release; allowed: redis://, rediss://",
-        ),
-        (
-            "redis_url",
-            "redis+cluster://h",
-            "redis+cluster:// is not supported by this release",
-        ),
-        (
-            "media.transports",
-            "telephony,webrtc",
-            "\"webrtc\" is not supported by this release; allowed: telephony, websocket",
-        ),
-        (
-            "transport",
-            "both",
-            "\"both\" is not supported by this release; allowed: websocket",
-        ),
-        (
-            "transport",
-            "smallwebrtc",
-            "\"smallwebrtc\" is not supported by this release; allowed: websocket",
-        ),
-        (
             "interruption_strategy",
             "keyword",
             "\"keyword\" is not supported by this release; allowed: none, min_words",
@@ -259,16 +234,6 @@ fn what_is_not_built_yet_is_refused_and_says_what_is() {
             "vad_type",
             "silero",
             "\"silero\" is not supported by this release; allowed: earshot",
-        ),
-        (
-            "media.udp_port",
-            "50000",
-            "this key is not supported by this release; remove it",
-        ),
-        (
-            "media.nat_ips",
-            "1.2.3.4",
-            "this key is not supported by this release; remove it",
         ),
     ];
     for (key, value, expected) in rows {

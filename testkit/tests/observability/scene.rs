@@ -310,6 +310,7 @@ impl Scene {
     pub async fn internal_listeners_need_the_token(&self) {
         let redis = StoreKind::Redis {
             url: Secret::new(self.stack.redis.url()),
+            ca_file: None,
         };
         let nodes = session_store::open(&redis).await.unwrap().nodes().await.unwrap();
         let to_node = transport::Endpoint::from_shared(nodes[0].control_url.clone())

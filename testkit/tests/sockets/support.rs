@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::{SinkExt, StreamExt};
 use media_core::wire::telephony::{Channels, Codec, MediaFormat, Message as WireMessage, Provider, Start};
 use media_core::wire::twilio::far_end::{self, FarEnd};
-use media_svc::transport::Timeouts;
+use media_svc::transport::{RtcTimeouts, Timeouts};
 use reqwest::{Method, Response};
 use service_kit::config::{Config, Profile, Secret, Sources, load};
 use service_kit::token::{Claims, TokenSigner};
@@ -36,6 +36,7 @@ pub const SHORT: Timeouts = Timeouts {
     stuck: Duration::from_millis(500),
     ping_every: Duration::from_millis(100),
     silence: Duration::from_secs(60),
+    rtc: RtcTimeouts::USUAL,
 };
 
 pub struct Server {

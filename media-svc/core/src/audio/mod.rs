@@ -1,10 +1,11 @@
-//! Audio arithmetic: G.711, resampling, levels, byte order, tones.
+//! Audio arithmetic: G.711, resampling, Opus, levels, byte order, tones.
 
 pub mod beep;
 pub mod dtmf;
 pub mod g711;
 pub mod goertzel;
 pub mod level;
+pub mod opus;
 pub mod pcm;
 pub mod resample;
 

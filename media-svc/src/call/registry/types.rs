@@ -102,8 +102,21 @@ pub enum CallState {
     Ending,
 }
 
+/// What a session's media has been like lately, as `RTCPeerConnection.getStats()` tells it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct MediaReport {
+    /// Round trip time in milliseconds; 0 until it was measured.
+    pub rtt_ms: f64,
+    /// Interarrival jitter of the caller's audio, in milliseconds (RFC 3550).
+    pub jitter_ms: f64,
+    /// Part of the caller's audio that did not come in time, in percent of the session.
+    pub loss_percent: f64,
+    /// How long the jitter buffer waits for a missing packet, in milliseconds.
+    pub jitter_buffer_ms: f64,
+}
+
 /// A session as listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
     /// Session.
     pub session_id: Arc<str>,
@@ -115,6 +128,8 @@ pub struct Listed {
     pub state: CallState,
     /// When it was reserved or connected.
     pub started_at_unix_ms: u64,
+    /// What its media is like, where that is measured.
+    pub media: Option<MediaReport>,
 }
 
 /// How busy the node is.
