@@ -46,10 +46,22 @@ const STILL: [(&str, &str); 19] = [
     ),
     ("webrtc_connection_failures_total", "needs a network that breaks"),
     ("webrtc_reconnection_attempts_total", "needs a network that breaks"),
-    ("webrtc_peer_connections_total", "needs a WebRTC client, which this scene has not"),
-    ("webrtc_peer_connections_active", "needs a WebRTC client, which this scene has not"),
-    ("webrtc_bytes_sent_total", "needs a WebRTC client, which this scene has not"),
-    ("webrtc_bytes_received_total", "needs a WebRTC client, which this scene has not"),
+    (
+        "webrtc_peer_connections_total",
+        "needs a WebRTC client, which this scene has not",
+    ),
+    (
+        "webrtc_peer_connections_active",
+        "needs a WebRTC client, which this scene has not",
+    ),
+    (
+        "webrtc_bytes_sent_total",
+        "needs a WebRTC client, which this scene has not",
+    ),
+    (
+        "webrtc_bytes_received_total",
+        "needs a WebRTC client, which this scene has not",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
