@@ -1,4 +1,5 @@
-# One image for signaling, media and archiver: `docker build -t voxray .`, then `docker run voxray media`.
+# One image for signaling, media and archiver: `docker build -t voxray .`, then `docker run voxray media`. Needs BuildKit.
+# A release: `docker build --build-arg VERSION=… --build-arg REVISION="$(git rev-parse HEAD)" .`
 # Behind a proxy with its own certificate authority: `docker build --secret id=extra_ca,src=ca.pem .`
 
 FROM rust:1.95-bookworm AS build
@@ -24,9 +25,11 @@ RUN --mount=type=secret,id=extra_ca \
 
 FROM debian:bookworm-slim
 ARG VERSION=0.1.0
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="voxray" \
       org.opencontainers.image.description="Real-time voice agents: control plane, media plane and archive" \
       org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
@@ -41,8 +44,9 @@ ENV VOXRAY_MODELS=/models \
 USER 10001:10001
 WORKDIR /var/lib/voxray
 VOLUME /var/lib/voxray
-# 8080 public HTTP and sockets (health and metrics on the archiver), 9090 control of a media node, 9091 archiver.
-EXPOSE 8080 9090 9091
+# 8080 public HTTP and sockets, 8081 operators (VOXRAY_ADMIN_PORT), 9090 control of a media node, 9091 archiver, 50000
+# WebRTC of a media node.
+EXPOSE 8080 8081 9090 9091 50000/udp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
     CMD ["voxray", "health", "http://127.0.0.1:8080/health"]

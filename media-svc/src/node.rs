@@ -1,27 +1,32 @@
 //! This node in the fleet: its registration, its heartbeat, and how it leaves.
 
+mod capacity;
+
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use media_core::conversation::EndReason;
 use service_kit::config::{Config, Links};
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
-use session_store::{NODE_HEARTBEAT, NodeRecord, SessionState, Store};
+use session_store::{NODE_HEARTBEAT, NodeRecord, SessionRecord, SessionState, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::archive::{Undelivered, Uplink};
 use crate::call::registry::{Calls, NodeLoad, transport_name};
 use crate::latency;
+use capacity::{Capacity, Gauge};
 
-/// What the agent says when the node cannot wait for a call any longer.
-const LAST_WORDS: &str = "I am sorry, this service has to restart. Please call again in a minute. Goodbye.";
 /// How long calls that were told to end may take for their last words.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the archive may take for what is left in the outbox.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
+/// How soon a store that did not answer is asked again: the node and its sessions are there again within 5 s of its return.
+const RETRY: Duration = Duration::from_millis(500);
 /// How long a session may be reserved here before the node looks whether it went elsewhere.
 const STRAY_AGE: Duration = NODE_HEARTBEAT.saturating_mul(2);
 
@@ -54,8 +59,21 @@ pub struct Registration {
     pub control_url: String,
     /// Where callers reach it.
     pub public_url: String,
+    /// Where it is.
+    pub zone: Option<String>,
     /// Longest wait for running calls.
     pub drain_timeout: Duration,
+    /// What the agent says when the node cannot wait for a call any longer.
+    pub drain_message: Option<String>,
+    /// Whether the node lowers its capacity to what it can carry, and the most it may be.
+    pub measured: Option<Limit>,
+}
+
+/// What a measured capacity may not exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// `media.max_sessions`, when set.
+    pub most: Option<NonZeroUsize>,
 }
 
 impl Registration {
@@ -70,7 +88,12 @@ impl Registration {
             node_id: node_id.into(),
             control_url: control_url(&config.links, bound.control),
             public_url: public_url(&config.links, config.http.tls.is_some(), bound.public),
+            zone: config.zone.clone(),
             drain_timeout: Duration::from_secs(config.media.drain_timeout_secs),
+            drain_message: config.media.drain_message.clone(),
+            measured: config.media.measure_capacity.then_some(Limit {
+                most: NonZeroUsize::new(config.media.max_sessions),
+            }),
         }
     }
 }
@@ -81,19 +104,33 @@ pub struct Node {
     reporter: Reporter,
     scope: TaskScope,
     drain_timeout: Duration,
+    drain_message: Option<String>,
 }
 
 impl Node {
     /// Registers the node and keeps reporting: every [`NODE_HEARTBEAT`], and at once when it fills up, has room
-    /// again, or drains. A store that is away is retried; calls go on meanwhile.
+    /// again, or drains. A store that is away is retried; calls go on meanwhile, and are told when it has come back or has
+    /// lost what it had.
     pub fn start(registration: Registration, store: Arc<dyn Store>, calls: Calls, parent: &TaskScope) -> Self {
         let scope = parent.child("node");
         let drain_timeout = registration.drain_timeout;
+        let drain_message = registration.drain_message.clone();
+        if let Some(limit) = registration.measured {
+            let measuring = measure(calls.clone(), limit);
+            let cancelled = scope.token().cancelled_owned();
+            scope.spawn("capacity", async move {
+                tokio::select! {
+                    () = cancelled => {}
+                    () = measuring => {}
+                }
+            });
+        }
         let reporter = Reporter {
             store,
             record: record(registration, &calls),
+            restores: watch::Sender::default(),
         };
-        let heartbeat = reporter.clone().run(calls.load_changes());
+        let heartbeat = reporter.clone().run(calls.clone());
         let cancelled = scope.token().cancelled_owned();
         scope.spawn("heartbeat", async move {
             tokio::select! {
@@ -114,7 +151,14 @@ impl Node {
             reporter,
             scope,
             drain_timeout,
+            drain_message,
         }
+    }
+
+    /// Changes whenever what this node has in the session store has to be written again: the store was away, or has lost
+    /// what it had.
+    pub fn restores(&self) -> watch::Receiver<u64> {
+        self.reporter.restores.subscribe()
     }
 
     /// What this node says about itself, but for its load.
@@ -126,7 +170,7 @@ impl Node {
     /// 1. out of placement: no new sessions, and the fleet is told at once;
     /// 2. running calls go on until they end, `media.drain_timeout_secs` are over (counted from when draining began,
     ///    which the control plane may have asked for earlier), or a second shutdown request;
-    /// 3. what is left is ended politely: the agent says a last sentence; 10 s at most;
+    /// 3. what is left is ended politely: the agent says `media.drain_message`; 10 s at most;
     /// 4. the node is removed from the fleet;
     /// 5. the outbox is emptied into the archive; 20 s at most, the rest stays on disk.
     pub async fn drain(self, shutdown: &Shutdown, uplink: &Uplink) -> Drained {
@@ -144,7 +188,8 @@ impl Node {
         if ended > 0 {
             tracing::warn!(sessions = ended, "ending the calls that are left");
             let goodbye = async {
-                self.calls.end_all(&EndReason::Drained, Some(LAST_WORDS)).await;
+                let last_words = self.drain_message.as_deref();
+                self.calls.end_all(&EndReason::Drained, last_words).await;
                 self.calls.wait_empty().await;
             };
             // When this is over the load says how many did not make it.
@@ -168,19 +213,36 @@ impl Node {
 struct Reporter {
     store: Arc<dyn Store>,
     record: NodeRecord,
+    restores: watch::Sender<u64>,
 }
 
 impl Reporter {
-    async fn run(self, mut load: watch::Receiver<NodeLoad>) {
+    async fn run(self, calls: Calls) {
+        let mut load = calls.load_changes();
         let mut away = false;
+        let mut registered = false;
         loop {
             let now = *load.borrow_and_update();
             let was_away = away;
             let outcome = self.try_report(now).await;
             away = outcome.is_err();
+            // A store that was away may be another one now (a replica that has become the primary), which misses the
+            // last writes; one that does not know a node that has reported all the time has lost everything.
+            if let Ok(known) = outcome
+                && registered
+                && (was_away || !known)
+            {
+                tracing::info!(
+                    known,
+                    "the session store is back: what this node has there is written again"
+                );
+                self.restore_reservations(&calls).await;
+                self.restores.send_modify(|times| *times += 1);
+            }
+            registered |= outcome.is_ok();
             match outcome {
-                Ok(()) if was_away => tracing::info!("registered again"),
-                Ok(()) => {}
+                Ok(_) if was_away => tracing::info!("registered again"),
+                Ok(_) => {}
                 Err(error) if was_away => tracing::debug!(error, "the session store is still away"),
                 Err(error) => tracing::warn!(
                     error,
@@ -188,7 +250,7 @@ impl Reporter {
                 ),
             }
             tokio::select! {
-                () = tokio::time::sleep(NODE_HEARTBEAT) => {}
+                () = tokio::time::sleep(if away { RETRY } else { NODE_HEARTBEAT }) => {}
                 () = state_change(&mut load, now) => {}
             }
         }
@@ -197,22 +259,51 @@ impl Reporter {
     /// Frees the slots of sessions that were reserved here and went to another node: behind one address for all nodes
     /// the balancer knows nothing of the choice that was made.
     async fn give_up_strays(self, calls: Calls) {
+        let mut missed: HashSet<Arc<str>> = HashSet::new();
         loop {
             tokio::time::sleep(NODE_HEARTBEAT).await;
+            let missed_before = std::mem::take(&mut missed);
             for session_id in calls.waiting_since(STRAY_AGE) {
                 let found = tokio::time::timeout(NODE_HEARTBEAT, self.store.session(&session_id)).await;
                 // A store that does not answer says nothing: the reservation runs out by itself.
                 let Ok(Ok(found)) = found else { break };
-                let waits_here = found.is_some_and(|session| match session.state {
-                    SessionState::Created | SessionState::Reserved => true,
-                    SessionState::Connected | SessionState::Ending => {
-                        session.node_id.as_deref() == Some(self.record.node_id.as_str())
-                    }
-                });
+                let waits_here = match found {
+                    Some(session) => match session.state {
+                        SessionState::Created | SessionState::Reserved => true,
+                        SessionState::Connected | SessionState::Ending => {
+                            session.node_id.as_deref() == Some(self.record.node_id.as_str())
+                        }
+                    },
+                    // Over, or lost with the store: then it is there again after the next heartbeat.
+                    None => missed.insert(session_id.clone()) && !missed_before.contains(&session_id),
+                };
                 if !waits_here {
                     tracing::debug!(%session_id, "a reserved session went elsewhere");
                     calls.give_up_reservation(&session_id);
                 }
+            }
+        }
+    }
+
+    /// Writes the sessions again that are expected here.
+    async fn restore_reservations(&self, calls: &Calls) {
+        for (reservation, left) in calls.reservations() {
+            let record = SessionRecord {
+                session_id: reservation.session_id.to_string(),
+                created_at_unix_ms: unix_ms(),
+                transport: transport_name(reservation.transport).to_owned(),
+                provider: reservation.provider,
+                call_id: reservation.call_id,
+                node_id: Some(self.record.node_id.clone()),
+                state: SessionState::Reserved,
+                body_json: reservation.body_json,
+            };
+            // One that is there already may be further along, on another node.
+            let known = self.store.session(&record.session_id).await;
+            if matches!(known, Ok(None))
+                && let Err(error) = self.store.put_session(&record, left).await
+            {
+                tracing::warn!(session_id = %record.session_id, %error, "an expected session cannot be listed again");
             }
         }
     }
@@ -227,9 +318,10 @@ impl Reporter {
         }
     }
 
-    async fn try_report(&self, load: NodeLoad) -> Result<(), String> {
+    async fn try_report(&self, load: NodeLoad) -> Result<bool, String> {
         let record = NodeRecord {
-            capacity: count(load.capacity),
+            // A strained node may have more calls than it says it can carry: it has no free slot.
+            capacity: count(load.capacity.max(load.sessions)),
             sessions: count(load.sessions),
             draining: load.is_draining(),
             latency: Some(latency::report()),
@@ -249,13 +341,34 @@ impl Reporter {
 }
 
 /// A store that hangs is a store that is away: nothing here waits longer than one heartbeat.
-async fn within_heartbeat(
-    operation: impl Future<Output = Result<(), session_store::StoreError>>,
-) -> Result<(), String> {
+async fn within_heartbeat<T>(
+    operation: impl Future<Output = Result<T, session_store::StoreError>>,
+) -> Result<T, String> {
     match tokio::time::timeout(NODE_HEARTBEAT, operation).await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("no answer within the time of a heartbeat".to_owned()),
+    }
+}
+
+/// Looks every heartbeat at what the node has measured, and says what it can carry.
+async fn measure(calls: Calls, limit: Limit) {
+    let mut capacity = Capacity::new(calls.load().capacity, limit.most);
+    let mut gauge = Gauge::new();
+    loop {
+        tokio::time::sleep(NODE_HEARTBEAT).await;
+        let load = calls.load();
+        let window = gauge.read(load.sessions);
+        let carries = capacity.observe(&window);
+        if carries < load.capacity {
+            tracing::warn!(
+                carries,
+                before = load.capacity,
+                ?window,
+                "this node is strained: it takes fewer sessions"
+            );
+        }
+        calls.set_capacity(carries);
     }
 }
 
@@ -284,6 +397,8 @@ fn record(registration: Registration, calls: &Calls) -> NodeRecord {
             .collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         latency: None,
+        zone: registration.zone,
+        placed: 0,
     }
 }
 
@@ -314,6 +429,11 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
         ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     SocketAddr::new(ip, bound.port())
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn count(sessions: usize) -> u32 {

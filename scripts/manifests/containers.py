@@ -63,10 +63,11 @@ def check_nginx(problems, text, ports):
         problems.expect(host in ports and port in ports[host], f"nginx.conf: {host} does not listen on {port}")
 
 
-def check_scrapes(problems, config, ports):
+def check_scrapes(problems, config, compose):
     """Prometheus beside compose.yaml asks every service on the port where its metrics are."""
     for job in config["scrape_configs"]:
         for source in job.get("dns_sd_configs", []):
             for name in source["names"]:
-                known = str(source["port"]) in ports.get(name, set())
-                problems.expect(known, f"prometheus.yml: {name} does not listen on {source['port']}")
+                env = compose["services"].get(name, {}).get("environment") or {}
+                right = env.get("VOXRAY_ADMIN_PORT", env.get("VOXRAY_PORT")) == str(source["port"])
+                problems.expect(right, f"prometheus.yml: {name} has its metrics on another port than {source['port']}")

@@ -57,7 +57,7 @@ def check_monitoring(problems, metrics):
         for expression in expressions_of(json.loads(file.read_text())):
             check_expression(problems, str(file), expression, known)
     same = yaml.safe_load(OPERATOR_RULES.read_text()) == operator_rules()
-    problems.expect(same, f"{OPERATOR_RULES} is not {RULES}: run `python3 scripts/check_manifests.py --write-rules`")
+    problems.expect(same, f"{OPERATOR_RULES} is not {RULES}: run `PYTHONPATH=.cache/tools/lib python3 scripts/check_manifests.py --write-rules`")
 
 
 def expressions_of(node):

@@ -5,6 +5,8 @@ use tokio_util::sync::CancellationToken;
 /// Two stages that every service watches: `drain` (finish what runs) and `hurry` (stop now).
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
+    /// A signal has asked once.
+    asked: CancellationToken,
     drain: CancellationToken,
     hurry: CancellationToken,
 }
@@ -17,13 +19,15 @@ impl Shutdown {
 
     /// Asks to drain; asked twice, hurries.
     pub fn request(&self) {
-        if self.drain.is_cancelled() {
+        if self.asked.is_cancelled() {
             self.hurry.cancel();
         }
+        self.asked.cancel();
         self.drain.cancel();
     }
 
-    /// Asks to drain; asked again, changes nothing.
+    /// Asks to drain without counting as a request: one that comes after it does not hurry yet. What stops containers
+    /// may ask for the drain first and send SIGTERM next, and means no hurry by it.
     pub fn begin(&self) {
         self.drain.cancel();
     }
@@ -78,6 +82,18 @@ mod tests {
 
         shutdown.request();
         shutdown.draining().await;
+        assert!(shutdown.hurried().now_or_never().is_none());
+
+        shutdown.request();
+        shutdown.hurried().await;
+    }
+
+    #[tokio::test]
+    async fn a_signal_after_a_drain_that_was_asked_for_otherwise_is_the_first_one() {
+        let shutdown = Shutdown::new();
+        shutdown.begin();
+        shutdown.begin();
+        shutdown.request();
         assert!(shutdown.hurried().now_or_never().is_none());
 
         shutdown.request();

@@ -47,6 +47,16 @@ pub fn node() -> Option<&'static str> {
     NODE.get().map(String::as_str)
 }
 
+/// Of the subscriber of this process.
+static LEVEL: OnceLock<LevelHandle> = OnceLock::new();
+
+/// Logs from this level on, in the subscriber that [`init`] has installed.
+pub fn set_level(level: Level) {
+    if let Some(handle) = LEVEL.get() {
+        handle.set(level);
+    }
+}
+
 /// Changes the log level while the process runs.
 #[derive(Clone, Debug)]
 pub struct LevelHandle(Option<reload::Handle<Targets, Registry>>);
@@ -64,10 +74,13 @@ impl LevelHandle {
 /// Installs the global subscriber, writing to standard error. A second call in the same process does nothing.
 pub fn init(log: &Log) -> LevelHandle {
     let (layer, handle) = layer(log, std::io::stderr);
-    match tracing_subscriber::registry().with(layer).try_init() {
+    let handle = match tracing_subscriber::registry().with(layer).try_init() {
         Ok(()) => LevelHandle(Some(handle)),
         Err(_) => LevelHandle(None),
-    }
+    };
+    // The first subscriber is the one that stays.
+    let _ = LEVEL.set(handle.clone());
+    handle
 }
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;

@@ -2,12 +2,13 @@
 //! unit tests and against a real Redis in integration tests.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a failing check is a panic: this module is only called by tests"
 )]
 
 use std::time::Duration;
 
-use crate::{Claim, NodeRecord, Rate, SessionRecord, SessionState, Store};
+use crate::{Claim, NodeRecord, PLACING, Rate, SessionRecord, SessionState, Store};
 
 /// Long enough never to expire while a check runs.
 const LONG: Duration = Duration::from_secs(600);
@@ -41,6 +42,8 @@ pub fn node(node_id: &str) -> NodeRecord {
         transports: vec!["telephony".to_owned()],
         version: "0.1.0".to_owned(),
         latency: None,
+        zone: Some("z".to_owned()),
+        placed: 0,
     }
 }
 
@@ -57,8 +60,11 @@ pub async fn all<S: Store>(store: &S, pass: impl AsyncFn(Duration)) {
     one_node_owns_a_session(store, &pass).await;
     only_one_of_many_racing_claims_wins(store).await;
     nodes_report_and_leave(store).await;
+    a_node_that_is_placed_on_counts_as_fuller_until_it_reports(store, &pass).await;
+    no_slot_is_given_away_twice(store).await;
     an_allowance_is_used_up_and_refills(store, &pass).await;
     a_tenant_has_no_more_sessions_than_it_may(store).await;
+    a_session_that_lives_counts_for_its_tenant(store).await;
     only_so_many_of_racing_sessions_are_held(store).await;
     progress_goes_forward_only(store, &pass).await;
 }
@@ -183,15 +189,64 @@ pub async fn only_one_of_many_racing_claims_wins<S: Store>(store: &S) {
 /// A second report replaces the first; a node that leaves is gone at once.
 pub async fn nodes_report_and_leave<S: Store>(store: &S) {
     let mut first = node("a");
-    store.heartbeat(&first).await.unwrap();
+    assert!(!store.heartbeat(&first).await.unwrap(), "nobody knew it");
     store.heartbeat(&node("b")).await.unwrap();
     first.draining = true;
-    store.heartbeat(&first).await.unwrap();
+    assert!(store.heartbeat(&first).await.unwrap(), "it is known");
     assert_eq!(store.nodes().await.unwrap(), [first, node("b")]);
 
     store.remove_node("a").await.unwrap();
     assert_eq!(store.nodes().await.unwrap(), [node("b")]);
     store.remove_node("b").await.unwrap();
+}
+
+/// Room is what the last report leaves of the capacity, less what was placed since; a report counts what is old enough.
+pub async fn a_node_that_is_placed_on_counts_as_fuller_until_it_reports<S: Store>(
+    store: &S,
+    pass: &impl AsyncFn(Duration),
+) {
+    let report = NodeRecord {
+        sessions: 8,
+        ..node("placed")
+    };
+    let placed = async || store.nodes().await.unwrap()[0].placed;
+    assert!(!store.place("placed", "t0").await.unwrap(), "it has not reported");
+    store.heartbeat(&report).await.unwrap();
+    assert!(store.place("placed", "t1").await.unwrap());
+    assert!(store.place("placed", "t2").await.unwrap());
+    assert!(!store.place("placed", "t3").await.unwrap(), "the second was the last");
+    assert_eq!(placed().await, 2);
+
+    store.unplace("placed", "t1").await.unwrap();
+    assert!(store.place("placed", "t4").await.unwrap());
+    store.heartbeat(&report).await.unwrap();
+    assert_eq!(
+        placed().await,
+        2,
+        "the report may not count what was placed a moment ago"
+    );
+    pass(PLACING + PASSES).await;
+    store.heartbeat(&report).await.unwrap();
+    assert_eq!(placed().await, 0);
+
+    let draining = NodeRecord {
+        draining: true,
+        ..report
+    };
+    store.heartbeat(&draining).await.unwrap();
+    assert!(!store.place("placed", "t5").await.unwrap());
+    store.remove_node("placed").await.unwrap();
+    assert!(!store.place("placed", "t6").await.unwrap());
+}
+
+/// Two dozen placements at once, room for seven.
+pub async fn no_slot_is_given_away_twice<S: Store>(store: &S) {
+    store.heartbeat(&node("sought")).await.unwrap();
+    let tickets: Vec<_> = (0..24).map(|n| format!("ticket-{n}")).collect();
+    let placed = tickets.iter().map(|ticket| store.place("sought", ticket));
+    let placed = futures_util::future::join_all(placed).await;
+    assert_eq!(placed.into_iter().filter(|placed| *placed.as_ref().unwrap()).count(), 7);
+    store.remove_node("sought").await.unwrap();
 }
 
 /// As many as the burst at once, then one for every interval; tenants do not take from each other.
@@ -228,6 +283,17 @@ pub async fn a_tenant_has_no_more_sessions_than_it_may<S: Store>(store: &S) {
     assert!(store.hold_session("tenant", "three", 2).await.unwrap());
     assert!(!store.hold_session("tenant", "four", 2).await.unwrap());
     store.drop_session("nobody", "one").await.unwrap();
+}
+
+/// The store tells for whom, so that a node can count it again in a store that has lost it.
+pub async fn a_session_that_lives_counts_for_its_tenant<S: Store>(store: &S) {
+    assert_eq!(store.held_by("held").await.unwrap(), None);
+    assert!(store.hold_session("holder", "held", u32::MAX).await.unwrap());
+    assert_eq!(store.held_by("held").await.unwrap().as_deref(), Some("holder"));
+    assert!(store.hold_session("holder", "held", u32::MAX).await.unwrap(), "again");
+    assert!(!store.hold_session("holder", "another", 1).await.unwrap());
+    store.drop_session("holder", "held").await.unwrap();
+    assert_eq!(store.held_by("held").await.unwrap(), None);
 }
 
 /// Sixteen starts at once, room for five.

@@ -86,6 +86,12 @@ pub struct NodeRecord {
     /// How quick it was in the last minutes; absent from nodes of older releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<NodeLatency>,
+    /// Where it is (`zone`), or none.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// Sessions placed on it since this report: known to the store, not to the node.
+    #[serde(skip)]
+    pub placed: u32,
 }
 
 /// How quick a node was in the last minutes, to within 8 %.
@@ -105,6 +111,22 @@ pub struct NodeLatency {
     /// How late outgoing audio frames left: 99th percentile, microseconds; 0 without frames.
     pub frame_late_p99_us: u32,
 }
+
+impl NodeRecord {
+    /// Whether it has room for one more by its own report.
+    pub fn has_room(&self) -> bool {
+        !self.draining && self.sessions < self.capacity
+    }
+
+    /// Slots that are free by its report and by what was placed on it since.
+    pub fn free_slots(&self) -> u32 {
+        self.capacity.saturating_sub(self.sessions).saturating_sub(self.placed)
+    }
+}
+
+/// A session that was placed on a node this long before the node's report counts in that report: asking a node for a slot
+/// takes less, unless it hangs.
+pub const PLACING: Duration = Duration::from_millis(500);
 
 /// How long a session counts for its tenant before its record is written.
 pub const HOLD_GRACE: Duration = Duration::from_secs(30);
@@ -168,18 +190,28 @@ pub trait Store: Send + Sync {
     /// Makes `node_id` the owner of a session for `ttl`, unless another node is; the owner may claim again to stay it.
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError>;
 
-    /// Writes a node's report; gone after `NODE_TTL` without another.
-    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError>;
+    /// Writes a node's report; gone after `NODE_TTL` without another. What was placed on the node more than [`PLACING`]
+    /// ago is forgotten: the report counts it. True when there was a report before: false after the first one, and to a
+    /// node that has reported all the time when the store has lost what it had.
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError>;
     /// Forgets a node at once.
     async fn remove_node(&self, node_id: &str) -> Result<(), StoreError>;
-    /// Nodes that reported within `NODE_TTL`.
+    /// Nodes that reported within `NODE_TTL`, by id, with what was placed on them since.
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError>;
+    /// Counts a session that is about to be placed on a node, under a ticket of its own, until the node has reported it.
+    /// False, and nothing counted, when the node has no room by its last report and by what was placed since, drains, or
+    /// is gone. Instances that place at the same time therefore never give one slot away twice.
+    async fn place(&self, node_id: &str, ticket: &str) -> Result<bool, StoreError>;
+    /// Takes back a ticket: the node did not take the session.
+    async fn unplace(&self, node_id: &str, ticket: &str) -> Result<(), StoreError>;
 
     /// Takes a start from an allowance that refills evenly; answers how long to wait when it is used up.
     async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError>;
     /// Counts a session among those of a tenant unless `most` of them are alive; false when they are. The session
     /// counts from now, and after [`HOLD_GRACE`] as long as its record lives.
     async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError>;
+    /// The tenant that a session counts for, as long as it lives and a day at most.
+    async fn held_by(&self, session_id: &str) -> Result<Option<String>, StoreError>;
     /// Counts a session no longer.
     async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError>;
 
@@ -196,11 +228,14 @@ pub trait Store: Send + Sync {
 
 /// The store named in the configuration, with every operation timed.
 ///
-/// Errors: Redis does not answer (exit status 69) or its URL is not one (64).
+/// Errors: Redis does not answer (exit status 69), its URL is not one (64), or its authority's file cannot be read (66).
 pub async fn open(kind: &StoreKind) -> Result<Arc<dyn Store>, Fatal> {
     match kind {
         StoreKind::Memory => Ok(Arc::new(Measured::new(MemoryStore::new()))),
-        StoreKind::Redis { url } => Ok(Arc::new(Measured::new(RedisStore::connect(url).await?))),
+        StoreKind::Redis { url, ca_file } => {
+            let store = RedisStore::connect(url, ca_file.as_deref()).await?;
+            Ok(Arc::new(Measured::new(store)))
+        }
     }
 }
 

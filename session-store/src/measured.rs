@@ -98,7 +98,7 @@ impl<S: Store> Store for Measured<S> {
         timed("claim_session", self.inner.claim_session(session_id, node_id, ttl)).await
     }
 
-    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError> {
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
         timed("heartbeat", self.inner.heartbeat(node)).await
     }
 
@@ -110,12 +110,24 @@ impl<S: Store> Store for Measured<S> {
         timed("nodes", self.inner.nodes()).await
     }
 
+    async fn place(&self, node_id: &str, ticket: &str) -> Result<bool, StoreError> {
+        timed("place", self.inner.place(node_id, ticket)).await
+    }
+
+    async fn unplace(&self, node_id: &str, ticket: &str) -> Result<(), StoreError> {
+        timed("unplace", self.inner.unplace(node_id, ticket)).await
+    }
+
     async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
         timed("take", self.inner.take(allowance, rate)).await
     }
 
     async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
         timed("hold_session", self.inner.hold_session(tenant, session_id, most)).await
+    }
+
+    async fn held_by(&self, session_id: &str) -> Result<Option<String>, StoreError> {
+        timed("held_by", self.inner.held_by(session_id)).await
     }
 
     async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {

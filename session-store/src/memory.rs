@@ -8,7 +8,7 @@ use async_trait::async_trait;
 // Tokio's clock, not the system's: tests pause and advance it.
 use tokio::time::Instant;
 
-use crate::{Claim, HOLD_GRACE, NODE_TTL, NodeRecord, Rate, SessionRecord, Store, StoreError};
+use crate::{Claim, HOLD_GRACE, NODE_TTL, NodeRecord, PLACING, Rate, SessionRecord, Store, StoreError};
 
 /// Sessions, nodes, keys and claims of one process; gone with it.
 #[derive(Default)]
@@ -23,11 +23,20 @@ struct Inner {
     kept: Expiring<String>,
     used_tokens: Expiring<()>,
     nodes: Expiring<NodeRecord>,
+    /// Tickets of each node, and when they were given.
+    placed: HashMap<String, HashMap<String, Instant>>,
     /// When the allowance will be whole again.
     allowances: Expiring<Instant>,
     /// Until when each session of a tenant counts whether it has a record or not.
     held: HashMap<String, HashMap<String, Instant>>,
     progress: Expiring<(u32, String)>,
+}
+
+impl Inner {
+    fn tickets(&self, node_id: &str) -> u32 {
+        let tickets = self.placed.get(node_id).map_or(0, HashMap::len);
+        u32::try_from(tickets).unwrap_or(u32::MAX)
+    }
 }
 
 impl MemoryStore {
@@ -114,22 +123,57 @@ impl Store for MemoryStore {
         Ok(Claim::Owned)
     }
 
-    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError> {
-        self.lock()
-            .nodes
-            .put(&node.node_id, node.clone(), Instant::now(), NODE_TTL);
-        Ok(())
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let known = inner.nodes.get(&node.node_id, now).is_some();
+        inner.nodes.put(&node.node_id, node.clone(), now, NODE_TTL);
+        if let Some(placed) = inner.placed.get_mut(&node.node_id) {
+            placed.retain(|_, at| *at + PLACING > now);
+            if placed.is_empty() {
+                inner.placed.remove(&node.node_id);
+            }
+        }
+        Ok(known)
     }
 
     async fn remove_node(&self, node_id: &str) -> Result<(), StoreError> {
-        self.lock().nodes.remove(node_id);
+        let mut inner = self.lock();
+        inner.nodes.remove(node_id);
+        inner.placed.remove(node_id);
         Ok(())
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
-        let mut nodes = self.lock().nodes.values(Instant::now());
+        let inner = self.lock();
+        let mut nodes = inner.nodes.values(Instant::now());
+        for node in &mut nodes {
+            node.placed = inner.tickets(&node.node_id);
+        }
         nodes.sort_by(|a, b| a.node_id.cmp(&b.node_id));
         Ok(nodes)
+    }
+
+    async fn place(&self, node_id: &str, ticket: &str) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let placed = inner.tickets(node_id);
+        let fits = inner
+            .nodes
+            .get(node_id, now)
+            .is_some_and(|node| !node.draining && placed < node.capacity.saturating_sub(node.sessions));
+        if fits {
+            let tickets = inner.placed.entry(node_id.to_owned()).or_default();
+            tickets.insert(ticket.to_owned(), now);
+        }
+        Ok(fits)
+    }
+
+    async fn unplace(&self, node_id: &str, ticket: &str) -> Result<(), StoreError> {
+        if let Some(tickets) = self.lock().placed.get_mut(node_id) {
+            tickets.remove(ticket);
+        }
+        Ok(())
     }
 
     async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
@@ -158,6 +202,13 @@ impl Store for MemoryStore {
             held.remove(tenant);
         }
         Ok(fits)
+    }
+
+    async fn held_by(&self, session_id: &str) -> Result<Option<String>, StoreError> {
+        let inner = self.lock();
+        let mut tenants = inner.held.iter();
+        let found = tenants.find(|(_, sessions)| sessions.contains_key(session_id));
+        Ok(found.map(|(tenant, _)| tenant.clone()))
     }
 
     async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {

@@ -35,7 +35,7 @@ async function route() {
     else link.removeAttribute("aria-current");
   }
   replace(main);
-  main.className = found.section;
+  main.className = `on-${found.section}`;
   try {
     const view = await import(found.module);
     if (mine !== turn) return;

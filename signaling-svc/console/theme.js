@@ -2,7 +2,7 @@
 
 const KINDS = ["system", "light", "dark"];
 const WORDS = { system: "Auto", light: "Light", dark: "Dark" };
-const SPOKEN = { system: "as the system has them", light: "light", dark: "dark" };
+const SPOKEN = { system: "as the system has them", light: "on paper", dark: "for the night" };
 const KEY = "voxray-theme";
 
 /** Makes this button go through the kinds; the choice stays with this browser. */
@@ -11,7 +11,7 @@ export function startTheme(button) {
   const apply = () => {
     if (kind === "system") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = kind;
-    button.setAttribute("aria-label", `Colours: ${SPOKEN[kind]}`);
+    button.setAttribute("aria-label", `${WORDS[kind]}: colours ${SPOKEN[kind]}`);
     button.querySelector("span").textContent = WORDS[kind];
     dispatchEvent(new Event("themechange"));
   };

@@ -1,5 +1,6 @@
 //! What every handler shares, and the steps several of them take: placing a session and undoing that.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,7 +20,7 @@ use voxray_proto::control::{CreateSessionRequest, EndSessionRequest, Transport};
 use crate::archive::Archive;
 use crate::error::PlaceError;
 use crate::nodes::MediaNodes;
-use crate::placement::{self, NoNode};
+use crate::placement::{self, NoNode, Wanted};
 use crate::proxies::TrustedProxies;
 
 /// Life of a stream token, and of a session that nobody has connected to yet.
@@ -148,16 +149,38 @@ impl App {
     {
         let deadline = Instant::now() + PLACEMENT_DEADLINE;
         let nodes = self.store.nodes().await?;
+        let wanted = Wanted {
+            transport: name(transport),
+            zone: self.config.zone.as_deref(),
+        };
         let mut not_recorded = None;
-        for node in placement::candidates(&nodes, name(transport), rand::random)? {
+        let mut candidates = placement::candidates(&nodes, wanted, rand::random)?;
+        // Those whose last slot another instance has taken in this moment. When nobody else has one they are asked all
+        // the same: what was placed may have been given back, and the node knows best.
+        let mut taken = VecDeque::new();
+        let mut next = move |taken: &mut VecDeque<_>| match candidates.next() {
+            Some(candidate) => Some((candidate.node, candidate.has_slot)),
+            None => taken.pop_front().map(|node| (node, false)),
+        };
+        while let Some((node, has_slot)) = next(&mut taken) {
             if Instant::now() > deadline {
                 tracing::warn!("media nodes take too long to answer; a new session is given up");
                 break;
             }
+            let ticket = format!("{:032x}", rand::random::<u128>());
+            if has_slot && !self.store.place(&node.node_id, &ticket).await? {
+                taken.push_back(node);
+                continue;
+            }
             match ask(Arc::clone(&self.nodes), node.control_url.clone()).await {
                 Ok(answer) => return Ok((node.clone(), answer)),
-                Err(status) if status.code() == Code::InvalidArgument => return Err(PlaceError::Rejected(status)),
                 Err(status) => {
+                    if has_slot && let Err(error) = self.store.unplace(&node.node_id, &ticket).await {
+                        tracing::debug!(%error, "a node counts as fuller than it is until it reports");
+                    }
+                    if status.code() == Code::InvalidArgument {
+                        return Err(PlaceError::Rejected(status));
+                    }
                     PLACEMENTS.with_label_values(&[refusal(&status)]).inc();
                     tracing::debug!(node = %node.node_id, code = ?status.code(), "asking the next node");
                     if status.code() == Code::Aborted {

@@ -11,7 +11,6 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::placement;
 
 /// How often the store is asked: half of a node's heartbeat, so that a change is seen within three seconds.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -81,7 +80,7 @@ pub async fn refresh(app: &App, readiness: &Readiness) {
 fn state(node: &NodeRecord) -> &'static str {
     if node.draining {
         "draining"
-    } else if placement::accepts(node) {
+    } else if node.has_room() {
         "accepting"
     } else {
         "full"

@@ -344,7 +344,9 @@ impl Stack {
             .env("VOXRAY_RECORDING_ENABLE", "true")
             .env("VOXRAY_RECORDING_BUCKET", &self.bucket)
             .env("VOXRAY_TRANSCRIPTS_ENABLE", "true")
-            .env("VOXRAY_TRANSCRIPTS_DRIVER", "postgres");
+            .env("VOXRAY_TRANSCRIPTS_DRIVER", "postgres")
+            // A machine that builds and tests at the same time would be found too slow.
+            .env("VOXRAY_MEDIA_MEASURE_CAPACITY", "false");
         spec = settings(spec, port)?;
         for (_, key, value) in plan
             .env

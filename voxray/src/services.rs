@@ -44,8 +44,6 @@ impl Process {
             }
         });
         service_kit::metrics::announce(name, env!("CARGO_PKG_VERSION"));
-        let node = settings.config.media.node_id.clone().filter(|_| name == "media-svc");
-        service_kit::telemetry::identify(&node.unwrap_or_else(service_kit::ids::node_id));
         service_kit::trace::init(&settings.config.otlp, name, env!("CARGO_PKG_VERSION"))?;
         Ok(process)
     }

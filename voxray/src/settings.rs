@@ -6,7 +6,6 @@ use std::sync::Arc;
 use service_kit::config::{self, Config, Loaded, Profile, Sources};
 use service_kit::exit::{self, Fatal};
 use service_kit::tasks::TaskScope;
-use service_kit::telemetry::LevelHandle;
 
 use crate::cli::ConfigArgs;
 
@@ -16,22 +15,22 @@ pub struct Settings {
     pub config: Arc<Config>,
     /// Where it came from, for SIGHUP.
     pub sources: Sources,
-    /// Changes the log level while the process runs.
-    pub log_level: LevelHandle,
 }
 
 /// Loads, prints warnings, and starts logging.
 pub fn load(arguments: &ConfigArgs, profile: Profile) -> Result<Settings, Fatal> {
     let sources = sources(arguments);
     let loaded = load_from(&sources, profile)?;
-    let log_level = service_kit::telemetry::init(&loaded.config.log);
+    // Before the first line is logged.
+    let node = loaded.config.media.node_id.clone();
+    service_kit::telemetry::identify(&node.unwrap_or_else(service_kit::ids::node_id));
+    service_kit::telemetry::init(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     Ok(Settings {
         config: Arc::new(loaded.config),
         sources,
-        log_level,
     })
 }
 
@@ -57,7 +56,6 @@ pub fn reload_on_hangup(settings: &Settings, scope: &TaskScope) -> Result<(), Fa
         )
     })?;
     let (config, sources, watched) = (settings.config.clone(), settings.sources.clone(), scope.clone());
-    let log_level = settings.log_level.clone();
     scope.spawn("configuration reload", async move {
         loop {
             tokio::select! {
@@ -66,7 +64,7 @@ pub fn reload_on_hangup(settings: &Settings, scope: &TaskScope) -> Result<(), Fa
             }
             match config::reload(&sources, &config) {
                 Ok(level) => {
-                    log_level.set(level);
+                    service_kit::telemetry::set_level(level);
                     tracing::info!(log_level = %level, "API keys and log level read again");
                 }
                 Err(error) => {

@@ -151,7 +151,7 @@ impl SingleProcess {
         &self.config
     }
 
-    /// Lets running calls finish, empties the outbox, and stops. Asking [`Shutdown`] again meanwhile hurries.
+    /// Lets running calls finish, empties the outbox, and stops. Requesting [`Shutdown`] twice hurries.
     pub async fn stop(self) {
         self.shutdown.begin();
         self.media.drain().await;
@@ -173,8 +173,6 @@ impl SingleProcess {
 
 /// `voxray serve`: until Ctrl-C.
 pub async fn serve(settings: Settings) -> Result<(), Fatal> {
-    let node = settings.config.media.node_id.clone();
-    service_kit::telemetry::identify(&node.unwrap_or_else(service_kit::ids::node_id));
     let process = SingleProcess::start(&settings.config, None).await?;
     settings::reload_on_hangup(&settings, &process.scope)?;
     let shutdown = process.shutdown();

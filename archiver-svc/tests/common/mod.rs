@@ -284,7 +284,10 @@ pub fn config(dir: &Path) -> Config {
             genesys_client_secret: None,
         },
         limits: config::Limits::default(),
+        zone: None,
         media: config::Media {
+            measure_capacity: false,
+            drain_message: None,
             udp_port: 0,
             nat_ips: Vec::new(),
             node_id: None,

@@ -170,3 +170,26 @@ pub fn link(input_queue_cap: usize) -> (CallerLink, TransportLink) {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_holds_the_socket_back_until_the_call_takes_something() {
+        let (mut call, socket) = link(2);
+        let key = || CallerEvent::Dtmf('1');
+        assert!(socket.input.send(key()).await);
+        assert!(socket.input.send(key()).await);
+        let third = socket.input.send(key());
+        tokio::pin!(third);
+
+        let an_hour = Duration::from_secs(3_600);
+        assert!(tokio::time::timeout(an_hour, &mut third).await.is_err());
+
+        assert!(call.events.recv().await.is_some());
+        assert!(third.await);
+        drop(call);
+        assert!(!socket.input.send(key()).await);
+    }
+}

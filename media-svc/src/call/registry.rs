@@ -91,9 +91,7 @@ impl Calls {
             capacity,
             draining_since: None,
         };
-        SESSIONS_CAPACITY
-            .with_label_values::<&str>(&[])
-            .set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        publish_capacity(capacity);
         let shared = Arc::new(Shared {
             transports: transports.to_vec(),
             entries: Mutex::default(),
@@ -206,6 +204,28 @@ impl Calls {
             Phase::Connected { .. } => false,
         });
         waiting.map(|(id, _)| Arc::clone(id)).collect()
+    }
+
+    /// What is reserved here, and for how much longer.
+    pub fn reservations(&self) -> Vec<(Reservation, Duration)> {
+        let now = Instant::now();
+        let entries = self.shared.current();
+        let reserved = entries.values().filter_map(|entry| match &entry.phase {
+            Phase::Reserved {
+                expires, reservation, ..
+            } => Some((reservation.clone(), *expires - now)),
+            Phase::Connected { .. } => None,
+        });
+        reserved.collect()
+    }
+
+    /// Says how many sessions the node can carry from now on. Those that are here stay.
+    pub fn set_capacity(&self, capacity: usize) {
+        self.shared.load.send_if_modified(|load| {
+            let before = std::mem::replace(&mut load.capacity, capacity);
+            before != capacity
+        });
+        publish_capacity(capacity);
     }
 
     /// Frees the slot of a session that is not going to come here. One that has connected meanwhile stays.
@@ -453,6 +473,12 @@ impl Entry {
             media: self.media.as_ref().map(|media| *media.borrow()),
         }
     }
+}
+
+fn publish_capacity(capacity: usize) {
+    SESSIONS_CAPACITY
+        .with_label_values::<&str>(&[])
+        .set(i64::try_from(capacity).unwrap_or(i64::MAX));
 }
 
 fn default_capacity() -> usize {

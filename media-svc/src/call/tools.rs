@@ -230,6 +230,33 @@ mod tests {
     }
 
     #[test]
+    fn a_client_s_tools_are_offered_as_far_as_they_can_be_named() {
+        let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+        let body = json!({"tools": [
+            {"name": "weather", "description": "Weather", "parameters": schema},
+            {"name": "bare"},
+            {"name": END_CALL},
+            {"name": "two words"},
+            {"name": ""},
+            {"description": "no name"},
+            "junk",
+        ]});
+        let tools = at_client(&body);
+        let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
+        assert_eq!(names, ["weather", "bare"]);
+        assert_eq!(tools[0].parameters, schema);
+        assert_eq!(tools[1].parameters["type"], "object");
+        let many: Vec<Value> = (0..100).map(|number| json!({"name": format!("t{number}")})).collect();
+        assert_eq!(at_client(&json!({"tools": many})).len(), MOST_CLIENT_TOOLS);
+        assert!(at_client(&json!({"tools": "weather"})).is_empty() && at_client(&Value::Null).is_empty());
+        assert_eq!(read(None, "weather", "{}"), Wish::AtClient);
+        assert!(matches!(
+            read(Some(&line("twilio", &[])), "weather", "{}"),
+            Wish::Refused(_)
+        ));
+    }
+
+    #[test]
     fn a_call_is_transferred_nowhere_that_the_operator_has_not_named() {
         let line = line("twilio", &["+1415", "sip:desk@example.com"]);
         assert_eq!(

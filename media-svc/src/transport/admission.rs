@@ -48,6 +48,8 @@ pub struct Gate {
     pub carriers: Carriers,
     /// Parent of all calls.
     pub scope: TaskScope,
+    /// Changes whenever the store has to be told again of every call.
+    pub store_restores: watch::Receiver<u64>,
     /// How long a far end may take for what.
     pub timeouts: Timeouts,
     /// Phone streams that may come back after a cut.
@@ -93,6 +95,7 @@ pub struct Admitted {
     /// Telephony provider, or empty.
     pub provider: String,
     body: Value,
+    record: SessionRecord,
     slot: Slot,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     archive: Option<Arc<dyn ArchiveSession>>,
@@ -201,6 +204,7 @@ impl Gate {
             call_id: claims.call_id,
             provider: claims.provider,
             body,
+            record,
             slot,
             inputs,
             archive,
@@ -253,8 +257,10 @@ impl Gate {
             scope: scope.clone(),
             trace,
         };
-        let _renewal = self.keep_session(&scope, admitted.session_id.clone());
+        let renewal = self.keep_session(&scope, admitted.record);
         let reason = call::run(setup).instrument(logged).await;
+        // Before the session is forgotten, or it might be written once more.
+        drop(renewal);
         if let Some(line) = line {
             line.hang_up_after(&reason, admitted.session_id.clone(), &self.scope);
         }
@@ -285,19 +291,66 @@ impl Gate {
         }
     }
 
-    /// Renews the session's life in the store while the call lives.
-    fn keep_session(&self, scope: &TaskScope, session_id: Arc<str>) -> service_kit::tasks::AbortOnDrop {
-        let store = self.store.clone();
-        let ttl = Duration::from_secs(self.config.store.session_ttl_secs.max(3));
-        scope.spawn_owned("session renewal", async move {
-            let mut interval = tokio::time::interval(ttl / 3);
-            loop {
-                interval.tick().await;
-                if let Err(error) = store.touch_session(&session_id, ttl).await {
-                    tracing::warn!(%session_id, %error, "session not renewed; the call goes on");
+    /// Renews the session's life in the store while the call lives, and writes it again when the store has lost it.
+    fn keep_session(&self, scope: &TaskScope, record: SessionRecord) -> service_kit::tasks::AbortOnDrop {
+        let kept = KeptSession {
+            store: self.store.clone(),
+            node_id: self.node_id.clone(),
+            ttl: Duration::from_secs(self.config.store.session_ttl_secs.max(3)),
+            record,
+        };
+        let restores = self.store_restores.clone();
+        scope.spawn_owned("session renewal", kept.keep(restores))
+    }
+}
+
+/// A live call's entries in the session store.
+struct KeptSession {
+    store: Arc<dyn Store>,
+    node_id: Arc<str>,
+    ttl: Duration,
+    record: SessionRecord,
+}
+
+impl KeptSession {
+    async fn keep(self, mut restores: watch::Receiver<u64>) {
+        // While the store still knows it: whose session this is has to be written again too.
+        let tenant = self.store.held_by(&self.record.session_id).await.ok().flatten();
+        let mut interval = tokio::time::interval(self.ttl / 3);
+        restores.mark_unchanged();
+        let mut node_reports = true;
+        loop {
+            let lost = tokio::select! {
+                _ = interval.tick() => match self.store.touch_session(&self.record.session_id, self.ttl).await {
+                    Ok(known) => !known,
+                    Err(error) => {
+                        tracing::warn!(session_id = %self.record.session_id, %error, "session not renewed; the call goes on");
+                        false
+                    }
+                },
+                changed = restores.changed(), if node_reports => {
+                    node_reports = changed.is_ok();
+                    node_reports
                 }
+            };
+            if lost && let Err(error) = self.restore(tenant.as_deref()).await {
+                tracing::warn!(session_id = %self.record.session_id, %error, "session not listed again; the call goes on");
             }
-        })
+        }
+    }
+
+    /// The claim first: a node that got the stream of this session meanwhile must not be overwritten.
+    async fn restore(&self, tenant: Option<&str>) -> Result<(), StoreError> {
+        let session_id = &self.record.session_id;
+        if let Claim::OwnedBy(node) = self.store.claim_session(session_id, &self.node_id, self.ttl).await? {
+            tracing::error!(%session_id, node, "another node claims a session whose call runs here");
+            return Ok(());
+        }
+        self.store.put_session(&self.record, self.ttl).await?;
+        if let Some(tenant) = tenant {
+            self.store.hold_session(tenant, session_id, u32::MAX).await?;
+        }
+        Ok(())
     }
 }
 

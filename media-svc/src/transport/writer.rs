@@ -273,6 +273,59 @@ fn is_close(command: &CallerCommand, end: &mut Closing) -> bool {
 mod tests {
     use super::*;
 
+    /// A message for each command, as a protocol without batching of its own.
+    struct One;
+
+    impl Encode for One {
+        type Reply = ();
+
+        fn encode(&mut self, _command: CallerCommand, out: &mut Vec<Message>) {
+            out.push(Message::Text("x".into()));
+        }
+
+        fn reply(&mut self, (): (), _out: &mut Vec<Message>) {}
+    }
+
+    fn batches(coalesce_ms: u64, max_frames: usize) -> Pipeline {
+        Pipeline {
+            input_queue_cap: 1,
+            ws_write_coalesce_ms: coalesce_ms,
+            ws_write_coalesce_max_frames: max_frames,
+        }
+    }
+
+    /// A batch that begins with one message, while another frame comes every 20 ms: its size, how long it took, and
+    /// whether it closes the socket.
+    async fn gathered(pipeline: Pipeline, frames: usize, then_close: bool) -> (usize, Duration, bool) {
+        let (sender, mut commands) = mpsc::channel(64);
+        let scope = service_kit::tasks::TaskScope::root("test");
+        let feeding = scope.spawn_owned("frames", async move {
+            for _ in 0..frames {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                sender.send(CallerCommand::Audio(vec![0; 480])).await.unwrap();
+            }
+            if then_close {
+                let reason = media_core::conversation::EndReason::AgentHungUp;
+                sender.send(CallerCommand::Close(reason)).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+        let (mut batch, mut end) = (vec![Message::Text("x".into())], Closing::new(1000, ""));
+        let began = Instant::now();
+        let last = gather(&mut batch, &mut commands, &mut One, pipeline, &mut end).await;
+        drop(feeding);
+        (batch.len(), began.elapsed(), last)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_written_when_its_window_is_over_or_it_is_full_or_the_call_is() {
+        let ms = Duration::from_millis;
+        assert_eq!(gathered(batches(50, 10), 100, false).await, (3, ms(50), false));
+        assert_eq!(gathered(batches(1_000, 4), 100, false).await, (4, ms(60), false));
+        assert_eq!(gathered(batches(1_000, 10), 2, true).await, (4, ms(40), true));
+        assert_eq!(gathered(batches(30, 10), 0, false).await, (1, ms(30), false));
+    }
+
     #[test]
     fn a_close_reason_fits_a_control_frame() {
         assert!(Closing::new(Closing::POLICY, "ü".repeat(100)).reason.len() <= 123);

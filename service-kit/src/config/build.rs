@@ -43,6 +43,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
         },
         otlp: connections::otlp(v),
         metrics_enabled: v.flag("metrics_enabled"),
+        zone: v.text("zone"),
         transport: match v.word("transport").as_str() {
             "smallwebrtc" => ClientTransport::SmallWebRtc,
             "both" => ClientTransport::Both,
@@ -266,6 +267,7 @@ fn store(merged: &mut Merged) -> Store {
         kind: if is_redis {
             StoreKind::Redis {
                 url: Secret::new(url.unwrap_or_default()),
+                ca_file: merged.values.text("redis_ca_file").map(PathBuf::from),
             }
         } else {
             StoreKind::Memory
@@ -445,6 +447,8 @@ fn media(v: &Values) -> Media {
     Media {
         node_id: v.text("media.node_id"),
         max_sessions: v.number("media.max_sessions"),
+        measure_capacity: v.flag("media.measure_capacity"),
+        drain_message: v.text("media.drain_message").filter(|message| !message.is_empty()),
         drain_timeout_secs: v.number("media.drain_timeout_secs"),
         transports: transports.collect(),
         control_port: v.number("media.control_port"),

@@ -88,7 +88,8 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes.").or("stun:stun.l.google.com:19302").hidden(),
     Key::new("rtc_max_duration_secs", SECONDS, "Longest session in seconds after the first inbound audio; 0 = no limit.").or("0"),
     Key::new("session_store", Choice(&["memory", "redis"]), "Where sessions, nodes and tokens live: in this process, or shared by all.").or("memory"),
-    Key::new("redis_url", Url(&["redis", "rediss"]), "Redis, needed with `session_store` redis.").hidden(),
+    Key::new("redis_url", Url(&["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"]), "Redis, needed with `session_store` redis: one server (`redis://[user:password@]host:6379[/db]`), Sentinel (`redis+sentinel://host:26379,host:26379/primary[/db][?sentinel_password=…]`) or Cluster (`redis+cluster://host:6379,host:6379`); `rediss` is TLS.").hidden(),
+    Key::new("redis_ca_file", Path, "Authority in PEM that the certificates of Redis have to be signed by, with `rediss`; unset = the usual public ones."),
     Key::new("session_ttl_secs", Int { min: 1, max: 31_536_000 }, "Life of an idle session in seconds.").or("3600"),
     Key::new("pipeline_input_queue_cap", AT_LEAST_ONE, "Frames between transport and pipeline; when full the socket is not read.").or("256"),
     Key::new("ws_write_coalesce_ms", Int { min: 0, max: 1000 }, "Window in milliseconds in which WebSocket writes are batched; 0 = off.").or("0"),
@@ -160,7 +161,9 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("limits.idle_timeout_secs", PATIENCE, "Seconds after which a connection without a further request is closed; longer than the proxy in front keeps its side (nginx: 60).").or("75"),
     // Media nodes
     Key::new("media.max_sessions", COUNT, "Most sessions on this node; 0 = by cores.").or("0"),
+    Key::new("media.measure_capacity", Bool, "Whether a node that sends its audio late or runs out of processor time says that it carries fewer sessions, until it is better; otherwise `media.max_sessions` always counts.").or("true"),
     Key::new("media.drain_timeout_secs", WHOLE_SECONDS, "Longest wait in seconds for running calls on shutdown.").or("3600"),
+    Key::new("media.drain_message", Text, "What the agent says before it ends a call that outlasts the drain; empty = nothing.").or("I am sorry, this service has to restart. Please call again in a minute. Goodbye.").may_be_empty(),
     Key::new("media.transports", ChoiceList(&["telephony", "websocket", "webrtc"]), "What this pool of media nodes serves.").or("telephony,websocket,webrtc"),
     Key::new("media.udp_port", PORT, "UDP port of all WebRTC media of this node, on `host`; 0 = any free one.").or("50000").or_alone("0"),
     Key::new("media.nat_ips", List, "Public IP addresses of this node, told to WebRTC clients instead of its own; the port must be the same outside."),
@@ -201,6 +204,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("mcp.tools_filter", List, "The only tools that are offered; empty = all."),
     Key::new("mcp.url", Url(HTTP_SCHEMES), "URL of an MCP server whose tools the agent may call."),
     // Between services, and on disk
+    Key::new("zone", Text, "Zone that this process is in (`eu-central-1a`): sessions go to media nodes of the signaling service's own zone while they have room; unset = all nodes are alike."),
     Key::new("archiver_url", Url(HTTP_SCHEMES), "Where media nodes send what is archived, and where it is read back from (`http://archiver:9091`)."),
     Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; may hold `{host}`, the name of its host; unset = its bound address."),
     Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set; may hold `{host}`."),

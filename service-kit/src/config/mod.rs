@@ -39,6 +39,8 @@ pub struct Config {
     pub otlp: Otlp,
     /// `GET /metrics` answers 204 when false.
     pub metrics_enabled: bool,
+    /// Where this process is, for placement.
+    pub zone: Option<String>,
     /// What clients may connect with.
     pub transport: ClientTransport,
     /// WebRTC settings handed to clients and used by media nodes.
@@ -161,8 +163,10 @@ pub enum StoreKind {
     Memory,
     /// Shared by all instances.
     Redis {
-        /// `redis://` or `rediss://`.
+        /// One server, Sentinel or Cluster.
         url: Secret,
+        /// Authority of the servers' certificates in PEM.
+        ca_file: Option<PathBuf>,
     },
 }
 
@@ -337,6 +341,10 @@ pub struct Media {
     pub node_id: Option<String>,
     /// Most sessions; 0 = by cores.
     pub max_sessions: usize,
+    /// Whether the node lowers its capacity to what it can carry.
+    pub measure_capacity: bool,
+    /// What the agent says before it ends a call that outlasts the drain.
+    pub drain_message: Option<String>,
     /// Longest wait for running calls on shutdown, seconds.
     pub drain_timeout_secs: u64,
     /// What this node serves.

@@ -44,18 +44,6 @@ static UNSUPPORTED: &[Row] = &[
     row("mcp.url", Refused::Setting),
 ];
 
-/// URL schemes that name a feature this release does not have: key and scheme.
-pub(super) static UNSUPPORTED_SCHEMES: &[(&str, &str)] = &[
-    ("redis_url", "redis+sentinel"),
-    ("redis_url", "rediss+sentinel"),
-    ("redis_url", "redis-sentinel"),
-    ("redis_url", "sentinel"),
-    ("redis_url", "redis+cluster"),
-    ("redis_url", "rediss+cluster"),
-    ("redis_url", "redis-cluster"),
-    ("redis_url", "cluster"),
-];
-
 fn find(key: &str) -> Option<Refused> {
     UNSUPPORTED.iter().find(|row| row.key == key).map(|row| row.refused)
 }

@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 
 use super::IceServer;
 use super::schema::{Key, Kind};
-use super::unsupported::{self, UNSUPPORTED_SCHEMES, quote_if_empty};
+use super::unsupported::{self, quote_if_empty};
 
 /// What a secret looks like wherever it is shown.
 const MASK: &str = "***";
@@ -163,17 +163,6 @@ fn checked(key: &Key, value: Option<Value>, written: &str) -> Result<Value, Stri
 
 fn check_url(key: &Key, url: &str, schemes: &[&str], written: &str) -> Result<(), String> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
-    if UNSUPPORTED_SCHEMES.contains(&(key.path.as_ref(), scheme)) {
-        let working: Vec<_> = schemes
-            .iter()
-            .filter(|&&scheme| !UNSUPPORTED_SCHEMES.contains(&(key.path.as_ref(), scheme)))
-            .map(|scheme| format!("{scheme}://"))
-            .collect();
-        return Err(format!(
-            "{scheme}:// is not supported by this release; allowed: {}",
-            working.join(", ")
-        ));
-    }
     // sqlite URLs name a file or memory, all others a host.
     let has_host = scheme == "sqlite" || !rest.split(['/', '?', '#']).next().unwrap_or_default().is_empty();
     if schemes.contains(&scheme) && has_host && !rest.is_empty() && !rest.contains(char::is_whitespace) {

@@ -73,7 +73,8 @@ impl Listeners {
         self.admin.as_ref().and_then(|admin| admin.local_addr().ok())
     }
 
-    /// Serves the routes under the conventions in tasks of `scope`, as [`serve`] does. `/health` and `/ready` are on both
+    /// Serves the routes under the conventions in tasks of `scope`, as [`serve`] does; the limits on connections are for
+    /// everybody, not for operators. `/health` and `/ready` are on both
     /// listeners, for load balancers and for probes. Returns the public address.
     ///
     /// # Errors

@@ -221,16 +221,6 @@ fn what_is_not_built_yet_is_refused_and_says_what_is() {
             "this key is not supported by this release; remove it",
         ),
         (
-            "redis_url",
-            "redis+sentinel://h",
-            "redis+sentinel:// is not supported by this release; allowed: redis://, rediss://",
-        ),
-        (
-            "redis_url",
-            "redis+cluster://h",
-            "redis+cluster:// is not supported by this release",
-        ),
-        (
             "interruption_strategy",
             "keyword",
             "\"keyword\" is not supported by this release; allowed: none, min_words",

@@ -1,83 +1,69 @@
-//! The store of a deployment. Every operation is one command or one script; [`keys`] lists every key.
-//!
-//! Scripts that list records read keys they find in an index, so this needs one Redis (or a Sentinel group behind one
-//! address), not a cluster that shards keys.
+//! The store of a deployment: one Redis, a Sentinel group, or a Cluster. Every operation is one command or one script on
+//! keys of one hash tag; [`keys`] lists every key.
 
+mod address;
+mod connection;
 pub mod keys;
 mod scripts;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use ::redis::{Client, ConnectionAddr, ErrorKind, RedisError, cmd};
+use ::redis::{ErrorKind, RedisError, cmd};
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use service_kit::config::Secret;
 use service_kit::exit::{self, Fatal};
 
-use crate::{Claim, HOLD_GRACE, NODE_TTL, NodeRecord, Rate, SessionRecord, Store, StoreError};
+use crate::{Claim, HOLD_GRACE, NODE_TTL, NodeRecord, PLACING, Rate, SessionRecord, Store, StoreError};
+use address::Address;
+use connection::Connection;
 
-/// Longest wait for an answer: beyond it the caller is better served by an error.
-const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Longest wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// No retry inside an operation: it fails fast, and the next one connects anew.
-const RECONNECT_RETRIES: usize = 0;
+/// How long it is remembered for whom a session counts; as long as the tenant's own list.
+const HOLDER_TTL: Duration = Duration::from_secs(86_400);
 
-/// Sessions, nodes, keys and claims in Redis, over one multiplexed connection that comes back by itself.
+/// Sessions, nodes, keys and claims in Redis, over a connection that comes back by itself.
 pub struct RedisStore {
-    connection: ConnectionManager,
+    connection: Connection,
 }
 
 impl RedisStore {
-    /// Connects and checks that Redis answers.
+    /// Connects and checks that Redis answers. With `ca_file`, its certificates are what a server's has to be signed by.
     ///
-    /// Errors: the URL is not one (exit status 64), or nobody answers there, or the password is refused (69).
-    pub async fn connect(url: &Secret) -> Result<Self, Fatal> {
-        let client = Client::open(url.expose()).map_err(|error| {
+    /// Errors: the URL is not one (exit status 64), the file cannot be read (66), or nobody answers there, or the password
+    /// is refused (69).
+    pub async fn connect(url: &Secret, ca_file: Option<&Path>) -> Result<Self, Fatal> {
+        let address = Address::parse(url.expose()).map_err(|error| {
             Fatal::new(
                 exit::CONFIG,
-                format!("redis_url is not a Redis URL: {}", kind_of(&error)),
-                "set redis_url (VOXRAY_REDIS_URL) to redis://[user:password@]host:6379[/db], or rediss:// for TLS",
+                format!("redis_url is not a Redis URL: {error}"),
+                "set redis_url (VOXRAY_REDIS_URL) to redis://[user:password@]host:6379[/db], redis+sentinel://host,host/name or redis+cluster://host,host; rediss for TLS",
             )
         })?;
-        let address = shown_address(client.get_connection_info().addr());
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_number_of_retries(RECONNECT_RETRIES);
+        let ca_pem = ca_file.map(std::fs::read).transpose().map_err(|error| {
+            Fatal::new(
+                exit::NO_INPUT,
+                format!("redis_ca_file cannot be read: {error}"),
+                "set redis_ca_file (VOXRAY_REDIS_CA_FILE) to the authority's certificate in PEM",
+            )
+        })?;
+        let hosts = address.shown();
         let unavailable = |why: String| {
             Fatal::new(
                 exit::UNAVAILABLE,
-                format!("Redis at {address} cannot be used: {why}"),
+                format!("Redis at {hosts} cannot be used: {why}"),
                 "start Redis there or correct redis_url (VOXRAY_REDIS_URL); a single process needs none: session_store=memory",
             )
         };
-        let connection = ConnectionManager::new_with_config(client, config)
+        let connection = Connection::open(address, ca_pem)
             .await
             .map_err(|error| unavailable(kind_of(&error)))?;
         let store = Self { connection };
         store.ping().await.map_err(|StoreError(why)| unavailable(why))?;
         Ok(store)
-    }
-
-    async fn list<T: DeserializeOwned>(&self, index: &str, prefix: &str) -> Result<Vec<T>, StoreError> {
-        let values: Vec<String> = scripts::LIST
-            .key(index)
-            .arg(prefix)
-            .invoke_async(&mut self.connection.clone())
-            .await
-            .map_err(unanswered)?;
-        // A record of another release that cannot be read must not hide the others.
-        let readable = values.iter().filter_map(|json| match serde_json::from_str(json) {
-            Ok(record) => Some(record),
-            Err(error) => {
-                tracing::warn!(index, %error, "a record in Redis cannot be read; is an older release still running?");
-                None
-            }
-        });
-        Ok(readable.collect())
     }
 
     async fn put(&self, key: String, index: &str, id: &str, value: String, ttl: Duration) -> Result<(), StoreError> {
@@ -99,14 +85,71 @@ impl RedisStore {
             .await
             .map_err(unanswered)
     }
+
+    async fn delete(&self, key: String) -> Result<(), StoreError> {
+        cmd("DEL")
+            .arg(key)
+            .query_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
+    }
+
+    async fn sessions_of(&self, shard: u8) -> Result<Vec<SessionRecord>, StoreError> {
+        let values: Vec<String> = scripts::LIST
+            .key(keys::sessions(shard))
+            .arg(keys::session_prefix(shard))
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)?;
+        Ok(values.iter().filter_map(|json| readable(json)).collect())
+    }
+
+    async fn hold(&self, tenant: &str, session_id: &str, most: u32, over: &[String]) -> Result<Hold, StoreError> {
+        let answer: ::redis::Value = scripts::HOLD
+            .key(keys::tenant(tenant))
+            .arg(session_id)
+            .arg(most)
+            .arg(millis(HOLD_GRACE))
+            .arg(over)
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)?;
+        match answer {
+            ::redis::Value::Int(_) => Ok(Hold::Held),
+            sessions => Ok(Hold::FullWith(
+                ::redis::from_redis_value(sessions).map_err(|error| StoreError(error.to_string()))?,
+            )),
+        }
+    }
+
+    /// Those of the sessions that have no record.
+    async fn gone(&self, sessions: Vec<String>) -> Result<Vec<String>, StoreError> {
+        let mut shards: BTreeMap<u8, Vec<String>> = BTreeMap::new();
+        for session_id in sessions {
+            shards.entry(keys::shard(&session_id)).or_default().push(session_id);
+        }
+        let gone = shards.into_values().map(|sessions| async move {
+            let mut script = scripts::EXISTING.prepare_invoke();
+            for session_id in &sessions {
+                script.key(keys::session(session_id));
+            }
+            let there: Vec<bool> = script
+                .invoke_async(&mut self.connection.clone())
+                .await
+                .map_err(unanswered)?;
+            let gone = sessions.into_iter().zip(there).filter(|(_, there)| !there);
+            Ok(gone.map(|(session_id, _)| session_id).collect::<Vec<_>>())
+        });
+        Ok(try_join_all(gone).await?.concat())
+    }
 }
 
 #[async_trait]
 impl Store for RedisStore {
     async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
         let id = &session.session_id;
-        self.put(keys::session(id), keys::SESSIONS, id, to_json(session)?, ttl)
-            .await
+        let index = keys::sessions(keys::shard(id));
+        self.put(keys::session(id), &index, id, to_json(session)?, ttl).await
     }
 
     async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
@@ -119,7 +162,7 @@ impl Store for RedisStore {
     async fn touch_session(&self, session_id: &str, ttl: Duration) -> Result<bool, StoreError> {
         scripts::TOUCH
             .key(keys::session(session_id))
-            .key(keys::SESSIONS)
+            .key(keys::sessions(keys::shard(session_id)))
             .key(keys::owner(session_id))
             .arg(millis(ttl))
             .arg(session_id)
@@ -130,9 +173,10 @@ impl Store for RedisStore {
 
     async fn remove_session(&self, session_id: &str) -> Result<(), StoreError> {
         scripts::REMOVE
-            .key(keys::SESSIONS)
+            .key(keys::sessions(keys::shard(session_id)))
             .key(keys::session(session_id))
             .key(keys::owner(session_id))
+            .key(keys::holder(session_id))
             .arg(session_id)
             .invoke_async(&mut self.connection.clone())
             .await
@@ -140,7 +184,8 @@ impl Store for RedisStore {
     }
 
     async fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError> {
-        let mut sessions = self.list(keys::SESSIONS, keys::SESSION_PREFIX).await?;
+        let shards = (0..keys::SHARDS).map(|shard| self.sessions_of(shard));
+        let mut sessions = try_join_all(shards).await?.concat();
         crate::oldest_first(&mut sessions);
         Ok(sessions)
     }
@@ -187,16 +232,25 @@ impl Store for RedisStore {
         })
     }
 
-    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError> {
-        let id = &node.node_id;
-        self.put(keys::node(id), keys::NODES, id, to_json(node)?, NODE_TTL)
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
+        scripts::HEARTBEAT
+            .key(keys::node(&node.node_id))
+            .key(keys::NODES)
+            .key(keys::placed(&node.node_id))
+            .arg(to_json(node)?)
+            .arg(millis(NODE_TTL))
+            .arg(&node.node_id)
+            .arg(millis(PLACING))
+            .invoke_async(&mut self.connection.clone())
             .await
+            .map_err(unanswered)
     }
 
     async fn remove_node(&self, node_id: &str) -> Result<(), StoreError> {
         scripts::REMOVE
             .key(keys::NODES)
             .key(keys::node(node_id))
+            .key(keys::placed(node_id))
             .arg(node_id)
             .invoke_async(&mut self.connection.clone())
             .await
@@ -204,9 +258,43 @@ impl Store for RedisStore {
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
-        let mut nodes: Vec<NodeRecord> = self.list(keys::NODES, keys::NODE_PREFIX).await?;
+        let reports: Vec<(String, u32)> = scripts::NODES
+            .key(keys::NODES)
+            .arg(keys::NODE_PREFIX)
+            .arg(keys::PLACED_PREFIX)
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)?;
+        let reports = reports.iter().filter_map(|(json, placed)| {
+            let report: NodeRecord = readable(json)?;
+            Some(NodeRecord {
+                placed: *placed,
+                ..report
+            })
+        });
+        let mut nodes: Vec<_> = reports.collect();
         nodes.sort_by(|a, b| a.node_id.cmp(&b.node_id));
         Ok(nodes)
+    }
+
+    async fn place(&self, node_id: &str, ticket: &str) -> Result<bool, StoreError> {
+        scripts::PLACE
+            .key(keys::placed(node_id))
+            .key(keys::node(node_id))
+            .arg(ticket)
+            .arg(millis(NODE_TTL))
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
+    }
+
+    async fn unplace(&self, node_id: &str, ticket: &str) -> Result<(), StoreError> {
+        cmd("ZREM")
+            .arg(keys::placed(node_id))
+            .arg(ticket)
+            .query_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
     }
 
     async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
@@ -221,18 +309,34 @@ impl Store for RedisStore {
     }
 
     async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
-        scripts::HOLD
-            .key(keys::tenant(tenant))
-            .arg(keys::SESSION_PREFIX)
-            .arg(session_id)
-            .arg(most)
-            .arg(millis(HOLD_GRACE))
-            .invoke_async(&mut self.connection.clone())
+        // First for whom it counts: a session that is counted and has no holder would be lost with the store.
+        cmd("SET")
+            .arg(keys::holder(session_id))
+            .arg(tenant)
+            .arg("PX")
+            .arg(millis(HOLDER_TTL))
+            .query_async::<()>(&mut self.connection.clone())
             .await
-            .map_err(unanswered)
+            .map_err(unanswered)?;
+        let full_with = match self.hold(tenant, session_id, most, &[]).await? {
+            Hold::Held => return Ok(true),
+            Hold::FullWith(sessions) => sessions,
+        };
+        // Only now it matters which of them are over.
+        let over = self.gone(full_with).await?;
+        if !over.is_empty() && matches!(self.hold(tenant, session_id, most, &over).await?, Hold::Held) {
+            return Ok(true);
+        }
+        self.delete(keys::holder(session_id)).await?;
+        Ok(false)
+    }
+
+    async fn held_by(&self, session_id: &str) -> Result<Option<String>, StoreError> {
+        self.get(keys::holder(session_id)).await
     }
 
     async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {
+        self.delete(keys::holder(session_id)).await?;
         cmd("ZREM")
             .arg(keys::tenant(tenant))
             .arg(session_id)
@@ -262,19 +366,34 @@ impl Store for RedisStore {
     }
 
     async fn forget_progress(&self, what: &str) -> Result<(), StoreError> {
-        cmd("DEL")
-            .arg(keys::progress(what))
-            .query_async(&mut self.connection.clone())
-            .await
-            .map_err(unanswered)
+        self.delete(keys::progress(what)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        cmd("PING")
-            .query_async(&mut self.connection.clone())
+        // Not PING: of a cluster that has lost a part any server answers that.
+        cmd("EXISTS")
+            .arg(keys::NODES)
+            .query_async::<u8>(&mut self.connection.clone())
             .await
+            .map(drop)
             .map_err(unanswered)
     }
+}
+
+/// Whether a session counts for its tenant now.
+enum Hold {
+    Held,
+    /// These count only as long as they have records.
+    FullWith(Vec<String>),
+}
+
+/// A record of another release that cannot be read must not hide the others.
+fn readable<T: DeserializeOwned>(json: &str) -> Option<T> {
+    serde_json::from_str(json)
+        .inspect_err(|error| {
+            tracing::warn!(%error, "a record in Redis cannot be read; is an older release still running?");
+        })
+        .ok()
 }
 
 /// Redis refuses a time to live of 0.
@@ -302,13 +421,5 @@ fn kind_of(error: &RedisError) -> String {
         Some("NOAUTH" | "WRONGPASS") => "it wants another user or password".to_owned(),
         Some("READONLY") => "it is a read-only replica".to_owned(),
         _ => error.to_string(),
-    }
-}
-
-/// `host:port` without user and password.
-fn shown_address(address: &ConnectionAddr) -> String {
-    match address {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
-        other => other.to_string(),
     }
 }

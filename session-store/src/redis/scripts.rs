@@ -1,5 +1,5 @@
 //! The Lua scripts: one for each operation that touches more than one key. Redis runs a script as a whole, so nobody
-//! sees a record without its index entry.
+//! sees a record without its index entry. All keys of a script carry one hash tag, so a cluster has them in one place.
 //!
 //! Time is Redis' own (`TIME`), so that instances with different clocks agree on what has expired.
 
@@ -109,26 +109,87 @@ return 0",
     )
 });
 
-/// `KEYS`: tenant's sessions. `ARGV`: prefix of session records, session id, most, grace in ms. Answers 0 when `most`
-/// are alive. A set that nobody adds to is dropped after a day: no session without a record is older.
+/// `KEYS`: tenant's sessions. `ARGV`: session id, most, grace in ms, ids to take out first. Adds the session when there is
+/// room and answers 1; else answers the ids that count only as long as their records live. A set that nobody adds to is
+/// dropped after a day: no session without a record is older.
 pub static HOLD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local held = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-local alive = 0
-for i = 1, #held, 2 do
-  if tonumber(held[i + 1]) > now or redis.call('EXISTS', ARGV[1] .. held[i]) == 1 then
-    alive = alive + 1
-  else
-    redis.call('ZREM', KEYS[1], held[i])
-  end
+for i = 4, #ARGV do
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
+  if score and tonumber(score) <= now then redis.call('ZREM', KEYS[1], ARGV[i]) end
 end
-if alive >= tonumber(ARGV[3]) then return 0 end
-redis.call('ZADD', KEYS[1], now + ARGV[4], ARGV[2])
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then
+  return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)
+end
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], 86400000)
 return 1",
+    )
+});
+
+/// `KEYS`: records. Answers 1 for each that is there and 0 for each that is not.
+pub static EXISTING: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local there = {}
+for i = 1, #KEYS do there[i] = redis.call('EXISTS', KEYS[i]) end
+return there",
+    )
+});
+
+/// `KEYS`: report, index, placed. `ARGV`: report, time to live in ms, node id, in-flight time in ms. Writes the report,
+/// and forgets what was placed so long ago that the report counts it. Answers whether there was a report before.
+pub static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local known = redis.call('EXISTS', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - ARGV[4])
+return known",
+    )
+});
+
+/// `KEYS`: placed, report. `ARGV`: ticket, time to live in ms. Writes the ticket when the node has room by its last
+/// report and the tickets written since, and answers whether it has.
+pub static PLACE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local report = redis.call('GET', KEYS[2])
+if not report then return 0 end
+report = cjson.decode(report)
+if report.draining or redis.call('ZCARD', KEYS[1]) >= report.capacity - report.sessions then return 0 end
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1",
+    )
+});
+
+/// `KEYS`: index of nodes. `ARGV`: prefix of reports, prefix of what was placed. Answers, for each node that is alive, its
+/// report and the number of tickets, and prunes the index of the others. All of these keys carry the index's hash tag.
+pub static NODES: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local alive = {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local report = redis.call('GET', ARGV[1] .. id)
+  if report then
+    alive[#alive + 1] = {report, redis.call('ZCARD', ARGV[2] .. id)}
+  else
+    redis.call('ZREM', KEYS[1], id)
+  end
+end
+return alive",
     )
 });
 

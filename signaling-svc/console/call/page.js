@@ -4,7 +4,7 @@ import { api, failure, request } from "../api.js";
 import { h, icon, replace } from "../dom.js";
 import { clock, duration, millis, moment, problem, way, words } from "../format.js";
 import { bars, STAGES, summary } from "./timing.js";
-import { peaksOf, WavPeaks } from "./wav.js";
+import { levelsOf, WavLevels } from "./wav.js";
 import { Waveform } from "./waveform.js";
 
 export const title = "Call";
@@ -116,10 +116,10 @@ class Page {
     const stop = new AbortController();
     this.stop = stop;
     try {
-      const peaks = await patiently(() => this.fetchSound(stop.signal), Boolean);
+      const levels = await patiently(() => this.fetchSound(stop.signal), Boolean);
       replace(this.sound, this.waveform.canvas);
-      this.waveform.show(peaks, this.turns);
-      this.seconds = peaks.seconds;
+      this.waveform.show(levels, this.turns);
+      this.seconds = levels.seconds;
       this.play.disabled = false;
       this.move();
     } catch (error) {
@@ -138,7 +138,7 @@ class Page {
     const parts = [];
     let wav = null;
     for (let reader = response.body.getReader(), piece; !(piece = await reader.read()).done; ) {
-      if (parts.length === 0 && WavPeaks.fits(piece.value)) wav = new WavPeaks();
+      if (parts.length === 0 && WavLevels.fits(piece.value)) wav = new WavLevels();
       wav?.push(piece.value);
       parts.push(piece.value);
     }
@@ -151,7 +151,7 @@ class Page {
     if (wav) return wav.finish();
     // 8 kHz keep an hour below 300 MB.
     const decoder = new OfflineAudioContext(2, 1, 8000);
-    return peaksOf(await decoder.decodeAudioData(await file.arrayBuffer()));
+    return levelsOf(await decoder.decodeAudioData(await file.arrayBuffer()));
   }
 
   toggle() {

@@ -60,19 +60,18 @@ export function bars(turns, jump) {
     const go = h("button", { type: "button", class: "plain", onclick: () => jump(end_of_speech) },
       h("span", { class: "at" }, clock(end_of_speech / 1000)), h("span", { class: "asked" }, asked || "(keys)"));
     return h("tr", { "data-answer": turn.seq },
-      h("th", { scope: "row" }, go),
-      h("td", { class: "bar-cell" }, h("div", { class: "latency", "aria-hidden": "true" }, pieces, gridlines(marks, end))),
+      h("th", { scope: "row", class: "bar-cell" }, go, h("div", { class: "latency", "aria-hidden": "true" }, pieces, gridlines(marks, end))),
       STAGES.map(({ key }, index) => h("td", { class: `number${index === STAGES.length - 1 ? " total" : ""}` }, Math.round(turn.timing[key]))));
   });
   const ruler = h("div", { class: "ruler", "aria-hidden": "true" }, marks.map((mark) => {
-    const label = h("span", {}, mark === end || mark === 0 ? millis(mark) : String(mark));
+    const label = h("span", {}, mark === end ? millis(mark) : String(mark));
     label.style.left = `${(100 * mark) / end}%`;
     return label;
   }));
   return h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Answer times" },
     h("table", { class: "answers" },
     h("caption", { class: "unseen" }, "Milliseconds from the end of the caller's speech"),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Caller's words end"), h("th", { scope: "col", class: "bar-cell" }, ruler),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "bar-cell" }, h("span", { class: "unseen" }, "After the caller said"), ruler),
       STAGES.map(({ name, long }, index) => h("th", { scope: "col", class: "number", title: long }, h("i", { class: `key stage-${index}`, "aria-hidden": "true" }), name)))),
     h("tbody", {}, rows)));
 }

@@ -1,10 +1,10 @@
-// A recording as it comes in: its loudness, a column of the picture each, without keeping its samples. Pure.
+// A recording as it comes in: how loud it is, a column of the picture each, without keeping its samples. Pure.
 
-/** Columns a second of the loudest sample is kept for; the picture takes the loudest of several. */
-export const PEAKS_PER_SECOND = 100;
+/** Columns a second. Each is a root mean square: a voice at the limit still has a shape, which its peaks have not. */
+export const LEVELS_PER_SECOND = 100;
 
-/** Reads a WAV file (RIFF, 16-bit PCM) piece by piece; an hour of sound becomes a few hundred kilobytes of peaks. */
-export class WavPeaks {
+/** Reads a WAV file (RIFF, 16-bit PCM) piece by piece; an hour of sound becomes two lanes of 360 000 numbers. */
+export class WavLevels {
   constructor() {
     this.pending = new Uint8Array(0);
     this.format = null;
@@ -12,7 +12,7 @@ export class WavPeaks {
     this.frames = 0;
     this.column = 0;
     this.inColumn = 0;
-    this.peaks = [];
+    this.lanes = [];
   }
 
   /** Whether these first bytes are a WAV file that can be read here. */
@@ -44,8 +44,9 @@ export class WavPeaks {
         if (!this.format) throw new Error("This recording has no format.");
         this.format.data = true;
         this.left = length === 0 || length === 0xffffffff ? Infinity : length;
-        this.peaks = Array.from({ length: this.format.channels }, () => []);
-        this.loudest = new Float32Array(this.format.channels);
+        this.lanes = Array.from({ length: this.format.channels }, () => []);
+        this.power = new Float64Array(this.format.channels);
+        this.summed = 0;
         return at + 8;
       }
       if (at + 8 + length > bytes.length) return 0;
@@ -66,40 +67,40 @@ export class WavPeaks {
     const view = new DataView(bytes.buffer, bytes.byteOffset, whole);
     for (let at = 0; at < whole; at += 2 * channels) {
       for (let channel = 0; channel < channels; channel++) {
-        const level = Math.abs(view.getInt16(at + 2 * channel, true)) / 32768;
-        if (level > this.loudest[channel]) this.loudest[channel] = level;
+        const level = view.getInt16(at + 2 * channel, true) / 32768;
+        this.power[channel] += level * level;
       }
+      this.summed++;
       this.frames++;
-      if (this.frames >= ((this.column + 1) * rate) / PEAKS_PER_SECOND) this.nextColumn();
+      if (this.frames >= ((this.column + 1) * rate) / LEVELS_PER_SECOND) this.nextColumn();
     }
     this.left -= whole;
     return this.left <= 0 ? bytes.length : whole;
   }
 
   nextColumn() {
-    this.peaks.forEach((lane, channel) => lane.push(this.loudest[channel]));
-    this.loudest.fill(0);
+    this.lanes.forEach((lane, channel) => lane.push(Math.sqrt(this.power[channel] / Math.max(1, this.summed))));
+    this.power.fill(0);
+    this.summed = 0;
     this.column++;
   }
 
-  /** `{seconds, lanes}`: of each channel its peaks, 0 to 1. */
+  /** `{seconds, lanes}`: of each channel its levels, 0 to 1. */
   finish() {
     if (!this.format?.data) throw new Error("This recording is empty.");
     this.nextColumn();
-    return { seconds: this.frames / this.format.rate, lanes: this.peaks };
+    return { seconds: this.frames / this.format.rate, lanes: this.lanes };
   }
 }
 
-/** Peaks of sound that the browser has decoded. */
-export function peaksOf(buffer) {
-  const step = buffer.sampleRate / PEAKS_PER_SECOND;
+/** Levels of sound that the browser has decoded. */
+export function levelsOf(buffer) {
+  const step = buffer.sampleRate / LEVELS_PER_SECOND;
   const lanes = Array.from({ length: buffer.numberOfChannels }, (_, channel) => {
     const samples = buffer.getChannelData(channel);
     return Array.from({ length: Math.ceil(samples.length / step) }, (_, column) => {
-      let loudest = 0;
-      const end = Math.min(samples.length, Math.floor((column + 1) * step));
-      for (let i = Math.floor(column * step); i < end; i++) loudest = Math.max(loudest, Math.abs(samples[i]));
-      return loudest;
+      const piece = samples.subarray(Math.floor(column * step), Math.floor((column + 1) * step));
+      return Math.sqrt(piece.reduce((power, sample) => power + sample * sample, 0) / Math.max(1, piece.length));
     });
   });
   return { seconds: buffer.duration, lanes };

@@ -3,7 +3,7 @@
 
 import { colours, h, sharp } from "../dom.js";
 import { clock, millis } from "../format.js";
-import { PEAKS_PER_SECOND } from "./wav.js";
+import { LEVELS_PER_SECOND } from "./wav.js";
 
 /** What the arrow keys and the page keys move by, seconds. */
 const STEPS = { ArrowRight: 2, ArrowUp: 2, ArrowLeft: -2, ArrowDown: -2, PageUp: 15, PageDown: -15 };
@@ -57,7 +57,7 @@ export class Waveform {
     this.lanes = lanes;
     this.turns = turns.filter((turn) => turn.startMs !== undefined);
     this.canvas.setAttribute("aria-valuemax", Math.round(seconds));
-    this.loudest = lanes.map((lane) => Math.max(0.05, lane.reduce((most, level) => Math.max(most, level), 0)));
+    this.loudest = lanes.map((lane) => Math.max(0.02, lane.reduce((most, level) => Math.max(most, level), 0)));
     this.draw();
   }
 
@@ -116,11 +116,11 @@ export class Waveform {
     // A bar of two pixels and one between: finer is noise to the eye.
     const pitch = 3;
     for (let px = 0; px < width; px += pitch) {
-      const from = Math.floor((px / width) * this.seconds * PEAKS_PER_SECOND);
-      const to = Math.max(from + 1, Math.floor(((px + pitch) / width) * this.seconds * PEAKS_PER_SECOND));
+      const from = Math.floor((px / width) * this.seconds * LEVELS_PER_SECOND);
+      const to = Math.max(from + 1, Math.floor(((px + pitch) / width) * this.seconds * LEVELS_PER_SECOND));
       let level = 0;
       for (let column = from; column < to && column < lane.length; column++) level = Math.max(level, lane[column]);
-      const tall = Math.max(1, Math.sqrt(level * gain) * (half - 6));
+      const tall = Math.max(1, (level * gain) ** 0.7 * (half - 6));
       context.globalAlpha = (px / width) * this.seconds <= this.cursor || this.cursor === 0 ? 1 : 0.55;
       context.fillStyle = colour;
       context.beginPath();
@@ -148,7 +148,7 @@ export class Waveform {
       context.roundRect(from, top + MIDDLE / 2 - 3, Math.max(2, to - from), 6, 3);
       context.fill();
       const label = millis(timing.firstAudioMs);
-      const at = to + 5;
+      const at = Math.min(to + 5, context.canvas.getBoundingClientRect().width - context.measureText(label).width);
       if (at < free) continue;
       context.fillStyle = c.ink;
       context.fillText(label, at, top + MIDDLE / 2 + 0.5);

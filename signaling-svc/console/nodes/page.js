@@ -15,7 +15,7 @@ export function show(main) {
   const total = h("p", { class: "lead", role: "status" });
   const list = h("div", { class: "nodes" });
   replace(main, h("h1", {}, "Nodes"), total, list,
-    h("p", { class: "fine" }, "Answer time: from the end of a caller's speech to the first sound of the answer, silence that ends a turn included. Lateness: how long after its time a 20 ms frame left; up to 20 ms nobody hears."));
+    h("p", { class: "fine" }, "Answers: from the end of a caller's speech to the first sound of the answer, with the silence that ends a turn; the median, and what 95 and 99 of 100 stay below. Frames late: how long after its time a 20 ms frame of sound left, 99 of 100; up to 20 ms nobody hears it."));
   return poll(async () => {
     try {
       const nodes = await api.nodes();
@@ -49,10 +49,10 @@ function card(node) {
       h("div", { class: "bar", role: "meter", "aria-label": "Load", "aria-valuemin": 0, "aria-valuemax": node.capacity, "aria-valuenow": node.sessions }, fill),
       h("span", { class: "numbers" }, h("b", {}, node.sessions), ` of ${node.capacity} calls`)),
     h("dl", { class: "facts" },
-      fact("Answer, median", answered ? millis(latency.turnP50Ms) : "–"),
+      fact("Median answer", answered ? millis(latency.turnP50Ms) : "–"),
       fact("95 %", answered ? millis(latency.turnP95Ms) : "–"),
       fact("99 %", answered ? millis(latency.turnP99Ms) : "–"),
-      fact("Lateness, 99 %", latency ? `${latency.frameLateP99Ms.toFixed(1)} ms` : "–")),
+      fact("Frames late", latency ? `${latency.frameLateP99Ms.toFixed(1)} ms` : "–")),
     h("p", { class: "fine" },
       [node.transports.map((name) => NAMES[name] ?? name).join(", "), `release ${node.version}`,
         answered ? `${count(latency.turns, "answer")} in the last ${Math.round(latency.windowSeconds / 60)} min` : "no answers in the last minutes"].join(" · ")));

@@ -43,12 +43,18 @@ export function startMeter(canvas, meters, levels) {
   return () => {
     cancelAnimationFrame(frame);
     meters.forEach((meter) => meter.setAttribute("aria-valuenow", 0));
-    paint(canvas, history.map(() => [0, 0]));
+    rest(canvas);
   };
 }
 
+/** The picture while nobody talks: a ripple without a colour. */
+export function rest(canvas) {
+  const ripple = (index, pace) => 0.05 + 0.16 * Math.sin((Math.PI * index) / BARS) ** 2 * (1 + Math.sin(index * pace));
+  paint(canvas, Array.from({ length: BARS }, (_, index) => [ripple(index, 0.55), ripple(index, 0.41)]), true);
+}
+
 /** Caller above the line, agent below. */
-export function paint(canvas, history) {
+export function paint(canvas, history, colourless = false) {
   const { context, width, height } = sharp(canvas);
   const { caller, agent, line } = colours("caller", "agent", "line");
   const pitch = width / history.length;
@@ -58,8 +64,9 @@ export function paint(canvas, history) {
     const thick = pitch * 0.6;
     const age = 0.35 + (0.65 * index) / history.length;
     for (const [level, colour, direction] of [[up, caller, -1], [down, agent, 1]]) {
-      context.globalAlpha = level > 0.02 ? age : 1;
-      context.fillStyle = level > 0.02 ? colour : line;
+      const silent = colourless || level <= 0.02;
+      context.globalAlpha = silent ? 1 : age;
+      context.fillStyle = silent ? line : colour;
       const tall = Math.max(1, level * (middle - 4));
       context.beginPath();
       context.roundRect(x, direction < 0 ? middle - 1.5 - tall : middle + 1.5, thick, tall, Math.min(thick / 2, tall / 2));

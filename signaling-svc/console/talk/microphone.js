@@ -19,10 +19,10 @@ export function reason(error) {
   switch (error?.name) {
     case "NotAllowedError":
     case "SecurityError":
-      return "The browser does not let this page use the microphone. Allow it at the left end of the address bar, then press the button again – or type below.";
+      return "The browser does not let this page use the microphone. Allow it at the left end of the address bar, then press the button again – or type instead.";
     case "NotFoundError":
     case "OverconstrainedError":
-      return "No microphone was found. Connect one or choose another, then press the button again – or type below.";
+      return "No microphone was found. Connect one or choose another, then press the button again – or type instead.";
     case "NotReadableError":
     case "AbortError":
       return "The microphone is in use by another program. Close that one, then press the button again.";

@@ -1,11 +1,12 @@
 // The talk page: one button, and everything that happens after it.
 
+import { api } from "../api.js";
 import { h, replace } from "../dom.js";
-import { paint, startMeter } from "./meter.js";
+import { rest, startMeter } from "./meter.js";
 import { microphones, openMicrophone } from "./microphone.js";
 import { rtvi } from "./rtvi.js";
 import { connectSocket } from "./socket.js";
-import { quiet, take, typed } from "./state.js";
+import { pressed, quiet, take, typed } from "./state.js";
 import { build, showActivity, showMicrophones, showTurns } from "./view.js";
 import { connectWebRtc } from "./webrtc.js";
 
@@ -17,6 +18,12 @@ export function show(main) {
   const talk = new Talk(v);
   talk.rest();
   return () => talk.leave();
+}
+
+/** Whether it is worth trying: a browser or a deployment may do without. */
+async function serveWebRtc() {
+  if (!globalThis.RTCPeerConnection) return false;
+  return (await api.nodes()).some((node) => node.transports.includes("webrtc") && !node.draining);
 }
 
 class Talk {
@@ -53,7 +60,7 @@ class Talk {
   }
 
   rest() {
-    paint(this.v.canvas, Array.from({ length: 96 }, () => [0, 0]));
+    rest(this.v.canvas);
   }
 
   leave() {
@@ -101,7 +108,7 @@ class Talk {
       ended: (why) => current() && this.over(why),
     };
     const way = this.v.way.value;
-    if (way !== "websocket" && globalThis.RTCPeerConnection) {
+    if (way === "webrtc" || (way === "auto" && (await serveWebRtc()))) {
       try {
         return await connectWebRtc(handlers);
       } catch (error) {
@@ -177,7 +184,10 @@ class Talk {
   }
 
   press(key) {
-    this.link?.send(rtvi("dtmf", { buttons: [key] }));
+    if (!this.link) return;
+    this.link.send(rtvi("dtmf", { buttons: [key] }));
+    this.state = pressed(this.state, key);
+    this.show("live");
   }
 
   async type(text) {

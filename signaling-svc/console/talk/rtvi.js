@@ -112,7 +112,7 @@ export function sessionOf(token) {
   try {
     const payload = token.split(".")[0].replaceAll("-", "+").replaceAll("_", "/");
     const claims = JSON.parse(atob(payload));
-    return claims.session_id ?? claims.sessionId ?? null;
+    return claims.s ?? null;
   } catch {
     return null;
   }

@@ -14,12 +14,12 @@ const MAX_WAITING = 64000;
 export async function connectSocket({ microphone, told, ended }) {
   const { wsUrl, token } = await api.start({ transport: "websocket" });
   const player = await openPlayer();
+  const capture = await openCapture(microphone);
   const url = new URL(wsUrl, location.href);
   url.searchParams.set("format", "protobuf");
   url.searchParams.set("token", token);
   const socket = new WebSocket(url);
   socket.binaryType = "arraybuffer";
-  const capture = await openCapture(microphone);
   let muted = false;
   let over = false;
   const finish = (why) => {

@@ -44,6 +44,14 @@ export function typed(state, text) {
   return { ...state, turns, activity: state.agent ? state.activity : "thinking" };
 }
 
+/** A telephone key that was pressed; those pressed one after the other are one turn. */
+export function pressed(state, key) {
+  const last = state.turns.at(-1);
+  if (last?.keys) return { ...state, turns: state.turns.with(-1, { ...last, text: `${last.text} ${key}` }) };
+  const { turns } = close(state, "caller");
+  return { ...state, turns: [...turns, { role: "caller", text: key, interim: "", open: false, keys: true }] };
+}
+
 function heard(state, { text = "", final }) {
   const open = state.turns.findLastIndex((turn) => turn.role === "caller" && turn.open);
   const turn = open < 0 ? { role: "caller", text: "", interim: "", open: true } : state.turns[open];

@@ -37,7 +37,7 @@ export function build() {
     device: h("select", { id: "device" }, h("option", { value: "" }, "Default microphone")),
     way: h("select", { id: "way" },
       h("option", { value: "auto" }, "Automatic"), h("option", { value: "webrtc" }, "WebRTC"), h("option", { value: "websocket" }, "WebSocket")),
-    log: h("ol", { class: "turns", role: "log", "aria-live": "polite", "aria-relevant": "additions text", "aria-label": "What was said", tabindex: 0 }),
+    log: h("div", { class: "turns", role: "log", "aria-live": "polite", "aria-relevant": "additions text", "aria-label": "What was said", tabindex: 0 }),
     empty: h("p", { class: "empty" }, "What you and the agent say appears here as it is said."),
     after: h("p", { class: "after" }),
     text: h("input", { id: "text", type: "text", autocomplete: "off", placeholder: "Type instead of speaking" }),
@@ -80,6 +80,9 @@ export function showActivity(v, activity, { tool = "", way = "" } = {}) {
   if (live) v.detail.textContent = `Connected by ${way}`;
 }
 
+/** What each element of the transcript shows. */
+const shown = new WeakMap();
+
 /** Shows the turns; those that have not changed are left alone, so that nothing is read out twice. */
 export function showTurns(v, turns) {
   const follow = v.log.scrollHeight - v.log.scrollTop - v.log.clientHeight < 60;
@@ -88,18 +91,24 @@ export function showTurns(v, turns) {
   turns.forEach((turn, index) => {
     const shape = JSON.stringify(turn);
     const old = v.log.children[index];
-    if (old?.dataset.shape === shape) return;
-    const item = old ?? h("li", {});
-    item.dataset.shape = shape;
+    if (old && shown.get(old) === shape) return;
+    const item = old ?? h("div", {});
+    shown.set(item, shape);
     item.className = `turn ${turn.role}${turn.cut ? " cut" : ""}`;
     replace(item,
-      h("span", { class: "who" }, turn.role === "agent" ? "Agent" : turn.typed ? "You, typed" : "You"),
+      h("span", { class: "who" }, who(turn)),
       h("p", {}, turn.role === "agent" ? pieces(turn) : spokenSoFar(turn)),
       turn.answeredMs ? h("span", { class: "took", title: "from the end of your speech to the first sound of the answer" }, `answered in ${millis(turn.answeredMs)}`) : null,
       turn.cut ? h("span", { class: "took" }, "interrupted") : null);
     if (!old) v.log.append(item);
   });
   if (follow) v.log.scrollTop = v.log.scrollHeight;
+}
+
+function who(turn) {
+  if (turn.role === "agent") return "Agent";
+  if (turn.keys) return "You pressed";
+  return turn.typed ? "You typed" : "You";
 }
 
 function spokenSoFar(turn) {

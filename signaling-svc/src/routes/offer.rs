@@ -15,8 +15,11 @@ use utoipa::ToSchema;
 use voxray_proto::control::{AddCandidatesRequest, Candidate, OfferRequest, OfferResponse, Transport};
 
 use super::shape::{SessionId, Shape};
-use crate::app::{App, name};
+use crate::app::{App, TOKEN_TTL, name};
 use crate::error::store_error;
+
+/// Most candidates in one request. A browser finds some twenty, and sends them as it finds them.
+const MAX_CANDIDATES: usize = 100;
 
 /// The client's offer.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -61,11 +64,11 @@ pub struct Trickle {
     candidates: Vec<TrickledCandidate>,
 }
 
-/// One candidate; an empty one ends the list.
+/// One candidate; an empty one, or none, ends the list.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct TrickledCandidate {
     #[serde(default)]
-    candidate: String,
+    candidate: Option<String>,
     #[serde(default, alias = "sdpMid")]
     sdp_mid: Option<String>,
     #[serde(default, alias = "sdpMLineIndex")]
@@ -76,7 +79,9 @@ pub struct TrickledCandidate {
 #[utoipa::path(post, path = "/sessions/{id}/api/offer", tag = "webrtc", params(("id" = String, Path, description = "Session id, a UUID")),
     request_body = SessionOffer,
     responses((status = 200, description = "The answer", body = SessionAnswer), (status = 400, description = "The id is no UUID"),
-        (status = 404, description = "Unknown or expired"), (status = 422, description = "No SDP"),
+        (status = 404, description = "Unknown or expired"),
+        (status = 409, description = "The session is connected, and `pc_id` is not its peer connection"),
+        (status = 422, description = "No SDP, or none that can be answered"),
         (status = 503, description = "No media node accepts WebRTC sessions")))]
 pub async fn offer(
     State(app): State<Arc<App>>,
@@ -91,7 +96,7 @@ pub async fn offer(
     let sdp = sdp.ok_or_else(|| ApiError::invalid_field("sdp", "must not be empty"))?;
     let session = webrtc_session(&app, &id).await?;
     let request = OfferRequest {
-        session_id: id,
+        session_id: id.clone(),
         sdp,
         pc_id: offer.pc_id.unwrap_or_default(),
         restart: offer.restart_pc.unwrap_or(false),
@@ -101,7 +106,13 @@ pub async fn offer(
         Some(answered) => answered,
         None => on_a_new_node(&app, request).await?,
     };
-    remember(&app, session, &node).await?;
+    let moved = session.node_id.as_ref() != Some(&node.node_id);
+    if let Err(error) = remember(&app, session, &node, moved).await {
+        if moved {
+            app.release(&node, &id).await;
+        }
+        return Err(error);
+    }
     Ok(shape.answer(SessionAnswer {
         answer: answer.sdp.clone(),
         sdp: answer.sdp,
@@ -114,7 +125,8 @@ pub async fn offer(
 #[utoipa::path(patch, path = "/sessions/{id}/api/offer", tag = "webrtc", params(("id" = String, Path, description = "Session id, a UUID")),
     request_body = Trickle,
     responses((status = 200, description = "`{\"status\": \"success\"}`; 204 under `/api/v1`"), (status = 400, description = "The id is no UUID"),
-        (status = 404, description = "Unknown session or `pc_id`"), (status = 503, description = "Its media node does not answer")))]
+        (status = 404, description = "Unknown session or `pc_id`"), (status = 422, description = "A candidate that is none, or too many"),
+        (status = 503, description = "Its media node does not answer")))]
 pub async fn add_candidates(
     State(app): State<Arc<App>>,
     Extension(shape): Extension<Shape>,
@@ -123,6 +135,10 @@ pub async fn add_candidates(
 ) -> Result<Response, ApiError> {
     let pc_id = trickle.pc_id.filter(|pc_id| !pc_id.is_empty());
     let pc_id = pc_id.ok_or_else(|| ApiError::invalid_field("pc_id", "must not be empty"))?;
+    if trickle.candidates.len() > MAX_CANDIDATES {
+        let message = format!("must not be more than {MAX_CANDIDATES} in one request");
+        return Err(ApiError::invalid_field("candidates", message));
+    }
     let session = webrtc_session(&app, &id).await?;
     let unknown = || ApiError::NotFound("this session has no peer connection with this pc_id".to_owned());
     let node = owner(&app, &session).await?.ok_or_else(unknown)?;
@@ -174,11 +190,21 @@ async fn on_its_node(
     };
     match app.nodes.offer(&node.control_url, request.clone()).await {
         Ok(answer) => Ok(Some((node, answer))),
-        Err(status) if status.code() == Code::InvalidArgument => Err(ApiError::invalid_field("sdp", status.message())),
-        Err(status) => {
-            tracing::debug!(node = %node.node_id, code = ?status.code(), "the session moves to another node");
-            Ok(None)
-        }
+        Err(status) => match status.code() {
+            Code::InvalidArgument => Err(ApiError::invalid_field("sdp", status.message())),
+            Code::AlreadyExists => Err(ApiError::Conflict(
+                "this session is connected: offer again with its pc_id, or call /start for another session".to_owned(),
+            )),
+            // It may have taken the offer, and one node owns a session: the client asks again. A node that is gone
+            // is out of the list by then.
+            Code::DeadlineExceeded | Code::Cancelled => Err(ApiError::unavailable(
+                "the media node that owns the session does not answer",
+            )),
+            code => {
+                tracing::debug!(node = %node.node_id, ?code, "the session moves to another node");
+                Ok(None)
+            }
+        },
     }
 }
 
@@ -198,19 +224,20 @@ async fn on_a_new_node(app: &App, request: OfferRequest) -> Result<(NodeRecord, 
 }
 
 /// Writes which node has the session; a session that is connected already is the node's to write.
-async fn remember(app: &App, session: SessionRecord, node: &NodeRecord) -> Result<(), ApiError> {
-    let stored = if session.node_id.as_ref() == Some(&node.node_id) {
-        app.store
-            .touch_session(&session.session_id, app.session_ttl())
-            .await
-            .map(drop)
-    } else {
+async fn remember(app: &App, session: SessionRecord, node: &NodeRecord, moved: bool) -> Result<(), ApiError> {
+    let stored = if moved {
         let record = SessionRecord {
             node_id: Some(node.node_id.clone()),
             state: SessionState::Reserved,
             ..session
         };
-        app.store.put_session(&record, app.session_ttl()).await
+        app.store.put_session(&record, TOKEN_TTL).await
+    } else {
+        let ttl = match session.state {
+            SessionState::Connected | SessionState::Ending => app.session_ttl(),
+            SessionState::Created | SessionState::Reserved => TOKEN_TTL,
+        };
+        app.store.touch_session(&session.session_id, ttl).await.map(drop)
     };
     stored.map_err(store_error)
 }
@@ -232,7 +259,7 @@ fn merged(body_json: &str, request_data: Option<Value>) -> String {
 impl From<TrickledCandidate> for Candidate {
     fn from(candidate: TrickledCandidate) -> Self {
         Self {
-            candidate: candidate.candidate,
+            candidate: candidate.candidate.unwrap_or_default(),
             sdp_mid: candidate.sdp_mid.unwrap_or_default(),
             sdp_mline_index: candidate.sdp_mline_index.unwrap_or_default(),
         }

@@ -14,6 +14,8 @@ async fn sessions_need_the_api_key() {
         ("POST", "/start"),
         ("POST", "/api/v1/start"),
         ("GET", "/sessions"),
+        ("GET", "/nodes"),
+        ("GET", "/api/v1/nodes"),
         ("DELETE", "/sessions/x"),
         ("POST", "/sessions/x/transfer"),
         ("POST", "/sessions/x/dtmf"),
@@ -33,7 +35,7 @@ async fn sessions_need_the_api_key() {
 }
 
 #[tokio::test]
-async fn probes_documentation_and_phone_webhooks_need_none() {
+async fn probes_documentation_the_console_page_and_phone_webhooks_need_none() {
     let store = Switch::new();
     let plane = Plane::start(&store, KEYED).await;
     let _node = Node::start(&store, "n1").await;
@@ -43,6 +45,9 @@ async fn probes_documentation_and_phone_webhooks_need_none() {
         "/openapi.json",
         "/swagger/",
         "/swagger/swagger-ui.css",
+        "/",
+        "/console/",
+        "/console/main.js",
     ] {
         assert_eq!(plane.get(path).await.status, 200, "{path}");
     }

@@ -7,6 +7,7 @@
 
 mod call_reports;
 mod calls;
+mod console;
 mod docs;
 mod guards;
 mod limits;

@@ -88,6 +88,11 @@ async fn offers_that_cannot_be_answered_say_why() {
         .await
         .error(503, "SERVICE_UNAVAILABLE");
     assert_eq!(message, "no media node accepts webrtc sessions");
+    let unavailable = plane.post(&path, json!({"sdp": "v=0"})).await;
+    assert!(unavailable.headers.contains_key("retry-after"));
+    assert_eq!(unavailable.json()["detail"], message);
+    let huge = plane.post(&path, json!({"sdp": "a".repeat(1_000_000)})).await;
+    huge.error(413, "BAD_REQUEST");
 
     let node = Node::start(&store, "n1").await;
     node.refuse(Status::invalid_argument("no audio m-line"));
@@ -144,7 +149,10 @@ async fn later_offers_and_candidates_go_to_the_node_that_has_the_session() {
     assert_eq!((offers[1].pc_id.as_str(), offers[1].restart), ("pc-n1", true));
     let trickled = owner.candidates();
     assert_eq!(trickled.len(), 2);
-    assert_eq!(trickled[0].pc_id, "pc-n1");
+    assert_eq!(
+        (trickled[0].session_id.as_str(), trickled[0].pc_id.as_str()),
+        (id.as_str(), "pc-n1")
+    );
     assert_eq!(trickled[0].candidates[0].sdp_mid, "0");
     assert_eq!(trickled[0].candidates[1].candidate, "");
     assert!(other.offers().is_empty());
@@ -198,4 +206,83 @@ async fn candidates_for_nothing_are_not_found() {
     plane.patch(&path, trickle.clone()).await.error(404, "NOT_FOUND");
     node.refuse(Status::unavailable("restarting"));
     plane.patch(&path, trickle).await.error(503, "SERVICE_UNAVAILABLE");
+}
+
+/// As pipecat's client sends it: `null` where it has nothing to say yet.
+#[tokio::test]
+async fn the_first_offer_of_a_pipecat_client_is_taken() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let node = Node::start(&store, "n1").await;
+    let id = started(&plane, json!({"name": "Ann"})).await;
+    let offer = json!({
+        "sdp": "v=0", "type": "offer", "pc_id": null, "restart_pc": false, "requestData": {"name": "Bea"},
+    });
+
+    let answer = plane.post(&format!("/sessions/{id}/api/offer"), offer).await;
+
+    assert_eq!(answer.status, 200);
+    let asked = node.offers();
+    assert_eq!((asked[0].pc_id.as_str(), asked[0].restart), ("", false));
+    assert_eq!(asked[0].body_json, r#"{"name":"Bea"}"#);
+}
+
+#[tokio::test]
+async fn a_session_stays_on_its_node_while_that_may_have_it() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let owner = Node::start(&store, "n1").await;
+    let id = started(&plane, json!(null)).await;
+    let path = format!("/sessions/{id}/api/offer");
+    plane.post(&path, json!({"sdp": "v=0"})).await;
+    let other = Node::start(&store, "n2").await;
+
+    owner.refuse(Status::already_exists("connected"));
+    let taken = plane.post(&path, json!({"sdp": "v=1"})).await;
+    let message = taken.error(409, "CONFLICT");
+    assert_eq!(taken.json()["detail"], message);
+
+    owner.refuse(Status::deadline_exceeded("busy"));
+    let slow = plane.post(&path, json!({"sdp": "v=1", "pc_id": "pc-n1"})).await;
+    slow.error(503, "SERVICE_UNAVAILABLE");
+    assert!(slow.headers.contains_key("retry-after"));
+    assert!(other.offers().is_empty());
+}
+
+#[tokio::test]
+async fn the_end_of_the_candidates_may_be_null_and_too_many_are_refused() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let node = Node::start(&store, "n1").await;
+    let id = started(&plane, json!(null)).await;
+    let path = format!("/sessions/{id}/api/offer");
+    plane.post(&path, json!({"sdp": "v=0"})).await;
+
+    let end = json!({"pc_id": "pc-n1", "candidates": [{"candidate": null, "sdpMid": "0", "sdpMLineIndex": 0}]});
+    assert_eq!(plane.patch(&path, end).await.status, 200);
+    let many = vec![json!({"candidate": "c"}); 10_000];
+    let refused = plane.patch(&path, json!({"pc_id": "pc-n1", "candidates": many})).await;
+
+    refused.error(422, "VALIDATION_ERROR");
+    assert_eq!(refused.json()["error"]["details"][0]["field"], "candidates");
+    let trickled = node.candidates();
+    assert_eq!(trickled.len(), 1);
+    assert_eq!(trickled[0].candidates[0].candidate, "");
+    assert_eq!(trickled[0].candidates[0].sdp_mid, "0");
+}
+
+#[tokio::test]
+async fn a_slot_is_given_back_when_its_session_cannot_be_written() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let node = Node::start(&store, "n1").await;
+    let id = started(&plane, json!(null)).await;
+    store.refuse_writes(true);
+
+    let answer = plane
+        .post(&format!("/sessions/{id}/api/offer"), json!({"sdp": "v=0"}))
+        .await;
+
+    answer.error(503, "SERVICE_UNAVAILABLE");
+    assert_eq!(node.ended(), [id]);
 }

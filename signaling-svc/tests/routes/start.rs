@@ -49,6 +49,18 @@ async fn both_audiences_read_the_same_answer() {
 }
 
 #[tokio::test]
+async fn clients_get_the_credentials_of_a_turn_server() {
+    let servers = r#"[{"urls": "turn:turn.example.com:3478", "username": "ann", "credential": "s3cret"}]"#;
+    let plane = Plane::start(&Switch::new(), &[("webrtc_ice_servers", servers)]).await;
+
+    let answer = plane.post("/start", json!({"enableDefaultIceServers": true})).await;
+
+    let turn = json!({"urls": ["turn:turn.example.com:3478"], "username": "ann", "credential": "s3cret"});
+    assert_eq!(answer.json()["iceConfig"], json!({ "iceServers": [turn] }));
+    assert_eq!(answer.json()["data"]["iceConfig"], answer.json()["iceConfig"]);
+}
+
+#[tokio::test]
 async fn version_one_answers_the_plain_envelope() {
     let plane = Plane::start(&Switch::new(), &[]).await;
 

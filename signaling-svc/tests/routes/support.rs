@@ -234,6 +234,8 @@ impl Node {
         });
         Self {
             record: NodeRecord {
+                zone: None,
+                placed: 0,
                 node_id: id.to_owned(),
                 control_url: format!("http://{address}"),
                 public_url: format!("ws://{id}.internal:8080"),
@@ -371,6 +373,7 @@ impl MediaControl for Scripted {
 pub struct Switch {
     inner: MemoryStore,
     off: AtomicBool,
+    read_only: AtomicBool,
 }
 
 impl Switch {
@@ -380,6 +383,11 @@ impl Switch {
 
     pub fn switch(&self, on: bool) {
         self.off.store(!on, Ordering::SeqCst);
+    }
+
+    /// Sessions can be read and not written.
+    pub fn refuse_writes(&self, refuse: bool) {
+        self.read_only.store(refuse, Ordering::SeqCst);
     }
 
     fn up(&self) -> Result<&MemoryStore, StoreError> {
@@ -394,6 +402,9 @@ impl Switch {
 #[tonic::async_trait]
 impl Store for Switch {
     async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
+        if self.read_only.load(Ordering::SeqCst) {
+            return Err(StoreError("read only".to_owned()));
+        }
         self.up()?.put_session(session, ttl).await
     }
     async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
@@ -420,7 +431,7 @@ impl Store for Switch {
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {
         self.up()?.claim_session(session_id, node_id, ttl).await
     }
-    async fn heartbeat(&self, node: &NodeRecord) -> Result<(), StoreError> {
+    async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
         self.up()?.heartbeat(node).await
     }
     async fn remove_node(&self, node_id: &str) -> Result<(), StoreError> {
@@ -429,6 +440,18 @@ impl Store for Switch {
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         self.up()?.nodes().await
     }
+    async fn place(&self, node_id: &str, ticket: &str) -> Result<bool, StoreError> {
+        self.up()?.place(node_id, ticket).await
+    }
+
+    async fn unplace(&self, node_id: &str, ticket: &str) -> Result<(), StoreError> {
+        self.up()?.unplace(node_id, ticket).await
+    }
+
+    async fn held_by(&self, session_id: &str) -> Result<Option<String>, StoreError> {
+        self.up()?.held_by(session_id).await
+    }
+
     async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
         self.up()?.take(allowance, rate).await
     }

@@ -72,3 +72,16 @@ async fn without_a_node_for_webrtc_it_is_unavailable() {
     );
     assert!(answer.headers.contains_key("retry-after"));
 }
+
+#[tokio::test]
+async fn a_slot_is_given_back_when_its_session_cannot_be_written() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let node = Node::start(&store, "n1").await;
+    store.refuse_writes(true);
+
+    let answer = plane.post("/webrtc/offer", json!({"offer": "v=0"})).await;
+
+    answer.error(503, "SERVICE_UNAVAILABLE");
+    assert_eq!(node.ended(), [node.offers()[0].session_id.clone()]);
+}

@@ -49,6 +49,46 @@ pub fn weed() -> anyhow::Result<PathBuf> {
     Ok(weed)
 }
 
+/// `chromium`.
+///
+/// # Errors
+/// When it is not on PATH.
+pub fn chromium() -> anyhow::Result<PathBuf> {
+    on_path("chromium").context("chromium is not on PATH: run `make tools`")
+}
+
+/// `node`.
+///
+/// # Errors
+/// When it is not on PATH.
+pub fn node() -> anyhow::Result<PathBuf> {
+    on_path("node").context("node is not on PATH: run `make tools`")
+}
+
+/// The npm packages of `testkit/browser/package-lock.json`.
+///
+/// # Errors
+/// When `make tools` has not run.
+pub fn node_modules() -> anyhow::Result<PathBuf> {
+    let modules = tools_folder().join("node/node_modules");
+    if !modules.is_dir() {
+        bail!("{} is missing: run `make tools`", modules.display());
+    }
+    Ok(modules)
+}
+
+/// The folder with the Python packages of `scripts/requirements.txt`, for `PYTHONPATH`.
+///
+/// # Errors
+/// When `make tools` has not run.
+pub fn python_packages() -> anyhow::Result<PathBuf> {
+    let packages = tools_folder().join("lib");
+    if !packages.is_dir() {
+        bail!("{} is missing: run `make tools`", packages.display());
+    }
+    Ok(packages)
+}
+
 /// The folder with PostgreSQL's `initdb` and `postgres`, the newest version installed.
 ///
 /// # Errors

@@ -79,8 +79,13 @@ impl Load {
 
     /// The same with this many callers.
     pub async fn of(stack: &Stack, callers: usize) -> Self {
+        Self::through(&stack.signaling[0].url(), stack, callers).await
+    }
+
+    /// The same where the callers' provider knows the deployment by this URL.
+    pub async fn through(url: &str, stack: &Stack, callers: usize) -> Self {
         let stop = CancellationToken::new();
-        let url = stack.signaling[0].url();
+        let url = url.to_owned();
         let start = |number| tokio::spawn(keep_calling(url.clone(), number, stop.clone()));
         let load = Self {
             callers: (0..callers).map(start).collect(),

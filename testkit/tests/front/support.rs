@@ -57,6 +57,7 @@ impl Fleet {
     pub async fn load(&self) -> anyhow::Result<u32> {
         let store = session_store::open(&service_kit::config::StoreKind::Redis {
             url: service_kit::config::Secret::new(self.stack.redis.url()),
+            ca_file: None,
         })
         .await
         .map_err(|error| anyhow::anyhow!("{error:?}"))?;

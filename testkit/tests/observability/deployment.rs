@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use voxray_testkit::servers::{Prometheus, promtool};
 use voxray_testkit::wait::eventually;
 
-use crate::client::LIMIT;
+use crate::client::{LIMIT, http};
 use crate::contract::documented;
 use crate::dashboards;
 use crate::scene::{Scene, write_config};
@@ -190,10 +190,31 @@ async fn the_level_changes_while_it_runs(scene: &Scene) {
     };
     assert_eq!(debugs(), 0);
     write_config(&scene.config_file(), &scene.twilio, "debug");
-    media.process().unwrap().signal(rustix::process::Signal::HUP).unwrap();
+    let process = media.process().unwrap();
+    process.signal(rustix::process::Signal::HUP).unwrap();
     // Each scrape is answered with a line of this level.
     let changed = eventually("lines of level debug", LIMIT, || async {
         Ok((debugs() > 0).then_some(()))
     });
     changed.await.unwrap();
+
+    // The operators' route: without a port of its own, for this machine.
+    let put = async |level: &str| {
+        let url = format!("{}/log-level", media.url());
+        let asked = http().put(url).json(&json!({ "level": level })).send().await;
+        asked.unwrap().status().as_u16()
+    };
+    assert_eq!(put("loud").await, 422);
+    assert_eq!(put("error").await, 200);
+    let quiet = traces::log_lines(media).len();
+    assert_eq!(
+        http()
+            .get(format!("{}/nowhere", media.url()))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        404
+    );
+    assert_eq!(traces::log_lines(media).len(), quiet);
 }

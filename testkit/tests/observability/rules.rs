@@ -36,6 +36,7 @@ fn every_alert_is_raised_by_what_it_is_for_and_by_nothing_else() {
 fn every_alert_says_how_bad_it_is_and_where_to_read_on() {
     let rules = std::fs::read_to_string(workspace_root().join(RULES)).unwrap();
     let tests = std::fs::read_to_string(workspace_root().join("deploy/prometheus/tests/voxray.yml")).unwrap();
+    let runbook = std::fs::read_to_string(workspace_root().join("docs/operations.md")).unwrap();
     let alerts: Vec<&str> = rules.split("- alert: ").skip(1).collect();
     assert!(alerts.len() > 15);
     for alert in alerts {
@@ -47,6 +48,10 @@ fn every_alert_says_how_bad_it_is_and_where_to_read_on() {
         assert!(alert.contains("summary: ") && alert.contains("description: "), "{name}");
         let anchor = format!("runbook_url: docs/operations.md#{}\n", name.to_lowercase());
         assert!(alert.contains(&anchor), "{name}");
+        assert!(
+            runbook.contains(&format!("\n### {name}\n")),
+            "{name} has no section in docs/operations.md"
+        );
         assert!(tests.contains(&format!("alertname=\"{name}\"")), "{name} is not tested");
     }
 }

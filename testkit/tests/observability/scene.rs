@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tonic::Code;
-use tonic::transport::Endpoint;
+use tonic::transport;
 use voxray::caller::{Call, Step};
 use voxray::wav;
 use voxray_proto::archive::archive_query_client::ArchiveQueryClient;
@@ -301,15 +301,16 @@ impl Scene {
 
     /// Internal gRPC of every service that has any: nobody without the token, nobody with another one.
     pub async fn internal_listeners_need_the_token(&self) {
-        let store = session_store::open(&StoreKind::Redis {
+        let redis = StoreKind::Redis {
             url: Secret::new(self.stack.redis.url()),
-        });
-        let nodes = store.await.unwrap().nodes().await.unwrap();
-        let to_node = Endpoint::from_shared(nodes[0].control_url.clone())
+            ca_file: None,
+        };
+        let nodes = session_store::open(&redis).await.unwrap().nodes().await.unwrap();
+        let to_node = transport::Endpoint::from_shared(nodes[0].control_url.clone())
             .unwrap()
             .connect_lazy();
         let archiver = format!("http://{}", self.stack.relays.as_ref().unwrap().archive.address());
-        let to_archiver = Endpoint::from_shared(archiver).unwrap().connect_lazy();
+        let to_archiver = transport::Endpoint::from_shared(archiver).unwrap().connect_lazy();
         for token in ["", "guessed", self.stack.service_token.as_str()] {
             let attach = AttachToken::new(&Secret::new(token));
             let mut control = MediaControlClient::with_interceptor(to_node.clone(), attach.clone());

@@ -72,18 +72,23 @@ async fn with_a_server_key_a_client_needs_the_key_or_a_token_of_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_of_another_format_or_origin_is_refused() {
+async fn a_socket_of_an_unknown_dialect_or_origin_is_refused() {
     let origins = |config: &mut Config| config.http.cors_allowed_origins = vec!["https://app.example".to_owned()];
     let server = Server::start_with(Script::new(), Timeouts::default(), origins).await;
 
-    for path in ["/ws", "/ws?format=json", "/ws?rtvi=1", "/api/v1/ws"] {
+    let unknown = [
+        ("/ws?format=xml", "format"),
+        ("/ws?rtvi=2", "rtvi"),
+        ("/api/v1/ws?format=", "format"),
+    ];
+    for (path, field) in unknown {
         let (status, body) = server.handshake(path, &[]).await;
         assert_eq!(
             (status, &body["error"]["code"]),
             (422, &json!("VALIDATION_ERROR")),
             "{path}"
         );
-        assert_eq!(body["error"]["details"][0]["field"], "format");
+        assert_eq!(body["error"]["details"][0]["field"], field);
     }
     let (status, body) = server.handshake(PROTOBUF, &[("origin", "https://evil.example")]).await;
     assert_eq!((status, &body["error"]["code"]), (403, &json!("FORBIDDEN")));

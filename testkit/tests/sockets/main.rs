@@ -21,3 +21,4 @@ mod references;
 mod returning;
 mod stream_tokens;
 mod support;
+mod text_clients;

@@ -187,9 +187,9 @@ impl Speech {
     fn newly_heard(&mut self, frames: u64, frame_samples: usize) -> Option<(SpeechId, &str)> {
         let (from, told) = self.told;
         let begun = self.pieces.iter().enumerate().skip(from);
-        let (index, piece) = begun
-            .filter(|(_, piece)| piece.kind == Kind::Spoken && piece.frames > 0 && piece.first_frame < frames)
-            .last()?;
+        let mut latest_first = begun.rev();
+        let (index, piece) = latest_first
+            .find(|(_, piece)| piece.kind == Kind::Spoken && piece.frames > 0 && piece.first_frame < frames)?;
         let told = if index == from { told } else { 0 };
         let heard = piece.heard(frames, index < self.current, frame_samples);
         if heard.len() <= told {

@@ -17,7 +17,7 @@ pub use peer::RtviPeer;
 /// The label of every message.
 pub const LABEL: &str = "rtvi-ai";
 /// Protocol version that is answered to `client-ready`.
-pub const PROTOCOL_VERSION: &str = "2.0.0";
+pub const PROTOCOL_VERSION: &str = "2.1.0";
 /// Its first number: clients with another one are refused.
 const PROTOCOL_MAJOR: &str = "2";
 

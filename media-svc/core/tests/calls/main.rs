@@ -1,6 +1,7 @@
 //! What a conversation promises, a file per behaviour, in virtual time. One program: each links everything.
 
 mod barge_in;
+mod clients;
 mod ending;
 mod failures;
 mod harness;

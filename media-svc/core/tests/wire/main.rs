@@ -1,4 +1,4 @@
-//! The wire formats of the six phone providers, against what their documentation shows.
+//! The wire formats of the six phone providers, against what their documentation shows, and the corpora of all readers.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -6,6 +6,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod client_corpus;
 mod corpus;
 mod documented;
 mod far_ends;

@@ -4,6 +4,7 @@ mod answering;
 mod ending;
 mod interrupting;
 mod recording;
+mod script;
 mod understanding;
 
 use std::collections::BTreeMap;

@@ -28,8 +28,6 @@ pub enum AudioProblem {
 pub struct EncodedAudio<'a> {
     /// s16le samples, side by side when there are two channels.
     pub base64: &'a str,
-    /// Their rate, in hertz.
-    pub sample_rate_hz: u32,
     /// One or two.
     pub channels: u32,
 }

@@ -142,7 +142,7 @@ fn a_client_of_another_major_version_is_refused_with_both_versions() {
                 (&answer["type"], &answer["id"]),
                 (&json!("error-response"), &json!("1"))
             );
-            assert!(answer["data"]["error"].as_str().unwrap().contains("2.0.0"), "{answer}");
+            assert!(answer["data"]["error"].as_str().unwrap().contains("2.1.0"), "{answer}");
         }
     }
 }

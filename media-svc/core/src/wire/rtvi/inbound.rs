@@ -228,7 +228,6 @@ fn read_body(id: &str, kind: String, data: Value) -> Result<ClientMessageBody, R
             let sample_rate_hz = audio.sample_rate;
             let encoded = EncodedAudio {
                 base64: &audio.base64_audio,
-                sample_rate_hz,
                 channels: audio.num_channels,
             };
             let samples = encoded.samples().map_err(|problem| RtviError::BadAudio {

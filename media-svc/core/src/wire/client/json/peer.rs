@@ -147,7 +147,6 @@ impl JsonPeer {
     fn hear_audio(&mut self, audio: &Audio) -> Result<Wish, JsonError> {
         let encoded = EncodedAudio {
             base64: &audio.audio,
-            sample_rate_hz: audio.sample_rate,
             channels: audio.num_channels.unwrap_or(1),
         };
         let samples = encoded.samples().map_err(JsonError::BadAudio)?;

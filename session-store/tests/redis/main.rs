@@ -1,79 +1,21 @@
-//! The store against a real redis-server.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! The store against real servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and tells how long a failover took"
+)]
 
-use std::io::{BufRead, BufReader};
+mod server;
+mod topologies;
+
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use redis::{Client, cmd};
+use server::Server;
 use service_kit::config::Secret;
-use session_store::{NODE_TTL, RedisStore, Store, conformance};
-
-/// A redis-server on a free port of this machine, gone with this value.
-struct Server {
-    child: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl Server {
-    fn start(extra: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self::start_on(port, extra)
-    }
-
-    fn start_on(port: u16, extra: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-            ])
-            .args(extra)
-            .current_dir(folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("redis-server does not start ({error}): run `make tools`"));
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = lines.any(|line| line.unwrap().contains("eady to accept connections"));
-        assert!(ready, "redis-server ended before it was ready");
-        // Redis keeps writing its log: somebody must keep reading it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self {
-            child,
-            port,
-            _folder: folder,
-        }
-    }
-
-    fn url(&self) -> Secret {
-        Secret::new(format!("redis://127.0.0.1:{}", self.port))
-    }
-
-    async fn store(&self) -> RedisStore {
-        RedisStore::connect(&self.url()).await.unwrap()
-    }
-
-    async fn ask<T: redis::FromRedisValue>(&self, command: &str, arguments: &[&str]) -> T {
-        let client = Client::open(self.url().expose()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        cmd(command).arg(arguments).query_async(&mut connection).await.unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use session_store::redis::keys;
+use session_store::{NODE_TTL, Rate, RedisStore, Store, conformance};
 
 #[tokio::test]
 async fn the_redis_store_keeps_every_promise_of_the_trait() {
@@ -106,14 +48,19 @@ async fn every_key_has_the_prefix_and_a_time_to_live_unless_it_is_an_index() {
     store.put_if_absent("k", "v", ttl).await.unwrap();
     store.use_token("secret-token", ttl).await.unwrap();
     store.heartbeat(&conformance::node("n")).await.unwrap();
+    store.place("n", "ticket").await.unwrap();
+    store.hold_session("t", "s", 1).await.unwrap();
+    store.advance("call", 1, "ringing", ttl).await.unwrap();
+    let rate = Rate { burst: 1, window: ttl };
+    store.take("t", rate).await.unwrap();
 
     let keys: Vec<String> = server.ask("KEYS", &["*"]).await;
 
-    assert_eq!(keys.len(), 7, "{keys:?}");
+    assert_eq!(keys.len(), 12, "{keys:?}");
     for key in keys {
         assert!(key.starts_with("voxray:") && !key.contains("secret-token"), "{key}");
         let left: i64 = server.ask("PTTL", &[&key]).await;
-        let index = key == "voxray:sessions" || key == "voxray:nodes";
+        let index = key.ends_with("}:sessions") || key == "voxray:{nodes}:nodes";
         assert_eq!(left == -1, index, "{key} lives {left} ms");
     }
 }
@@ -125,14 +72,15 @@ async fn touching_a_session_renews_it_its_claim_and_its_place_in_the_index() {
     let minute = Duration::from_secs(60);
     store.put_session(&conformance::session("s", 1), minute).await.unwrap();
     store.claim_session("s", "n", minute).await.unwrap();
-    let before: f64 = server.ask("ZSCORE", &["voxray:sessions", "s"]).await;
+    let index = keys::sessions(keys::shard("s"));
+    let before: f64 = server.ask("ZSCORE", &[&index, "s"]).await;
 
     assert!(store.touch_session("s", minute * 10).await.unwrap());
 
-    let after: f64 = server.ask("ZSCORE", &["voxray:sessions", "s"]).await;
+    let after: f64 = server.ask("ZSCORE", &[&index, "s"]).await;
     assert!(after - before >= 540_000.0, "{before} {after}");
-    for key in ["voxray:session:s", "voxray:owner:s"] {
-        let left: u64 = server.ask("PTTL", &[key]).await;
+    for key in [keys::session("s"), keys::owner("s")] {
+        let left: u64 = server.ask("PTTL", &[&key]).await;
         assert!((540_000..=600_000).contains(&left), "{key} lives {left} ms");
     }
 }
@@ -142,7 +90,7 @@ async fn a_node_report_lives_for_the_node_ttl() {
     let server = Server::start(&[]);
     server.store().await.heartbeat(&conformance::node("n")).await.unwrap();
 
-    let left: u128 = server.ask("PTTL", &["voxray:node:n"]).await;
+    let left: u128 = server.ask("PTTL", &["voxray:{nodes}:node:n"]).await;
 
     assert!(left <= NODE_TTL.as_millis() && left > 0);
 }
@@ -156,10 +104,15 @@ async fn the_index_forgets_what_was_removed_behind_its_back() {
         let session = conformance::session(&format!("s{n}"), n);
         store.put_session(&session, minute).await.unwrap();
     }
-    let _: u64 = server.ask("DEL", &["voxray:session:s7", "voxray:session:s1100"]).await;
+    for id in ["s7", "s1100"] {
+        let _: u64 = server.ask("DEL", &[&keys::session(id)]).await;
+    }
 
     assert_eq!(store.sessions().await.unwrap().len(), 1198);
-    let indexed: u64 = server.ask("ZCARD", &["voxray:sessions"]).await;
+    let mut indexed = 0;
+    for shard in 0..keys::SHARDS {
+        indexed += server.ask::<u64>("ZCARD", &[&keys::sessions(shard)]).await;
+    }
     assert_eq!(indexed, 1198);
 }
 
@@ -169,7 +122,7 @@ async fn a_record_that_cannot_be_read_hides_no_other() {
     let store = server.store().await;
     store.heartbeat(&conformance::node("good")).await.unwrap();
     store.heartbeat(&conformance::node("odd")).await.unwrap();
-    let _: String = server.ask("SET", &["voxray:node:odd", "{}"]).await;
+    let _: String = server.ask("SET", &["voxray:{nodes}:node:odd", "{}"]).await;
 
     assert_eq!(store.nodes().await.unwrap(), [conformance::node("good")]);
 }
@@ -195,7 +148,7 @@ async fn a_refused_connection_says_where_and_what_to_do_and_no_password() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = Secret::new(format!("redis://me:hunter2@127.0.0.1:{port}/0"));
 
-    let fatal = RedisStore::connect(&url).await.err().unwrap();
+    let fatal = RedisStore::connect(&url, None).await.err().unwrap();
 
     assert_eq!(fatal.status, service_kit::exit::UNAVAILABLE);
     assert!(fatal.what.contains(&format!("127.0.0.1:{port}")), "{fatal}");
@@ -208,7 +161,7 @@ async fn a_wrong_password_is_told_without_repeating_it() {
     let server = Server::start(&["--requirepass", "right"]);
     let url = Secret::new(format!("redis://:hunter2@127.0.0.1:{}", server.port));
 
-    let fatal = RedisStore::connect(&url).await.err().unwrap();
+    let fatal = RedisStore::connect(&url, None).await.err().unwrap();
 
     assert_eq!(fatal.status, service_kit::exit::UNAVAILABLE);
     assert!(fatal.what.contains("password"), "{fatal}");
@@ -217,7 +170,7 @@ async fn a_wrong_password_is_told_without_repeating_it() {
 
 #[tokio::test]
 async fn a_url_that_is_none_is_a_configuration_error() {
-    let fatal = RedisStore::connect(&Secret::new("postgres://u:hunter2@db"))
+    let fatal = RedisStore::connect(&Secret::new("postgres://u:hunter2@db"), None)
         .await
         .err()
         .unwrap();

@@ -1,0 +1,237 @@
+//! One way to talk to one server, to whichever server the sentinels call the primary, and to a cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::{ConnectionLike, MultiplexedConnection};
+use ::redis::cluster::ClusterClientBuilder;
+use ::redis::cluster_async::ClusterConnection;
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
+    TlsCertificates, Value, cmd,
+};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::address::{Address, Host, Login, Topology};
+
+/// Longest wait for an answer: beyond it the caller is better served by an error.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Longest wait for a connection, finding the primary included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest operation in a cluster: a shard that fails over is asked again meanwhile.
+const CLUSTER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Times a cluster is asked again after it has moved a slot or lost a server.
+const CLUSTER_RETRIES: u32 = 4;
+/// After a failed attempt to connect nobody tries again for this long: those who wait in line fail at once instead of one
+/// after the other.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A connection that clones share, and that comes back by itself: an operation that meets a broken one fails, and the
+/// next one connects anew.
+#[derive(Clone)]
+pub(super) enum Connection {
+    /// One server at a time.
+    Server(Arc<Server>),
+    /// All servers of a cluster.
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    /// Connects.
+    pub(super) async fn open(address: Address, ca_pem: Option<Vec<u8>>) -> RedisResult<Self> {
+        if address.topology == Topology::Cluster {
+            return Ok(Self::Cluster(cluster(&address, ca_pem).await?));
+        }
+        let server = Server {
+            address,
+            ca_pem,
+            state: Mutex::default(),
+        };
+        server.connection().await?;
+        Ok(Self::Server(Arc::new(server)))
+    }
+}
+
+async fn cluster(address: &Address, ca_pem: Option<Vec<u8>>) -> RedisResult<ClusterConnection> {
+    let hosts = address.hosts.iter().map(|host| address.server(host));
+    let mut builder = ClusterClientBuilder::new(hosts.collect::<RedisResult<Vec<_>>>()?)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .response_timeout(RESPONSE_TIMEOUT)
+        .overall_response_timeout(Some(CLUSTER_TIMEOUT))
+        .retries(CLUSTER_RETRIES)
+        .min_retry_wait(50)
+        .max_retry_wait(400);
+    if address.tls && ca_pem.is_some() {
+        builder = builder.certs(certificates(ca_pem));
+    }
+    builder.build()?.get_async_connection().await
+}
+
+fn certificates(root_cert: Option<Vec<u8>>) -> TlsCertificates {
+    TlsCertificates {
+        client_tls: None,
+        root_cert,
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Cluster(cluster) => cluster.req_packed_command(cmd),
+            Self::Server(server) => Box::pin(async move {
+                let (number, mut connection) = server.connection().await?;
+                let answer = connection.req_packed_command(cmd).await;
+                server.judge(number, answer.as_ref().err()).await;
+                answer
+            }),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
+            Self::Server(server) => Box::pin(async move {
+                let (number, mut connection) = server.connection().await?;
+                let answer = connection.req_packed_commands(pipeline, offset, count).await;
+                server.judge(number, answer.as_ref().err()).await;
+                answer
+            }),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Cluster(cluster) => cluster.get_db(),
+            Self::Server(server) => server.address.database,
+        }
+    }
+}
+
+/// One server: a fixed one, or the primary of the moment.
+pub(super) struct Server {
+    address: Address,
+    ca_pem: Option<Vec<u8>>,
+    state: Mutex<State>,
+}
+
+/// Connections are numbered, so that one who comes late with bad news about an old one does not harm the new one.
+#[derive(Default)]
+struct State {
+    number: u64,
+    connection: Option<MultiplexedConnection>,
+    failed: Option<(Instant, String)>,
+}
+
+impl Server {
+    async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
+        let mut state = self.state.lock().await;
+        if let Some(connection) = &state.connection {
+            return Ok((state.number, connection.clone()));
+        }
+        if let Some((at, why)) = &state.failed
+            && at.elapsed() < RECONNECT_PAUSE
+        {
+            return Err(io_error(why.clone()));
+        }
+        let connected = match tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(io_error("no connection within a second".to_owned())),
+        };
+        match connected {
+            Ok(connection) => {
+                state.number += 1;
+                state.connection = Some(connection.clone());
+                state.failed = None;
+                Ok((state.number, connection))
+            }
+            Err(error) => {
+                state.failed = Some((Instant::now(), error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a connection up that cannot be used any more: it is broken, hangs, or leads to a server that is not (or no
+    /// longer) the primary.
+    async fn judge(&self, number: u64, error: Option<&RedisError>) {
+        let unusable = error.is_some_and(|error| {
+            error.is_io_error()
+                || error.is_timeout()
+                || error.is_connection_dropped()
+                || matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"))
+        });
+        if unusable {
+            let mut state = self.state.lock().await;
+            if state.number == number {
+                state.connection = None;
+            }
+        }
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let (host, of_sentinels) = match &self.address.topology {
+            Topology::Sentinel { primary, login } => (self.find(primary, login).await?, true),
+            Topology::Single | Topology::Cluster => {
+                let host = self.address.hosts.first().cloned();
+                (host.ok_or_else(|| io_error("there is no host".to_owned()))?, false)
+            }
+        };
+        let mut connection = self.dial(self.address.server(&host)?).await?;
+        if of_sentinels {
+            // Sentinels name the old primary until they have agreed on a new one; it may be back as a replica.
+            let role: Vec<Value> = cmd("ROLE").query_async(&mut connection).await?;
+            let is_primary = matches!(role.first(), Some(Value::BulkString(role)) if role == b"master");
+            if !is_primary {
+                return Err(io_error(
+                    "the server that the sentinels name is no primary (yet)".to_owned(),
+                ));
+            }
+        }
+        Ok(connection)
+    }
+
+    /// Asks the sentinels for the primary, one after the other, until one knows it.
+    async fn find(&self, primary: &str, login: &Login) -> RedisResult<Host> {
+        let mut last = io_error("there is no sentinel".to_owned());
+        for sentinel in &self.address.hosts {
+            match self.ask(sentinel, primary, login).await {
+                Ok(host) => return Ok(host),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask(&self, sentinel: &Host, primary: &str, login: &Login) -> RedisResult<Host> {
+        let mut connection = self.dial(self.address.sentinel(sentinel, login)?).await?;
+        let found: Option<(String, u16)> = cmd("SENTINEL")
+            .arg("GET-MASTER-ADDR-BY-NAME")
+            .arg(primary)
+            .query_async(&mut connection)
+            .await?;
+        let (name, port) =
+            found.ok_or_else(|| io_error("the sentinels watch no primary of the name in redis_url".to_owned()))?;
+        Ok(Host { name, port })
+    }
+
+    async fn dial(&self, to: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+        let client = match (&self.ca_pem, self.address.tls) {
+            (Some(pem), true) => Client::build_with_tls(to, certificates(Some(pem.clone())))?,
+            (Some(_) | None, _) => Client::open(to)?,
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT / 2))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+}
+
+fn io_error(why: String) -> RedisError {
+    RedisError::from((ErrorKind::Io, "not connected", why))
+}

@@ -1,0 +1,93 @@
+// The talk page: a call by voice, by keys and by text, seen by a second pair of eyes that ends it.
+import assert from "node:assert/strict";
+
+import { above, accessible, picture, value } from "./visitor.mjs";
+
+const STATUS = "#status";
+
+/** Holds a call; answers its `sessionId` and what was said. */
+export async function talkPage(visitor, page, pictures) {
+  await page.getByRole("button", { name: "Start talking" }).waitFor();
+  await accessible(page, "talk");
+  await picture(page, pictures, "talk-light");
+  // Everything the status has said, and whether interim text was to be seen.
+  await page.evaluate(() => {
+    globalThis.said = [];
+    globalThis.interim = "";
+    const status = document.getElementById("status");
+    new MutationObserver(() => globalThis.said.push(status.textContent)).observe(status, { childList: true, characterData: true, subtree: true });
+    const look = () => {
+      globalThis.interim ||= document.querySelector(".interim")?.textContent ?? "";
+    };
+    new MutationObserver(look).observe(document.querySelector(".turns"), { childList: true, subtree: true });
+  });
+
+  await page.getByRole("button", { name: "Start talking" }).click();
+  const turns = page.locator(".talk-grid .turn");
+  await turns.and(page.locator(".agent")).first().waitFor();
+  await above(page, ".level.agent", 20);
+  await above(page, ".level.caller", 20);
+  await turns.filter({ hasText: /young man/i }).first().waitFor();
+  await turns.filter({ hasText: "Mill Street" }).waitFor();
+  await turns.filter({ hasText: /answered in [\d.]+ m?s/ }).first().waitFor();
+  await picture(page, pictures, "talking-light");
+  await turns.filter({ hasText: /amiable himself/i }).first().waitFor();
+  await turns.filter({ hasText: "Monday to Saturday" }).waitFor();
+  await turns.filter({ hasText: /selfish/i }).first().waitFor();
+  await turns.filter({ hasText: "twenty dollars" }).waitFor();
+
+  await page.getByRole("button", { name: "Mute" }).click();
+  assert.equal(await page.getByRole("button", { name: "Unmute" }).getAttribute("aria-pressed"), "true");
+  await page.waitForFunction(() => document.querySelector(".level.caller").getAttribute("aria-valuenow") === "0");
+  await page.getByRole("button", { name: "Unmute" }).click();
+
+  // Held down, the space bar lets sound through; otherwise none is sent.
+  await page.getByRole("button", { name: "Push to talk" }).click();
+  const muted = () => page.locator(".talk-grid").evaluate((grid) => grid.classList.contains("muted"));
+  assert.equal(await muted(), true);
+  await page.keyboard.down("Space");
+  assert.equal(await muted(), false);
+  await page.keyboard.up("Space");
+  assert.equal(await muted(), true);
+  await page.getByRole("button", { name: "Hold space to talk" }).click();
+
+  await page.waitForFunction(() => document.getElementById("status").textContent === "Listening");
+  await page.getByRole("button", { name: "Keypad" }).click();
+  const spoken = await turns.and(page.locator(".agent")).count();
+  for (const key of ["4", "2", "hash"]) await page.getByRole("button", { name: key, exact: true }).click();
+  await turns.filter({ hasText: "4 2 #" }).waitFor();
+  await page.waitForFunction((before) => document.querySelectorAll(".talk-grid .turn.agent").length > before, spoken);
+  await accessible(page, "a running call");
+
+  await page.getByLabel("Message").fill("How much does tuning a piano cost?");
+  await page.keyboard.press("Enter");
+  await turns.filter({ hasText: "ninety dollars" }).waitFor();
+  await page.waitForFunction(() => document.getElementById("status").textContent === "Listening");
+
+  const way = (await page.locator(".detail").innerText()).replace("Connected by ", "");
+  const sessionId = await end(visitor, page, pictures);
+  const { said, interim } = await page.evaluate(() => ({ said: globalThis.said, interim: globalThis.interim }));
+  for (const status of ["Connecting", "Listening", "Hearing you", "Thinking", "Speaking", "Call ended"]) {
+    assert.ok(said.includes(status), `the status never was ${status}: ${said}`);
+  }
+  assert.notEqual(interim, "", "no interim text was seen");
+  assert.equal(await value(page, ".level.caller"), 0);
+  return { sessionId, way, said, interim };
+}
+
+/** Somebody else finds the call in the list and ends it. */
+async function end(visitor, page, pictures) {
+  const other = await visitor.open("/console/#/calls");
+  const row = other.locator("#live tr[data-session]");
+  await row.filter({ hasText: "connected" }).waitFor();
+  assert.equal(await row.count(), 1);
+  const sessionId = await row.getAttribute("data-session");
+  await accessible(other, "a live call");
+  await picture(other, pictures, "live-light");
+  await other.getByRole("button", { name: `End call ${sessionId.slice(0, 8)}` }).click();
+  await other.getByText("Nobody is on the line").waitFor();
+  await other.close();
+  await page.waitForFunction((selector) => document.querySelector(selector).textContent === "Call ended", STATUS);
+  await page.getByRole("link", { name: "See this call" }).waitFor();
+  return sessionId;
+}

@@ -1,0 +1,157 @@
+// The console page's logic, without a browser: `node --test`.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { scale, stages, summary } from "../../../signaling-svc/console/call/timing.js";
+import { LEVELS_PER_SECOND, WavLevels } from "../../../signaling-svc/console/call/wav.js";
+import { clock, duration, millis, percentile } from "../../../signaling-svc/console/format.js";
+import { audioFrame, messageFrame, readFrame, readRtvi, rtvi, sessionOf } from "../../../signaling-svc/console/talk/rtvi.js";
+import { pressed, quiet, take, typed } from "../../../signaling-svc/console/talk/state.js";
+import { reason } from "../../../signaling-svc/console/talk/microphone.js";
+
+const after = (...messages) => messages.reduce(take, quiet());
+const output = (segment_id, text, spoken_status, spoken) => ({
+  type: "bot-output",
+  data: { segment_id, text, spoken_status, spoken_progress: spoken === undefined ? undefined : { accumulated_text: spoken } },
+});
+const transcript = (text, final) => ({ type: "user-transcription", data: { text, final } });
+
+test("frames are read as they were written, at any length", () => {
+  for (const length of [0, 1, 100, 127, 128, 20000]) {
+    const text = "ä".repeat(length);
+    assert.equal(readFrame(messageFrame(text).slice().buffer).message, text);
+  }
+  const samples = Int16Array.from([0, 1, -1, 32767, -32768]);
+  const { audio, sampleRate } = readFrame(audioFrame(samples, 16000).slice().buffer);
+  assert.deepEqual([...audio], [...samples]);
+  assert.equal(sampleRate, 16000);
+});
+
+test("a frame has the bytes that protobuf prescribes", () => {
+  assert.deepEqual([...messageFrame("hi")], [0x22, 4, 0x0a, 2, 0x68, 0x69]);
+  assert.deepEqual([...audioFrame(Int16Array.of(1), 16000)], [0x12, 9, 0x1a, 2, 1, 0, 0x20, 0x80, 0x7d, 0x28, 1]);
+});
+
+test("what is no frame breaks off and what is no message is none", () => {
+  assert.throws(() => readFrame(Uint8Array.of(0x12).buffer));
+  assert.throws(() => readFrame(Uint8Array.of(0x13, 1).buffer));
+  for (const text of ["", "{", "null", "3", '{"type":"error"}', '{"label":"other","type":"error"}']) assert.equal(readRtvi(text), null);
+  assert.equal(readRtvi(rtvi("dtmf", { buttons: ["1"] })).type, "dtmf");
+});
+
+test("a token names its session, and one that is none names nothing", () => {
+  const token = `${Buffer.from('{"s":"abc","t":"websocket"}').toString("base64url")}.signature`;
+  assert.equal(sessionOf(token), "abc");
+  assert.equal(sessionOf("nonsense"), null);
+});
+
+test("interim text is replaced and becomes final, and what follows joins it until the agent answers", () => {
+  let state = after(transcript("he", false), transcript("hello", false));
+  assert.deepEqual(state.turns.map((turn) => [turn.text, turn.interim]), [["", "hello"]]);
+  state = [transcript("Hello.", true), transcript("Are you there?", true), output(1, "Yes.", "new"), transcript("Good.", true)].reduce(take, state);
+  assert.deepEqual(state.turns.map((turn) => turn.text ?? turn.pieces[0].text), ["Hello. Are you there?", "Yes.", "Good."]);
+});
+
+test("an answer is one turn of pieces until the agent falls silent", () => {
+  const state = after(output(1, "One.", "new"), output(2, "Two.", "new"), output(1, "One.", "completed", "One."), { type: "bot-stopped-speaking" }, output(3, "Three.", "new"));
+  assert.deepEqual(state.turns.map((turn) => turn.pieces.map((piece) => piece.status)), [["completed", "new"], ["new"]]);
+});
+
+test("who is interrupted has not said what nobody heard", () => {
+  const state = after(output(1, "One.", "in-progress", "O"), output(2, "Two.", "new"), { type: "bot-interrupted" });
+  assert.deepEqual(state.turns.map((turn) => [turn.cut, turn.pieces.length]), [[true, 1]]);
+  assert.equal(after(output(1, "One.", "new"), { type: "bot-interrupted" }).turns.length, 0);
+});
+
+test("one always sees what the agent is doing", () => {
+  const steps = [
+    ["user-started-speaking", "hearing"],
+    ["user-stopped-speaking", "thinking"],
+    ["bot-llm-started", "thinking"],
+    ["llm-function-call-started", "tool"],
+    ["llm-function-call-stopped", "thinking"],
+    ["bot-started-speaking", "speaking"],
+    ["user-started-speaking", "speaking"],
+    ["bot-interrupted", "speaking"],
+    ["bot-stopped-speaking", "hearing"],
+    ["user-stopped-speaking", "thinking"],
+  ];
+  let state = quiet();
+  assert.equal(state.activity, "listening");
+  for (const [type, activity] of steps) {
+    state = take(state, { type, data: {} });
+    assert.equal(state.activity, activity, type);
+  }
+  assert.equal(typed(quiet(), "hi").activity, "thinking");
+  assert.deepEqual(take(state, { type: "something-new" }), state);
+});
+
+test("keys pressed one after the other are one turn", () => {
+  const state = ["4", "2", "#"].reduce(pressed, after(transcript("Hello.", true)));
+  assert.deepEqual(state.turns.map((turn) => turn.text), ["Hello.", "4 2 #"]);
+});
+
+test("an answer shows how long it took", () => {
+  const metrics = { type: "metrics", data: { processing: [{ processor: "turn", value: 0.7124 }] } };
+  assert.equal(after(output(1, "One.", "new"), metrics).turns[0].answeredMs, 712);
+  assert.deepEqual(after(metrics).turns, []);
+});
+
+function wav(channels, rate, samples) {
+  const buffer = Buffer.alloc(44 + samples.length * 2);
+  buffer.write("RIFF", 0);
+  buffer.writeUInt32LE(36 + samples.length * 2, 4);
+  buffer.write("WAVEfmt ", 8);
+  buffer.writeUInt32LE(16, 16);
+  buffer.writeUInt16LE(1, 20);
+  buffer.writeUInt16LE(channels, 22);
+  buffer.writeUInt32LE(rate, 24);
+  buffer.writeUInt16LE(16, 34);
+  buffer.write("data", 36);
+  buffer.writeUInt32LE(samples.length * 2, 40);
+  samples.forEach((sample, index) => buffer.writeInt16LE(sample, 44 + 2 * index));
+  return new Uint8Array(buffer);
+}
+
+test("levels are the same however the file comes in", () => {
+  const samples = Array.from({ length: 2 * 1600 }, (_, i) => (i % 2 ? -16384 : i < 1600 ? 8192 : 0));
+  const file = wav(2, 1600, samples);
+  assert.ok(WavLevels.fits(file));
+  for (const step of [1, 3, 44, 1000, file.length]) {
+    const levels = new WavLevels();
+    for (let at = 0; at < file.length; at += step) levels.push(file.subarray(at, at + step));
+    const { seconds, lanes } = levels.finish();
+    assert.equal(seconds, 1);
+    assert.equal(lanes[0].length, LEVELS_PER_SECOND + 1);
+    assert.deepEqual([lanes[0][10], lanes[0][90], lanes[1][10], lanes[1][90]], [0.25, 0, 0.5, 0.5]);
+  }
+});
+
+test("a bar is made of pieces without gaps that end where the first sound does", () => {
+  const pieces = stages({ endpointMs: 700, transcriptMs: 690, firstTokenMs: 705, firstAudioMs: 812 });
+  assert.deepEqual(pieces.map(({ from, to }) => [from, to]), [[0, 700], [700, 700], [700, 705], [705, 812]]);
+});
+
+test("the summary is of answers alone, and the scale has marks to count", () => {
+  const answer = (firstAudioMs) => ({ role: "assistant", timing: { endpointMs: 0, transcriptMs: 0, firstTokenMs: 0, firstAudioMs } });
+  assert.deepEqual(summary([{ role: "user" }, answer(300), answer(100), answer(200)]), { count: 3, median: 200, p95: 300, slowest: 300 });
+  assert.equal(summary([]).count, 0);
+  for (const longest of [1, 49, 712, 1300, 9000, 700000]) {
+    const { step, end } = scale(longest);
+    assert.ok(end >= longest && end / step <= 7, `${longest}: ${end} by ${step}`);
+  }
+});
+
+test("numbers are written for people", () => {
+  assert.deepEqual([duration(4.21), duration(67), duration(3727), duration(undefined)], ["4.2 s", "1:07", "1:02:07", "–"]);
+  assert.deepEqual([clock(0), clock(59.9), clock(3600)], ["0:00", "0:59", "1:00:00"]);
+  assert.deepEqual([millis(712.4), millis(1240)], ["712 ms", "1.24 s"]);
+  assert.equal(percentile([], 0.5), undefined);
+});
+
+test("whatever the microphone's trouble is, the person is told what to do", () => {
+  for (const name of ["NotAllowedError", "NotFoundError", "NotReadableError", "OverconstrainedError"]) {
+    assert.match(reason({ name }), /Allow|Connect|Close/);
+  }
+  assert.match(reason(new Error("odd")), /odd/);
+});

@@ -1,0 +1,128 @@
+// Walks through the console page of a real server: talks, looks at the call, ends it, and at everything else.
+import assert from "node:assert/strict";
+
+import { launch } from "../lib/chromium.mjs";
+import { task } from "../lib/task.mjs";
+import { chromium } from "../lib/tools.mjs";
+import { callPage } from "./call.mjs";
+import { talkPage } from "./talk.mjs";
+import { accessible, picture, Visitor } from "./visitor.mjs";
+
+const VIEW = { viewport: { width: 1360, height: 860 }, locale: "en-GB", timezoneId: "UTC" };
+
+await task(async ({ executable, server, guarded, key, microphone, pictures }) => {
+  const browser = await launch({ executable, microphone });
+  const context = await browser.newContext({ ...VIEW, colorScheme: "light", permissions: ["microphone"] });
+  context.setDefaultTimeout(20_000);
+  const visitor = new Visitor(context, server);
+  const page = await visitor.open("/");
+  const talked = await step("talk", () => talkPage(visitor, page, pictures)).catch(async (error) => {
+    console.log(visitor.complaints, await page.locator("main").innerText());
+    await picture(page, pictures, "failed");
+    throw error;
+  });
+  const seen = await step("call", () => callPage(page, pictures, talked));
+  await step("calls", () => finishedCalls(page, pictures, talked));
+  await step("nodes", () => nodes(page, pictures));
+  await step("colours", () => colours(page, talked, pictures));
+  visitor.done();
+  await context.close();
+  await step("key", () => apiKey(browser, guarded, key, pictures));
+  await browser.close();
+  await step("permission", () => noPermission(executable, server, pictures));
+  return { ...talked, ...seen };
+});
+
+async function step(name, work) {
+  const began = performance.now();
+  const result = await work();
+  console.log(`${name}: ${((performance.now() - began) / 1000).toFixed(1)} s`);
+  return result;
+}
+
+async function finishedCalls(page, pictures, { sessionId }) {
+  await page.getByRole("link", { name: "‹ Calls" }).click();
+  const row = page.locator("#finished tr", { hasText: sessionId.slice(0, 8) });
+  await row.waitFor();
+  assert.match(await row.innerText(), /WebRTC|WebSocket/);
+  assert.match(await row.innerText(), /requested/);
+  await page.getByText("Nobody is on the line").waitFor();
+  await accessible(page, "calls");
+  await picture(page, pictures, "calls-light");
+  await page.getByRole("button", { name: "The day before" }).click();
+  await page.getByText("No finished calls on this day").waitFor();
+}
+
+async function nodes(page, pictures) {
+  await page.getByRole("navigation").getByRole("link", { name: "Nodes" }).click();
+  const card = page.locator("[data-node]");
+  await card.waitFor();
+  assert.match(await page.getByRole("status").innerText(), /0 calls on 1 node/);
+  assert.match(await card.innerText(), /accepting/);
+  // The call that was just held was measured.
+  await page.waitForFunction(() => /Median answer\s*[\d.]+ m?s/.test(document.querySelector("[data-node]").innerText));
+  await accessible(page, "nodes");
+  await picture(page, pictures, "nodes-light");
+}
+
+async function colours(page, { sessionId }, pictures) {
+  const paper = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+  const bright = async () => (await paper()).match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
+  assert.ok((await bright()) > 200);
+  await page.emulateMedia({ colorScheme: "dark" });
+  assert.ok((await bright()) < 60);
+  for (const [path, name] of [["#/nodes", "nodes"], ["#/calls", "calls"], [`#/calls/${sessionId}`, "call"], ["#/talk", "talk"]]) {
+    await page.evaluate((path) => (location.hash = path), path);
+    await page.locator({ nodes: "[data-node]", calls: "#finished tr", call: "canvas.wave", talk: "#go" }[name]).first().waitFor();
+    await accessible(page, `${name} in the dark`);
+    await picture(page, pictures, `${name}-dark`);
+  }
+  const theme = page.getByRole("button", { name: /colours/ });
+  await theme.click();
+  assert.ok((await bright()) > 200, "light is chosen over the system's dark");
+  await page.reload();
+  assert.ok((await bright()) > 200, "the choice stays");
+  await theme.click();
+  assert.ok((await bright()) < 60);
+  await theme.click();
+}
+
+async function apiKey(browser, server, key, pictures) {
+  const context = await browser.newContext({ ...VIEW, colorScheme: "light" });
+  context.setDefaultTimeout(20_000);
+  const visitor = new Visitor(context, server);
+  visitor.expected.push(/401 \(Unauthorized\)/);
+  const page = await visitor.open("/console/#/nodes");
+  const dialog = page.getByRole("dialog", { name: "API key" });
+  await dialog.waitFor();
+  await accessible(page, "key");
+  await page.getByLabel("Key", { exact: true }).fill("not the key");
+  await page.keyboard.press("Enter");
+  await page.getByText("does not take this key").waitFor();
+  await picture(page, pictures, "key-light");
+  await page.getByLabel("Key", { exact: true }).fill(key);
+  await page.getByRole("button", { name: "Continue" }).click();
+  await page.locator("[data-node]").waitFor();
+  await page.reload();
+  await page.locator("[data-node]").waitFor();
+  const kept = await page.evaluate(() => [Object.values(sessionStorage), Object.values(localStorage), document.cookie]);
+  assert.deepEqual([kept[0].includes(key), kept[1].includes(key), kept[2]], [true, false, ""]);
+  const other = await visitor.open("/console/#/nodes");
+  await other.getByRole("dialog", { name: "API key" }).waitFor();
+  visitor.done();
+  await context.close();
+}
+
+/** Chromium without a window says no for a person who is asked. */
+async function noPermission(executable, server, pictures) {
+  const browser = await chromium.launch({ executablePath: executable, args: ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream"] });
+  const context = await browser.newContext({ ...VIEW, colorScheme: "light" });
+  const visitor = new Visitor(context, server);
+  const page = await visitor.open("/");
+  await page.getByRole("button", { name: "Start talking" }).click();
+  await page.getByText("The browser does not let this page use the microphone. Allow it").waitFor();
+  await page.getByRole("button", { name: "Start talking" }).waitFor();
+  await picture(page, pictures, "refused-light");
+  visitor.done();
+  await browser.close();
+}

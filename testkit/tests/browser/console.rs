@@ -1,0 +1,100 @@
+//! The console page of a real server, walked through in Chromium: spoken to, looked at, and checked with axe.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use service_kit::config::{self, Profile, Sources};
+use voxray::single::SingleProcess;
+use voxray_testkit::browser::{Script, scripts};
+use voxray_testkit::scripted;
+use voxray_testkit::servers::tools::{node, workspace_root};
+
+use crate::microphone::Microphone;
+use crate::support::LIMIT;
+
+/// The whole walk; it takes one minute on a machine that does nothing else.
+const WALK_LIMIT: Duration = LIMIT.saturating_mul(3);
+const KEY: &str = "an-api-key-of-decent-length";
+
+/// A server as `voxray serve` runs it. Without `providers` it hears and speaks by itself.
+async fn server(
+    folder: &Path,
+    settings: &[(&str, &str)],
+    providers: Option<media_svc::providers::Providers>,
+) -> SingleProcess {
+    let fixed = [
+        ("host", "127.0.0.1"),
+        ("port", "0"),
+        ("data_dir", folder.to_str().unwrap()),
+        ("webrtc_ice_servers", "[]"),
+    ];
+    let flags: BTreeMap<String, String> = fixed
+        .iter()
+        .chain(settings)
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    let sources = Sources {
+        flags,
+        working_dir: folder.to_owned(),
+        ..Sources::default()
+    };
+    let loaded = config::load(&sources, Profile::SingleProcess).unwrap();
+    let process = SingleProcess::start(&loaded.config, providers).await.unwrap();
+    process.media().warm_up().await.unwrap();
+    process
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_console_page_talks_shows_calls_and_can_be_used_by_everyone() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let facts = scripts().join("console/facts.json");
+    let settings = [
+        ("local.facts_file", facts.to_str().unwrap()),
+        ("greeting", "Harbour Music, hello. What can I do for you?"),
+    ];
+    let open = server(folders[0].path(), &settings, None).await;
+    let keyed = [("server_api_key", KEY)];
+    let guarded = server(folders[1].path(), &keyed, Some(scripted::Script::new().providers())).await;
+    let pause = Duration::from_secs(8);
+    let microphone = Microphone::default()
+        .quiet(Duration::from_secs(5))
+        .say("austen-0880.wav")
+        .quiet(pause)
+        .say("austen-0930.wav")
+        .quiet(pause)
+        .say("austen-0890.wav")
+        .quiet(Duration::from_secs(1));
+    let pictures = workspace_root().join("target/console");
+    std::fs::create_dir_all(&pictures).unwrap();
+
+    let args = json!({
+        "server": open.base_url(),
+        "guarded": guarded.base_url(),
+        "key": KEY,
+        "microphone": microphone.write(folders[0].path()),
+        "pictures": pictures,
+    });
+    let walk = Script::start("console/walk.mjs", &args).unwrap();
+    let result = walk
+        .result(WALK_LIMIT)
+        .await
+        .unwrap_or_else(|error| panic!("{error:?}"));
+
+    println!("{}\n{result:#}", walk.output());
+    guarded.stop().await;
+    open.stop().await;
+}
+
+#[test]
+fn the_logic_of_the_console_page_keeps_its_promises() {
+    let tests = scripts().join("console/unit.test.mjs");
+    let done = std::process::Command::new(node().unwrap())
+        .arg("--test")
+        .arg(tests)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+}

@@ -1,0 +1,150 @@
+//! One call that a client in Chromium has made: what it was told, and what it has heard.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use voxray::wav;
+use voxray::words::{normalise, word_errors};
+use voxray_testkit::browser::Script;
+
+use crate::ears::{EARS_HZ, Ears, rms, stretches};
+use crate::microphone::Microphone;
+use crate::support::LIMIT;
+
+/// Words of real people that may be misunderstood: few words, and an echo canceller between them and us.
+const MOST_USER_ERRORS: f64 = 0.2;
+/// Words of the agent that may be misunderstood by somebody who hears what the browser has received.
+const MOST_AGENT_ERRORS: f64 = 0.1;
+/// Speech on its way to the browser when the agent stops: the network, the jitter buffer, the player.
+const IN_FLIGHT: usize = EARS_HZ as usize;
+/// Quieter than any word, louder than the noise that a codec makes of silence.
+const QUIET_RMS: f64 = 60.0;
+
+/// Something that the client was told.
+#[derive(Debug, serde::Deserialize)]
+pub struct Event {
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(default)]
+    pub data: Value,
+    /// Samples on the tape by then.
+    pub at: usize,
+}
+
+/// A call that is over.
+#[derive(Debug, serde::Deserialize)]
+pub struct Conversation {
+    pub events: Vec<Event>,
+    /// Samples a second on the tape.
+    rate: u32,
+    #[serde(skip)]
+    tape: Vec<i16>,
+}
+
+/// A caller who lets the agent greet, asks, interrupts the long answer, and hears the short one out.
+pub fn caller() -> Microphone {
+    Microphone::default()
+        .quiet(Duration::from_secs(6))
+        .say("austen-0880.wav")
+        .quiet(Duration::from_millis(5_500))
+        .say("austen-0930.wav")
+        .quiet(Duration::from_secs(1))
+}
+
+impl Conversation {
+    /// Has a page of `testkit/browser/pages` call, with this microphone, until it is answered.
+    pub async fn hold(page: &str, microphone: &Microphone, mut args: Value) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        args["page"] = page.into();
+        args["microphone"] = json!(microphone.write(folder.path()));
+        args["seconds"] = microphone.seconds().into();
+        let script = Script::start("call.mjs", &args).unwrap_or_else(|error| panic!("{error:?}"));
+        let result = script.result(LIMIT).await.unwrap_or_else(|error| panic!("{error:?}"));
+        let mut conversation: Self = serde_json::from_value(result).unwrap();
+        let tape = std::fs::read(script.folder().join("heard.s16le")).unwrap();
+        let tape: Vec<i16> = tape
+            .chunks_exact(2)
+            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+            .collect();
+        conversation.tape = wav::resample(&tape, conversation.rate, EARS_HZ).unwrap();
+        for event in &mut conversation.events {
+            event.at = event.at * EARS_HZ as usize / conversation.rate as usize;
+        }
+        conversation
+    }
+
+    /// The final transcripts.
+    fn transcribed(&self) -> String {
+        let finals = self.events.iter().filter(|event| event.kind == "onUserTranscript");
+        let finals = finals.filter(|event| event.data["final"] == true);
+        let texts: Vec<&str> = finals.map(|event| event.data["text"].as_str().unwrap()).collect();
+        texts.join(" ")
+    }
+
+    /// Places of an event on the tape.
+    fn places(&self, kind: &str) -> Vec<usize> {
+        let events = self.events.iter().filter(|event| event.kind == kind);
+        events.map(|event| event.at).collect()
+    }
+
+    /// What [`caller`] does has come about: it was transcribed, greeted, cut the answer off and was answered again, and
+    /// what the browser has received is what the archive says.
+    pub async fn assert_held(&self, said: &Microphone, turns: &[(String, String)]) {
+        println!("{turns:#?}");
+        let (wrong, of) = word_errors(&said.text(), &self.transcribed());
+        println!("the caller was told {:?}: {wrong}/{of} words wrong", self.transcribed());
+        assert!(wrong as f64 <= MOST_USER_ERRORS * of as f64, "{turns:#?}");
+
+        let agent: Vec<&str> = turns
+            .iter()
+            .filter(|(role, _)| role == "assistant")
+            .map(|(_, text)| text.as_str())
+            .collect();
+        let [greeting, cut, last] = agent[..] else {
+            panic!("greeting, an answer cut off, an answer: {turns:#?}")
+        };
+        assert!(
+            greeting.contains("Mary"),
+            "the body of the start reaches the agent: {greeting:?}"
+        );
+        let (started, stopped) = (self.places("onBotStartedSpeaking"), self.places("onBotStoppedSpeaking"));
+        assert_eq!((started.len(), stopped.len()), (3, 3), "{:#?}", self.events);
+
+        let ears = Ears::new().await;
+        let heard = |speech: usize| {
+            let end = started.get(speech + 1).map_or(self.tape.len(), |next| *next);
+            &self.tape[started[speech]..end]
+        };
+        let (mut wrong, mut of) = (0, 0);
+        for (speech, text) in [(0, greeting), (2, last)] {
+            let understood = ears.understand(heard(speech)).await;
+            let errors = word_errors(text, &understood);
+            println!("heard {understood:?}: {}/{} words wrong", errors.0, errors.1);
+            (wrong, of) = (wrong + errors.0, of + errors.1);
+        }
+        assert!(
+            wrong as f64 <= MOST_AGENT_ERRORS * of as f64,
+            "{wrong} of {of} words wrong"
+        );
+
+        let interruption = *self
+            .places("onUserStartedSpeaking")
+            .iter()
+            .find(|at| **at > started[1])
+            .unwrap();
+        assert!((started[1]..=stopped[1]).contains(&interruption), "{:#?}", self.events);
+        let (until, after) = (
+            heard(1),
+            &self.tape[(stopped[1] + IN_FLIGHT).min(started[2])..started[2]],
+        );
+        assert!(rms(after) < QUIET_RMS, "the agent went on: {}", rms(after));
+        let understood = ears.understand(until).await;
+        println!("of {cut:?} was heard {understood:?}");
+        let (said, understood) = (normalise(cut).len(), normalise(&understood).len());
+        assert!(
+            said > 0 && said.abs_diff(understood) <= 2,
+            "{said} words said, {understood} heard"
+        );
+        assert!(!stretches(until).is_empty());
+    }
+}

@@ -1,0 +1,26 @@
+//! pipecat's JavaScript clients, as npm has them.
+
+use serde_json::json;
+use voxray_testkit::ports::free_port;
+
+use crate::conversation::{Conversation, caller};
+use crate::support::{connected, deployment, no_sessions, stop, turns};
+
+/// The page is on another origin than the server, as with most websites.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_websocket_client_talks_with_the_agent_and_interrupts_it() {
+    let port = free_port().unwrap();
+    let deployment = deployment().env("VOXRAY_CORS_ALLOWED_ORIGINS", format!("http://127.0.0.1:{port}"));
+    let stack = deployment.start().await.unwrap_or_else(|error| panic!("{error:?}"));
+    let [here, there] = [0, 1].map(|instance| stack.signaling[instance].url());
+    let caller = caller();
+    let args = json!({
+        "transport": "websocket", "server": here, "port": port, "options": {"body": {"name": "Mary"}},
+    });
+
+    let (call, session_id) = tokio::join!(Conversation::hold("pipecat", &caller, args), connected(&there));
+
+    no_sessions(&there).await;
+    call.assert_held(&caller, &turns(&there, &session_id).await).await;
+    stop(stack).await;
+}

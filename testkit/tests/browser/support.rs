@@ -1,0 +1,84 @@
+//! A deployment that clients call, and what its API says.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use serde_json::Value;
+use voxray_testkit::stack::{Stack, StackBuilder};
+use voxray_testkit::wait::eventually;
+
+/// Long enough for anything on a machine that is busy with something else.
+pub const LIMIT: Duration = Duration::from_secs(90);
+/// What the agent says first.
+pub const GREETING: &str = "Hello {{name}}, how can I help you today?";
+
+/// The agent that all clients talk to: local speech, and answers to what the recordings happen to say. Nothing in it
+/// looks for other hosts.
+pub fn deployment() -> StackBuilder {
+    let facts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/facts.json");
+    Stack::builder()
+        .env("VOXRAY_GREETING", GREETING)
+        .env("VOXRAY_LOCAL_FACTS_FILE", facts)
+        .env("VOXRAY_WEBRTC_ICE_SERVERS", "[]")
+}
+
+/// Everything ends by itself and without a complaint.
+pub async fn stop(stack: Stack) {
+    stack.stop(Duration::from_secs(60)).await.unwrap();
+}
+
+/// It keeps no connections, which would end with the test that opened them.
+static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap()
+});
+
+/// `data` of an answer; `None` for 404.
+async fn data(url: &str) -> anyhow::Result<Option<Value>> {
+    let answer = CLIENT.get(url).send().await?;
+    if answer.status() == 404 {
+        return Ok(None);
+    }
+    let mut body: Value = answer.error_for_status()?.json().await?;
+    Ok(Some(body["data"].take()))
+}
+
+/// The live sessions as this instance sees them.
+pub async fn sessions(base_url: &str) -> anyhow::Result<Vec<Value>> {
+    let mut data = data(&format!("{base_url}/sessions")).await?.unwrap_or_default();
+    Ok(serde_json::from_value(data["sessions"].take())?)
+}
+
+/// The id of the only session, once it is connected.
+pub async fn connected(base_url: &str) -> String {
+    let found = eventually("a connected session", LIMIT, || async {
+        let sessions = sessions(base_url).await?;
+        let found = sessions.iter().find(|session| session["state"] == "connected");
+        Ok(found.map(|session| session["sessionId"].as_str().unwrap().to_owned()))
+    });
+    found.await.unwrap()
+}
+
+/// Waits until no session is left.
+pub async fn no_sessions(base_url: &str) {
+    let gone = eventually("the last session to go", LIMIT, || async {
+        Ok(sessions(base_url).await?.is_empty().then_some(()))
+    });
+    gone.await.unwrap();
+}
+
+/// Who said what, once the archive has all of it: the session is over.
+pub async fn turns(base_url: &str, session_id: &str) -> Vec<(String, String)> {
+    let url = format!("{base_url}/sessions/{session_id}/transcript");
+    let archived = eventually("the transcript", LIMIT, || async {
+        let found = data(&url).await?;
+        Ok(found.filter(|found| !found["session"]["endedAt"].is_null()))
+    });
+    let archived = archived.await.unwrap();
+    let text = |turn: &Value, field: &str| turn[field].as_str().unwrap().to_owned();
+    let turns = archived["turns"].as_array().unwrap();
+    turns
+        .iter()
+        .map(|turn| (text(turn, "role"), text(turn, "text")))
+        .collect()
+}
