@@ -117,12 +117,11 @@ impl Line {
         tokio::pin!(deadline);
         while !self.connected {
             tokio::select! {
-                event = self.live.event() => match event {
-                    PeerEvent::State(state) => self.state(state).await,
-                    PeerEvent::ChatOpened(chat) => self.outbox.open(chat, self.live.scope()),
-                    // Nothing comes before the connection.
-                    PeerEvent::Packet(_) | PeerEvent::TrackEnded | PeerEvent::Message(_) => {}
-                },
+                event = self.live.event() => {
+                    // What has come says that the connection is there, whoever of both is told first.
+                    self.connected |= matches!(event, PeerEvent::Packet(_) | PeerEvent::Message(_));
+                    self.hear(event).await;
+                }
                 order = self.orders.recv() => match order {
                     Some(order) => self.obey(order).await,
                     None => return false,
