@@ -294,6 +294,7 @@ impl Spans {
             | Input::CollectKeys { .. }
             | Input::SendKeys(_)
             | Input::AnsweredBy(_)
+            | Input::Interrupt
             | Input::Beep
             | Input::Text(_)
             | Input::Interrupt
