@@ -44,8 +44,9 @@ ENV VOXRAY_MODELS=/models \
 USER 10001:10001
 WORKDIR /var/lib/voxray
 VOLUME /var/lib/voxray
-# 8080 public HTTP and sockets, 8081 operators (VOXRAY_ADMIN_PORT), 9090 control of a media node, 9091 archiver.
-EXPOSE 8080 8081 9090 9091
+# 8080 public HTTP and sockets, 8081 operators (VOXRAY_ADMIN_PORT), 9090 control of a media node, 9091 archiver, 50000
+# WebRTC of a media node.
+EXPOSE 8080 8081 9090 9091 50000/udp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
     CMD ["voxray", "health", "http://127.0.0.1:8080/health"]

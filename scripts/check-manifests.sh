@@ -14,6 +14,19 @@ echo "manifests: Dockerfile (hadolint)"
 echo "manifests: compose.yaml, with every profile (docker-compose config)"
 "$tools/bin/docker-compose" -f compose.yaml --profile '*' config --format json > "$work/compose.json"
 
+echo "manifests: nginx configurations (nginx -t)"
+nginx=$(command -v nginx || echo /usr/sbin/nginx)
+for file in deploy/nginx/nginx.conf k8s/components/node-names/nginx.conf k8s/overlays/dev/nginx.conf; do
+    # Names of a cluster mean nothing here.
+    sed "s#/tmp/#$work/#; s#kube-dns.kube-system.svc.cluster.local#127.0.0.1#; s#http://\(media\|signaling\);#http://127.0.0.1;#" \
+        "$file" > "$work/nginx.conf"
+    if ! "$nginx" -t -p "$work" -c "$work/nginx.conf" > "$work/log" 2>&1; then
+        echo "$file:" >&2
+        cat "$work/log" >&2
+        exit 1
+    fi
+done
+
 # One component on top of the base: those that are in no overlay are checked as well.
 mkdir -p "$work/tree/one"
 cp -r k8s/base k8s/media k8s/components "$work/tree"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from manifests import containers, monitoring, policies, program, schemas
+from manifests import containers, monitoring, policies, program, schemas, selftest
 from manifests.kubernetes import Overlay
 
 
@@ -45,6 +45,7 @@ def main(schema, dockerfile, compose, *rendered):
         policies.check_policies(problems, name, documents)
         monitoring.check_autoscalers(problems, name, documents, metrics)
     monitoring.check_monitoring(problems, metrics)
+    selftest.check_checks(problems, overlays["prod"], known, secret, refused, routes)
 
     for problem in problems.lines:
         print(problem, file=sys.stderr)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image, starts compose.yaml, places one call through nginx, and looks for it in PostgreSQL and S3.
+# Builds the image, starts compose.yaml, places a call through nginx, looks for it in PostgreSQL and S3, and calls again with
+# four media nodes.
 #
 #   scripts/compose-test.sh                 with this machine's container engine
 #   scripts/compose-test.sh --own-engine    with a dockerd of its own and images made here: nothing is pulled
@@ -70,9 +71,9 @@ say "placing a call at $url"
 "$DOCKER" run --rm --network host --read-only --tmpfs /tmp --volume "$PWD/testdata/speech:/speech:ro" \
     "voxray:$VOXRAY_VERSION" call --url "$url" --out /tmp/call.wav /speech/austen-0880.wav >&2
 
-metric() { compose exec -T nginx curl -fsS http://archiver:8081/metrics | sed -n "s/^$1 //p"; }
+metric() { compose exec -T nginx curl -fsS "http://$1:8081/metrics" | sed -n "s/^$2 //p"; }
 for _ in $(seq 60); do
-    stored=$(metric recording_jobs_success_total)
+    stored=$(metric archiver recording_jobs_success_total)
     if [ "$stored" = 1 ]; then break; fi
     sleep 1
 done
@@ -83,4 +84,18 @@ if [ "$rows" -lt 2 ] || [ "$objects" != 1 ]; then
     say "the call is not in the archive"
     exit 1
 fi
+
+say "two more media nodes"
+compose up --no-build --detach --wait --wait-timeout 180 --scale media=4 >&2
+for _ in $(seq 30); do
+    nodes=$(metric signaling 'media_nodes{state="accepting"}')
+    if [ "$nodes" = 4 ]; then break; fi
+    sleep 1
+done
+if [ "$nodes" != 4 ]; then
+    say "$nodes of 4 media nodes take calls"
+    exit 1
+fi
+"$DOCKER" run --rm --network host --read-only --tmpfs /tmp --volume "$PWD/testdata/speech:/speech:ro" \
+    "voxray:$VOXRAY_VERSION" call --url "$url" --out /tmp/call.wav /speech/austen-0880.wav >&2
 say "passed"

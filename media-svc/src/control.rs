@@ -133,9 +133,12 @@ impl MediaControl for Control {
 
     async fn list_sessions(
         &self,
-        _request: Request<ListSessionsRequest>,
+        request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        let sessions = self.calls.list().into_iter().map(session).collect();
+        let wanted = request.into_inner().session_id;
+        let mut listed = self.calls.list();
+        listed.retain(|session| wanted.is_empty() || *session.session_id == *wanted);
+        let sessions = listed.into_iter().map(session).collect();
         Ok(Response::new(ListSessionsResponse { sessions }))
     }
 

@@ -14,8 +14,8 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_proto::control::{
-    AddCandidatesRequest, CreateSessionRequest, CreateSessionResponse, EndSessionRequest, OfferRequest, OfferResponse,
-    ReportAnsweredByRequest, SendDtmfRequest, TransferSessionRequest,
+    AddCandidatesRequest, CreateSessionRequest, CreateSessionResponse, EndSessionRequest, ListSessionsRequest,
+    OfferRequest, OfferResponse, ReportAnsweredByRequest, SendDtmfRequest, Session, TransferSessionRequest,
 };
 
 /// Longest wait for a node's answer; a caller is waiting too, and there may be another node.
@@ -105,6 +105,16 @@ impl MediaNodes {
     /// Adds ICE candidates.
     pub async fn add_candidates(&self, url: &str, request: AddCandidatesRequest) -> Result<(), Status> {
         self.client(url)?.add_candidates(request).await.map(drop)
+    }
+
+    /// The live session of this name, as its node sees it.
+    pub async fn session(&self, url: &str, session_id: &str) -> Result<Option<Session>, Status> {
+        let request = ListSessionsRequest {
+            session_id: session_id.to_owned(),
+        };
+        let listed = self.client(url)?.list_sessions(request).await?.into_inner().sessions;
+        // A node one release older lists all of its sessions.
+        Ok(listed.into_iter().find(|session| session.session_id == session_id))
     }
 
     /// Ends a session.

@@ -288,6 +288,8 @@ pub fn config(dir: &Path) -> Config {
         media: config::Media {
             measure_capacity: false,
             drain_message: None,
+            udp_port: 0,
+            nat_ips: Vec::new(),
             node_id: None,
             max_sessions: 0,
             drain_timeout_secs: 3600,

@@ -1,5 +1,7 @@
 //! The task that owns a call: feeds the conversation, does what it asks, never waits for a provider.
 
+mod tooling;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +10,7 @@ use media_core::Time;
 use media_core::audio::beep::BeepDetector;
 use media_core::audio::resample::UnsupportedRate;
 use media_core::conversation::screening::LONGEST_GREETING;
-use media_core::conversation::{
-    Conversation, EndReason, Input, Notice, Output, ReplyId, Settings, SpeechId, SttEvent, ToolCall,
-};
+use media_core::conversation::{Conversation, EndReason, Input, Notice, Output, ReplyId, Settings, SpeechId, SttEvent};
 use media_core::recorder::Channels;
 use media_core::redact::Redactor;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
@@ -18,12 +18,12 @@ use service_kit::trace::Span;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::tooling::AtClient;
 use super::ear::{Ear, Stalled};
 use super::line::{CallerCommand, CallerEvent, CallerEvents, CallerLink, STUCK_WRITER, TransportTraits};
-use super::phone::{DigitsBy, PhoneLine};
+use super::phone::PhoneLine;
 use super::record::{CallRecord, RecordedCall};
 use super::registry::Slot;
-use super::tools::Wish;
 use super::watch::{CallWatch, Watched};
 use crate::archive::ArchiveSession;
 use crate::latency;
@@ -75,16 +75,6 @@ pub async fn run(setup: CallSetup) -> EndReason {
     scope.cancel();
     tracing::info!(%session_id, reason = reason.as_str(), "call ended");
     reason
-}
-
-/// How long a client may take to run a tool; it may have to ask a person.
-const CLIENT_TOOL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A tool that runs at the client.
-struct AtClient {
-    reply: ReplyId,
-    /// Answers in its stead, unless it does first.
-    _giving_up: AbortOnDrop,
 }
 
 struct Call {
@@ -351,87 +341,6 @@ impl Call {
             }
         }
         None
-    }
-
-    fn call_tool(&mut self, reply: ReplyId, call: ToolCall, conversation: &mut Conversation) {
-        let now = self.now();
-        let call_id = call.id.clone();
-        let result = move |content: String| Input::ToolResult {
-            reply,
-            call_id,
-            content,
-        };
-        match (
-            Wish::read(&call, self.line.as_deref(), &self.settings.tools),
-            &self.line,
-        ) {
-            (Wish::End, _) => {
-                conversation.handle_input(now, result("the call ends after your last words".to_owned()));
-                let end = Input::EndRequested {
-                    reason: EndReason::AgentHungUp,
-                    last_words: None,
-                };
-                conversation.handle_input(now, end);
-            }
-            (Wish::Collect(plan), _) => {
-                let call_id = call.id.clone();
-                conversation.handle_input(now, Input::CollectKeys { reply, call_id, plan });
-            }
-            (Wish::Transfer(to), Some(line)) => {
-                let line = Arc::clone(line);
-                self.ask_provider(async move {
-                    match line.transfer(&to).await {
-                        Ok(()) => vec![Input::EndRequested {
-                            reason: EndReason::Transferred,
-                            last_words: None,
-                        }],
-                        Err(error) => vec![result(format!("error: the call could not be transferred: {error}"))],
-                    }
-                });
-            }
-            (Wish::SendDtmf(digits), Some(line)) => {
-                let line = Arc::clone(line);
-                self.ask_provider(async move {
-                    match line.send_dtmf(&digits).await {
-                        Ok(DigitsBy::Provider) => vec![result("the keys were sent".to_owned())],
-                        Ok(DigitsBy::Tones) => {
-                            vec![Input::SendKeys(digits), result("the keys are being played".to_owned())]
-                        }
-                        Err(error) => vec![result(format!("error: the keys could not be sent: {error}"))],
-                    }
-                });
-            }
-            (Wish::Transfer(_) | Wish::SendDtmf(_), None) => {
-                conversation.handle_input(now, result(format!("error: there is no tool named {}", call.name)));
-            }
-            (Wish::AtClient, _) => {
-                let events = self.context.events.clone();
-                let giving_up = self.context.tasks.spawn_owned("tool at the client", async move {
-                    tokio::time::sleep(CLIENT_TOOL_TIMEOUT).await;
-                    let secs = CLIENT_TOOL_TIMEOUT.as_secs();
-                    // A call that is over wants to know nothing.
-                    let _ = events.send(result(format!("error: no answer within {secs} s"))).await;
-                });
-                let asked = AtClient {
-                    reply,
-                    _giving_up: giving_up,
-                };
-                self.at_client.insert(call.id, asked);
-            }
-            (Wish::Refused(why), _) => conversation.handle_input(now, result(why)),
-        }
-    }
-
-    /// Waits for the phone provider in a task of its own; what comes of it goes into the conversation. The provider's
-    /// client bounds the time it takes.
-    fn ask_provider(&self, asking: impl Future<Output = Vec<Input>> + Send + 'static) {
-        let events = self.context.events.clone();
-        self.context.tasks.spawn("phone provider", async move {
-            for input in asking.await {
-                // A call that is over wants to know nothing.
-                let _ = events.send(input).await;
-            }
-        });
     }
 
     fn listen_for_beep(&mut self, samples: &[i16], conversation: &mut Conversation) {

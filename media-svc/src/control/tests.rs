@@ -74,7 +74,11 @@ async fn a_created_session_is_listed_reaches_its_call_and_is_ended_with_a_goodby
     let (mut client, calls, _scope) = serving(2).await;
     let created = client.create_session(create("a", Transport::Telephony)).await.unwrap();
     assert_eq!(created.into_inner().node_id, "node-1");
-    let listed = client.list_sessions(ListSessionsRequest {}).await.unwrap().into_inner();
+    let listed = client
+        .list_sessions(ListSessionsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(listed.sessions[0].state, "reserved");
     assert_eq!(listed.sessions[0].transport(), Transport::Telephony);
 

@@ -1,6 +1,6 @@
 //! Where a process listens: for everybody, and for its operators.
 //!
-//! With `admin.port` what only operators may use (metrics, drain) is on a listener of its own, which a
+//! With `admin.port` what only operators may use (metrics, drain, log level) is on a listener of its own, which a
 //! deployment keeps inside. Without it there is one listener, and those routes are for this machine or take an API key.
 
 use std::net::{SocketAddr, TcpListener};

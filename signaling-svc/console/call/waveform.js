@@ -148,7 +148,7 @@ export class Waveform {
       context.roundRect(from, top + MIDDLE / 2 - 3, Math.max(2, to - from), 6, 3);
       context.fill();
       const label = millis(timing.firstAudioMs);
-      const at = to + 5;
+      const at = Math.min(to + 5, context.canvas.getBoundingClientRect().width - context.measureText(label).width);
       if (at < free) continue;
       context.fillStyle = c.ink;
       context.fillText(label, at, top + MIDDLE / 2 + 0.5);

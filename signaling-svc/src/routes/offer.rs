@@ -19,7 +19,7 @@ use crate::app::{App, TOKEN_TTL, name};
 use crate::error::store_error;
 
 /// Most candidates in one request. A browser finds some twenty, and sends them as it finds them.
-const MAX_CANDIDATES: usize = 256;
+const MAX_CANDIDATES: usize = 100;
 
 /// The client's offer.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tonic::Code;
 use utoipa::ToSchema;
-use voxray_proto::control::{EndSessionRequest, Transport};
+use voxray_proto::control::{EndSessionRequest, MediaReport, Transport};
 
 use crate::app::{App, name, unix_now};
 use crate::error::store_error;
@@ -45,6 +45,9 @@ pub struct SessionView {
     /// What became of the phone call, if this deployment placed it; can be seen for a day.
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<CallView>,
+    /// What the media is like, measured every two seconds; only of a live WebRTC session that is asked for by its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media: Option<MediaView>,
     /// RFC 3339, UTC.
     created_at: String,
     /// Since then.
@@ -62,6 +65,31 @@ pub struct CallView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     answered_by: Option<AnsweredBy>,
+}
+
+/// What the media of a session is like, as `RTCPeerConnection.getStats()` tells it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MediaView {
+    /// Round trip time; 0 until it was measured.
+    rtt_ms: f64,
+    /// Jitter of the caller's audio (RFC 3550).
+    jitter_ms: f64,
+    /// Part of the caller's audio that did not come in time, since the session began.
+    loss_percent: f64,
+    /// How long the jitter buffer waits for a missing packet.
+    jitter_buffer_ms: f64,
+}
+
+impl From<MediaReport> for MediaView {
+    fn from(media: MediaReport) -> Self {
+        Self {
+            rtt_ms: media.rtt_ms,
+            jitter_ms: media.jitter_ms,
+            loss_percent: media.loss_percent,
+            jitter_buffer_ms: media.jitter_buffer_ms,
+        }
+    }
 }
 
 /// Confirms that a session was told to end.
@@ -101,7 +129,18 @@ pub async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
             answered_by: outbound::answered_by(&app, &id).await?,
         });
     }
+    view.media = media(&app, &view).await;
     Ok(Data(view))
+}
+
+/// What the node says of a WebRTC session's media; nothing when it does not answer: the rest is worth showing.
+async fn media(app: &App, view: &SessionView) -> Option<MediaView> {
+    if view.transport != name(Transport::Webrtc) {
+        return None;
+    }
+    let node = app.node(view.node.as_deref()?).await.ok()??;
+    let session = app.nodes.session(&node.control_url, &view.session_id).await.ok()??;
+    session.media.map(MediaView::from)
 }
 
 /// Ends a session on the node that owns it, whichever instance is asked.
@@ -194,6 +233,7 @@ impl From<SessionRecord> for SessionView {
                 SessionState::Ending => "ending",
             },
             call: None,
+            media: None,
             created_at: created.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default(),
             age_seconds: std::time::Duration::from_millis(age_ms).as_secs_f64(),
         }

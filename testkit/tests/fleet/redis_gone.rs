@@ -109,7 +109,7 @@ async fn calls_outlive_redis_and_everything_is_there_again_when_it_comes_back_em
         })
         .collect();
     assert!(disturbed.is_empty(), "calls that had begun: {disturbed:?}");
-    truth::assert_archived(&stack, scale::CATCH_UP).await;
+    truth::assert_archived(&stack, scale::catch_up()).await;
     eventually("no session to be left", LIMIT, || async {
         Ok(load::connected(&stack).await.is_empty().then_some(()))
     })

@@ -87,5 +87,5 @@ async fn a_fleet_that_is_replaced_process_by_process_drops_no_call() {
     );
     let whole = load::assert_undisturbed(&placed);
     assert_eq!(whole, placed.len(), "requests failed: {retries:?}");
-    truth::assert_whole(&stack, whole, scale::CATCH_UP).await;
+    truth::assert_whole(&stack, whole, scale::catch_up()).await;
 }

@@ -48,7 +48,10 @@ fn every_alert_says_how_bad_it_is_and_where_to_read_on() {
         assert!(alert.contains("summary: ") && alert.contains("description: "), "{name}");
         let anchor = format!("runbook_url: docs/operations.md#{}\n", name.to_lowercase());
         assert!(alert.contains(&anchor), "{name}");
-        assert!(runbook.contains(&format!("\n### {name}\n")), "{name} has no section in docs/operations.md");
+        assert!(
+            runbook.contains(&format!("\n### {name}\n")),
+            "{name} has no section in docs/operations.md"
+        );
         assert!(tests.contains(&format!("alertname=\"{name}\"")), "{name} is not tested");
     }
 }

@@ -41,8 +41,8 @@ use sessions::{Order, Sessions};
 /// Orders that wait for a session: offers and candidates come one after the other, so more than a few are abuse. When
 /// it is full, they are refused.
 const ORDERS: usize = 16;
-/// Longest wait for a session to take an order and answer it.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a session to take an order and answer it: the control plane waits for 2 s.
+const ORDER_TIMEOUT: Duration = Duration::from_millis(1_800);
 /// How long the far end may take to close after the call.
 const FAREWELL: Duration = Duration::from_secs(3);
 

@@ -41,7 +41,7 @@ use crate::transport::RtcTimeouts;
 /// its own buffer cannot hold is lost.
 pub const PEER_EVENTS: usize = 64;
 /// Longest wait for TURN servers before an answer goes without them.
-const GATHERING: Duration = Duration::from_secs(2);
+const GATHERING: Duration = Duration::from_secs(1);
 /// Our checks of a connection: consent is asked for this often (RFC 7675 has 5 s, and forgets after 30).
 const KEEPALIVE: Duration = Duration::from_secs(1);
 /// The label of the data channel that messages go over; others are left alone.

@@ -1,0 +1,51 @@
+"""Breaks a good overlay in one way at a time; every way has to be noticed. A check that notices nothing is worse than none."""
+
+import copy
+
+from .kubernetes import Overlay, templates
+from .policies import check_policies
+from .program import Problems
+
+
+def of(documents, kind, name):
+    return next(d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name)
+
+
+def container(documents, name):
+    return next(t for w, t in templates(documents) if w["metadata"]["name"] == name)["spec"]["containers"][0]
+
+
+def environment(documents, name):
+    return container(documents, name)["env"]
+
+
+# What is broken, how, and a part of the message.
+BREAKAGES = [
+    ("a probe that asks no route", lambda d: container(d, "media")["readinessProbe"]["httpGet"].update(path="/readyz"), "no route"),
+    ("a probe of a missing port", lambda d: container(d, "media")["livenessProbe"]["httpGet"].update(port="web"), "does not exist"),
+    ("a selector that picks nothing", lambda d: of(d, "Service", "media")["spec"]["selector"].update(x="y"), "selects nothing"),
+    ("a limit below its request", lambda d: container(d, "media")["resources"]["limits"].update(memory="1Mi"), "above its limit"),
+    ("an unknown setting", lambda d: environment(d, "media").append({"name": "VOXRAY_PROT", "value": "1"}), "no setting"),
+    ("a secret in plain", lambda d: environment(d, "media").append({"name": "OPENAI_API_KEY", "value": "sk"}), "refer to it"),
+    ("a value that names what comes later", lambda d: environment(d, "media").reverse(), "stand before it"),
+    ("a drain that is cut short", lambda d: of(d, "StatefulSet", "media")["spec"]["template"]["spec"].update(
+        terminationGracePeriodSeconds=60), "before calls may drain"),
+    ("a root that can be written", lambda d: container(d, "media")["securityContext"].update(readOnlyRootFilesystem=False), "not restricted"),
+    ("admin routes in public", lambda d: of(d, "Ingress", "signaling")["spec"]["rules"][0]["http"]["paths"][0]["backend"][
+        "service"]["port"].update(name="admin"), "must not be public"),
+    ("an autoscaler without its target", lambda d: of(d, "HorizontalPodAutoscaler", "media")["spec"]["scaleTargetRef"].update(
+        name="medium"), "does not exist"),
+    ("a control port that nobody reaches", lambda d: of(d, "NetworkPolicy", "media")["spec"]["ingress"].pop(1), "does not reach control"),
+    ("an archiver open to all", lambda d: of(d, "NetworkPolicy", "archiver")["spec"]["ingress"][0].pop("from"), "reaches grpc"),
+    ("a default that allows", lambda d: d.remove(of(d, "NetworkPolicy", "default-deny")), "denies by default"),
+]
+
+
+def check_checks(problems, documents, *program):
+    """`documents`: an overlay in which nothing is wrong; `program`: what [`Overlay`] has to know."""
+    for name, break_it, message in BREAKAGES:
+        broken, found = copy.deepcopy(documents), Problems()
+        break_it(broken)
+        Overlay(found, "broken", broken, *program).check()
+        check_policies(found, "broken", broken)
+        problems.expect(any(message in line for line in found.lines), f"scripts/manifests does not notice {name}")

@@ -1,0 +1,131 @@
+//! Clients that lose their connection, and what becomes of their calls.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use voxray_testkit::scripted::{Answer, Script};
+
+use crate::client::{Client, Kind, PLAIN};
+use crate::plane::{Plane, SHORT, eventually};
+
+const CABLE: Kind = Kind { cable: true, ..PLAIN };
+const LEAVE: &str = r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#;
+
+fn two_turns() -> Script {
+    Script::new()
+        .hears("First.")
+        .hears("Second.")
+        .answers(Answer::say("One."))
+        .answers(Answer::say("Two."))
+}
+
+/// Both turns of the conversation are in one transcript and one recording.
+async fn is_one_conversation(plane: &Plane, session_id: &str) {
+    let (rows, recording) = plane.archived(session_id).await;
+    let said: Vec<&str> = rows.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(said, ["Hello.", "First.", "One.", "Second.", "Two."]);
+    assert!(hound::WavReader::open(recording).unwrap().duration() > 5 * 16_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ice_restart_keeps_the_call_and_its_recording() {
+    let plane = Plane::start_with(two_turns(), SHORT, &[]).await;
+    let mut client = Client::connected(&plane, PLAIN).await;
+    client.speak().await;
+    client.hears_voice(Duration::from_millis(150)).await;
+    let pc_id = client.pc_id.clone();
+
+    let sdp = client.local_offer(true).await;
+    client
+        .offer_this(&plane, sdp, &json!({ "pc_id": pc_id, "restart_pc": false }))
+        .await;
+    client.is_connected().await;
+    assert_eq!(client.pc_id, pc_id);
+    client.voice_heard();
+    client.speak().await;
+    client.hears_voice(Duration::from_millis(150)).await;
+
+    assert!(plane.metric("webrtc_reconnection_attempts_total").await >= 1.0);
+    client.say(LEAVE).await;
+    is_one_conversation(&plane, &client.session_id).await;
+    client.close().await;
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_vanished_comes_back_with_another_connection_to_the_same_call() {
+    let plane = Plane::start_with(two_turns(), SHORT, &[]).await;
+    let mut client = Client::connected(&plane, CABLE).await;
+    client.speak().await;
+    client.hears_voice(Duration::from_millis(150)).await;
+    client.cable.cut();
+    let disconnected = "webrtc_peer_connections_total{state=\"disconnected\"}";
+    let before = plane.metric(disconnected).await;
+    eventually("the cut is noticed", async || plane.metric(disconnected).await > before).await;
+
+    let mut again = Client::new(&client.session_id, PLAIN).await;
+    again
+        .offer(&plane, &json!({ "pc_id": client.pc_id, "restart_pc": true }))
+        .await;
+    again.is_connected().await;
+    assert_ne!(again.pc_id, client.pc_id);
+    again.speak().await;
+    again.hears_voice(Duration::from_millis(150)).await;
+
+    again.say(LEAVE).await;
+    is_one_conversation(&plane, &client.session_id).await;
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cable_that_is_mended_in_time_is_no_more_than_a_pause() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let client = Client::connected(&plane, CABLE).await;
+    let disconnected = "webrtc_peer_connections_total{state=\"disconnected\"}";
+    let before = plane.metric(disconnected).await;
+
+    client.cable.cut();
+    eventually("the cut is noticed", async || plane.metric(disconnected).await > before).await;
+    client.cable.mend();
+
+    client
+        .say(r#"{"label":"rtvi-ai","type":"client-message","id":"9","data":{"t":"ping","d":1}}"#)
+        .await;
+    client.message(|message| message["id"] == "9").await;
+    assert_eq!(plane.session(&client.session_id).await["state"], "connected");
+    client.close().await;
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_vanishes_for_good_is_ended_and_archived() {
+    let plane = Plane::start_with(two_turns(), SHORT, &[]).await;
+    let mut client = Client::connected(&plane, CABLE).await;
+    client.speak().await;
+    client.hears_voice(Duration::from_millis(150)).await;
+
+    client.cable.cut();
+
+    let (rows, _) = plane.archived(&client.session_id).await;
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    assert_eq!(plane.session(&client.session_id).await, Value::Null);
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_connects_gives_its_place_back() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let session_id = plane.begin(Value::Null).await;
+    let mut client = Client::new(&session_id, CABLE).await;
+    client.cable.cut();
+
+    client.offer(&plane, &json!({})).await;
+    assert_eq!(plane.media.sessions(), 1);
+
+    plane.is_idle().await;
+    plane.stop().await;
+}

@@ -1,0 +1,140 @@
+//! Offers, answers and candidates through the control plane.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use voxray_testkit::scripted::Script;
+
+use crate::client::{Client, Kind, PLAIN};
+use crate::plane::{Plane, SHORT};
+
+fn without_candidates(sdp: &str) -> (String, Vec<String>) {
+    let (candidates, rest): (Vec<&str>, Vec<&str>) = sdp.lines().partition(|line| line.starts_with("a=candidate:"));
+    let rest = rest.into_iter().filter(|line| *line != "a=end-of-candidates");
+    let candidates = candidates.into_iter().map(|line| line[2..].to_owned());
+    (rest.map(|line| format!("{line}\r\n")).collect(), candidates.collect())
+}
+
+fn trickle(pc_id: &str, candidates: &[String]) -> Value {
+    let candidates = candidates
+        .iter()
+        .map(|candidate| json!({ "candidate": candidate, "sdp_mid": "0", "sdp_mline_index": 0 }));
+    json!({ "pc_id": pc_id, "candidates": candidates.collect::<Vec<_>>() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_through_one_service_and_candidates_through_another_make_a_connection() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let session_id = plane.begin(Value::Null).await;
+    let mut client = Client::new(&session_id, PLAIN).await;
+    let (sdp, mut candidates) = without_candidates(&client.local_offer(false).await);
+    assert!(!candidates.is_empty());
+    // The end of the list.
+    candidates.push(String::new());
+
+    let answer = client.offer_this(&plane, sdp, &json!({})).await;
+    let [unversioned, v1] = [
+        format!("{}/sessions/{session_id}/api/offer", plane.b),
+        format!("{}/api/v1/sessions/{session_id}/offer", plane.b),
+    ];
+    let body = trickle(&client.pc_id, &candidates);
+    let (status, told) = plane.ask(Method::PATCH, &unversioned, &body).await;
+
+    assert_eq!((status, told), (200, json!({ "status": "success" })));
+    assert_eq!(plane.ask(Method::PATCH, &v1, &body).await.0, 204);
+    assert_eq!(answer["type"], "answer");
+    assert_eq!(answer["answer"], answer["sdp"]);
+    assert!(answer["sdp"].as_str().unwrap().contains(" 127.0.0.1 "), "{answer}");
+    client.is_connected().await;
+    client.close().await;
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sections_of_pipecats_client_are_answered_with_audio_first_and_video_inactive() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let session_id = plane.begin(Value::Null).await;
+    let mut client = Client::new(&session_id, Kind { video: true, ..PLAIN }).await;
+
+    let answer = client.offer(&plane, &json!({ "restart_pc": false })).await;
+    client.is_connected().await;
+
+    let sdp = answer["sdp"].as_str().unwrap();
+    let sections: Vec<&str> = sdp.split("m=").skip(1).collect();
+    let kinds: Vec<&str> = sections
+        .iter()
+        .map(|section| section.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(kinds, ["audio", "video", "video", "application"], "{sdp}");
+    assert!(
+        sections[0].contains("a=sendrecv") && sections[0].contains("a=mid:0"),
+        "{sdp}"
+    );
+    assert!(
+        sections[1].contains("a=inactive") && sections[2].contains("a=inactive"),
+        "{sdp}"
+    );
+    client.close().await;
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_offer_on_a_live_connection_is_answered_by_the_same_one() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let mut client = Client::connected(&plane, PLAIN).await;
+    let pc_id = client.pc_id.clone();
+
+    client
+        .offer(&plane, &json!({ "pc_id": pc_id, "restart_pc": false }))
+        .await;
+
+    assert_eq!(client.pc_id, pc_id);
+    assert_eq!(plane.media.sessions(), 1);
+    client
+        .say(r#"{"label":"rtvi-ai","type":"client-message","id":"9","data":{"t":"ping","d":1}}"#)
+        .await;
+    client.message(|message| message["id"] == "9").await;
+    client.close().await;
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn candidates_for_somebody_elses_connection_are_not_found() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let (ours, theirs) = (
+        Client::connected(&plane, PLAIN).await,
+        Client::connected(&plane, PLAIN).await,
+    );
+    let url = format!("{}/sessions/{}/api/offer", plane.b, ours.session_id);
+
+    for pc_id in [theirs.pc_id.as_str(), "nobody's"] {
+        let (status, error) = plane.ask(Method::PATCH, &url, &trickle(pc_id, &[])).await;
+        assert_eq!((status, &error["error"]["code"]), (404, &json!("NOT_FOUND")), "{error}");
+    }
+
+    ours.close().await;
+    theirs.close().await;
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_in_one_request_is_answered_like_any_other() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let client = Client::new("", PLAIN).await;
+    let sdp = client.local_offer(false).await;
+
+    let url = format!("{}/webrtc/offer", plane.a);
+    let (status, answer) = plane.ask(Method::POST, &url, &json!({ "offer": sdp })).await;
+
+    assert_eq!(status, 200, "{answer}");
+    let sdp = answer["data"]["answer"].as_str().unwrap().to_owned();
+    let answer = webrtc::peer_connection::sdp::session_description::RTCSessionDescription::answer(sdp).unwrap();
+    client.pc.set_remote_description(answer).await.unwrap();
+    client.is_connected().await;
+    client.close().await;
+    plane.is_idle().await;
+    plane.stop().await;
+}

@@ -1,0 +1,143 @@
+//! A conversation over WebRTC.
+
+use std::time::Duration;
+
+use media_core::rtp::AudioCodec;
+use serde_json::{Value, json};
+use voxray_testkit::scripted::{Answer, Script};
+
+use crate::client::{Client, Kind, PLAIN};
+use crate::plane::{LIMIT, Plane, SHORT};
+
+const READY: &str =
+    r#"{"label":"rtvi-ai","type":"client-ready","id":"r1","data":{"version":"2.0.0","about":{"library":"test"}}}"#;
+
+fn script() -> Script {
+    Script::new()
+        .hears("I want to leave a message.")
+        .answers(Answer::say("What is your message?"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_greeted_understood_and_answered_and_the_call_is_archived() {
+    let plane = Plane::start(script()).await;
+    let mut client = Client::connected(&plane, PLAIN).await;
+
+    client.say(READY).await;
+    let ready = client.message_of("bot-ready").await;
+    assert_eq!(ready["id"], "r1");
+    client.hears_voice(Duration::from_millis(200)).await;
+    client.speak().await;
+    let heard = client
+        .message(|message| message["type"] == "user-transcription" && message["data"]["final"] == true)
+        .await;
+    assert_eq!(heard["data"]["text"], "I want to leave a message.");
+    client.hears_voice(Duration::from_millis(900)).await;
+    let session_id = client.session_id.clone();
+    client
+        .say(r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#)
+        .await;
+    client.message(|message| message["message"]["type"] == "peerLeft").await;
+
+    let (rows, recording) = plane.archived(&session_id).await;
+    let said: Vec<&str> = rows.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(said, ["Hello.", "I want to leave a message.", "What is your message?"]);
+    let wav = hound::WavReader::open(recording).unwrap();
+    assert_eq!((wav.spec().sample_rate, wav.spec().channels), (16_000, 2));
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_only_speaks_g711_holds_the_same_conversation() {
+    for codec in [AudioCodec::Pcmu, AudioCodec::Pcma] {
+        let plane = Plane::start_with(script(), SHORT, &[]).await;
+        let mut client = Client::connected(&plane, Kind { codec, ..PLAIN }).await;
+
+        client.hears_voice(Duration::from_millis(200)).await;
+        client.speak().await;
+        client.hears_voice(Duration::from_millis(900)).await;
+
+        client.close().await;
+        plane.is_idle().await;
+        plane.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_every_tenth_packet_is_lost_is_still_understood() {
+    let plane = Plane::start_with(script(), SHORT, &[]).await;
+    let mut client = Client::connected(&plane, Kind { cable: true, ..PLAIN }).await;
+    client.cable.lose_every(10);
+
+    client.speak().await;
+    let heard = client.message_of("user-transcription").await;
+    assert_eq!(heard["data"]["text"], "I want to leave a message.");
+    let mut loss = 0.0;
+    let measured = async {
+        while loss == 0.0 {
+            loss = plane.session(&client.session_id).await["media"]["lossPercent"]
+                .as_f64()
+                .unwrap_or_default();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, measured).await.unwrap();
+    assert!((5.0..15.0).contains(&loss), "{loss} %");
+
+    client.close().await;
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_reach_the_agent_as_telephone_events_and_as_messages() {
+    let collecting = Answer::say("Your number?").and_call_with("collect_digits", r#"{"max_digits": 3}"#);
+    let script = Script::new()
+        .hears("Hi")
+        .answers(collecting)
+        .answers(Answer::say("Thank you."));
+    let plane = Plane::start_with(script, SHORT, &[]).await;
+    let mut client = Client::connected(&plane, PLAIN).await;
+
+    client.play(&vec![0; 480 * 12], Some(5)).await;
+    client.play(&vec![0; 480 * 12], Some(11)).await;
+    client
+        .say(r#"{"label":"rtvi-ai","type":"dtmf","id":"k","data":{"buttons":["7"]}}"#)
+        .await;
+    client.silence(Duration::from_secs(2)).await;
+
+    let session_id = client.session_id.clone();
+    client
+        .say(r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#)
+        .await;
+    let (rows, _) = plane.archived(&session_id).await;
+    let keys: String = rows
+        .iter()
+        .filter(|(role, _)| role == "user")
+        .map(|(_, text)| text.as_str())
+        .collect();
+    assert!(keys.contains('5') && keys.contains('7'), "{rows:?}");
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_start_was_given_reaches_the_agent_and_the_offers_own_data_wins() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[("greeting", "Good day {{name}} of {{city}}.")]).await;
+    let session_id = plane.begin(json!({ "name": "Ada", "city": "Paris" })).await;
+    let mut client = Client::new(&session_id, PLAIN).await;
+    client
+        .offer(&plane, &json!({ "request_data": { "city": "London" } }))
+        .await;
+    client.is_connected().await;
+
+    let spoken = client
+        .message(|message: &Value| message["type"] == "bot-tts-text")
+        .await;
+
+    assert_eq!(spoken["data"]["text"], "Good day Ada of London.");
+    client.close().await;
+    plane.is_idle().await;
+    plane.stop().await;
+}
