@@ -297,9 +297,7 @@ impl Spans {
             | Input::Interrupt
             | Input::Beep
             | Input::Text(_)
-            | Input::Interrupt
             | Input::EndRequested { .. }
-            | Input::Interrupt
             | Input::LineCut
             | Input::LineBack
             | Input::CallerGone(_)
