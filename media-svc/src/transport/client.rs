@@ -51,8 +51,8 @@ struct Asked {
 impl Asked {
     fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
         let last = |name: &str| {
-            let values = query.iter().filter(|(key, _)| key == name);
-            values.last().map(|(_, value)| value.as_str())
+            let found = query.iter().rfind(|(key, _)| key == name);
+            found.map(|(_, value)| value.as_str())
         };
         let format = match last("format") {
             None | Some("json") => Dialect::Json,

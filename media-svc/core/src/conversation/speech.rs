@@ -186,10 +186,10 @@ impl Speech {
     /// The piece being heard with the words of it that are complete, when they have become more.
     fn newly_heard(&mut self, frames: u64, frame_samples: usize) -> Option<(SpeechId, &str)> {
         let (from, told) = self.told;
-        let begun = self.pieces.iter().enumerate().skip(from);
-        let mut latest_first = begun.rev();
-        let (index, piece) = latest_first
-            .find(|(_, piece)| piece.kind == Kind::Spoken && piece.frames > 0 && piece.first_frame < frames)?;
+        let begun = |piece: &Piece| piece.kind == Kind::Spoken && piece.frames > 0 && piece.first_frame < frames;
+        // Nothing before the last one told is looked at again.
+        let mut pieces = self.pieces.iter().enumerate().skip(from);
+        let (index, piece) = pieces.rfind(|(_, piece)| begun(piece))?;
         let told = if index == from { told } else { 0 };
         let heard = piece.heard(frames, index < self.current, frame_samples);
         if heard.len() <= told {

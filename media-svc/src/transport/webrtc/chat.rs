@@ -108,10 +108,11 @@ impl Outbox {
     /// Tells what happens; false when the client does not take messages any more.
     pub fn narrate(&mut self, notice: Notice) -> bool {
         let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-        let messages = self.narrator.messages(notice, &timestamp);
-        messages
-            .iter()
-            .fold(true, |taken, message| self.send(message.to_json(None)) && taken)
+        let mut taken = true;
+        for message in self.narrator.messages(notice, &timestamp) {
+            taken &= self.send(message.to_json(None));
+        }
+        taken
     }
 
     /// Tells why it was the last, where that is a failure.
