@@ -58,6 +58,13 @@ pub async fn start(builder: StackBuilder) -> Stack {
     builder.start().await.unwrap_or_else(|error| panic!("{error:?}"))
 }
 
+/// A client for requests by hand.
+#[allow(dead_code, reason = "the tests of fleets use it")]
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// One call, when it is over.
 #[derive(Debug)]
 pub struct Placed {
@@ -198,7 +205,7 @@ pub async fn connected(stack: &Stack) -> BTreeMap<String, String> {
         .unwrap();
     let sessions = body["data"]["sessions"].as_array().unwrap();
     let connected = sessions.iter().filter(|session| session["state"] == "connected");
-    let text = |session: &Value, key: &str| session[key].as_str().unwrap().to_owned();
+    let text = |session: &Value, key: &str| session[key].as_str().unwrap_or_default().to_owned();
     connected
         .map(|session| (text(session, "sessionId"), text(session, "callId")))
         .collect()
