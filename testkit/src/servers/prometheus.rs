@@ -85,10 +85,10 @@ impl Prometheus {
             .await?
             .json()
             .await?;
-        if answer["status"] != "success" {
-            bail!("{expression}: {}", answer["error"]);
+        if answer.pointer("/status") != Some(&Value::from("success")) {
+            bail!("{expression}: {answer}");
         }
-        let result = answer["data"]["result"].as_array().cloned();
+        let result = answer.pointer("/data/result").and_then(Value::as_array).cloned();
         result.with_context(|| format!("{expression} gives no series: {answer}"))
     }
 
@@ -99,13 +99,18 @@ impl Prometheus {
     pub async fn rules(&self) -> anyhow::Result<Vec<(String, String)>> {
         let url = format!("http://127.0.0.1:{}/api/v1/rules", self.port);
         let answer: Value = self.http.get(url).send().await?.json().await?;
-        let groups = answer["data"]["groups"].as_array().cloned().unwrap_or_default();
-        let rules = groups
-            .iter()
-            .flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default());
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let groups = answer.pointer("/data/groups").and_then(Value::as_array);
+        let groups = groups.cloned().unwrap_or_default();
+        let rules = groups.iter().flat_map(|group| {
+            group
+                .get("rules")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default()
+        });
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(rules
-            .map(|rule| (text(&rule["name"]), text(&rule["lastError"])))
+            .map(|rule| (text(rule.get("name")), text(rule.get("lastError"))))
             .collect())
     }
 }
