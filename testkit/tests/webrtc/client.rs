@@ -372,6 +372,11 @@ impl Client {
         self.message(|message| message["type"] == kind).await
     }
 
+    /// Waits until the agent has said what it is saying.
+    pub async fn hears_out(&self) {
+        self.message_of("bot-stopped-speaking").await;
+    }
+
     /// How long the agent's voice was heard since the last time.
     pub fn voice_heard(&self) -> Duration {
         let heard = std::mem::take(&mut *self.heard.lock().unwrap());

@@ -31,8 +31,10 @@ async fn is_one_conversation(plane: &Plane, session_id: &str) {
 async fn an_ice_restart_keeps_the_call_and_its_recording() {
     let plane = Plane::start_with(two_turns(), SHORT, &[]).await;
     let mut client = Client::connected(&plane, PLAIN).await;
+    client.hears_out().await;
+    client.voice_heard();
     client.speak().await;
-    client.hears_voice(Duration::from_millis(150)).await;
+    client.hears_out().await;
     let pc_id = client.pc_id.clone();
 
     let sdp = client.local_offer(true).await;
@@ -43,7 +45,7 @@ async fn an_ice_restart_keeps_the_call_and_its_recording() {
     assert_eq!(client.pc_id, pc_id);
     client.voice_heard();
     client.speak().await;
-    client.hears_voice(Duration::from_millis(150)).await;
+    client.hears_out().await;
 
     assert!(plane.metric("webrtc_reconnection_attempts_total").await >= 1.0);
     client.say(LEAVE).await;
@@ -57,8 +59,10 @@ async fn an_ice_restart_keeps_the_call_and_its_recording() {
 async fn a_client_that_vanished_comes_back_with_another_connection_to_the_same_call() {
     let plane = Plane::start_with(two_turns(), SHORT, &[]).await;
     let mut client = Client::connected(&plane, CABLE).await;
+    client.hears_out().await;
+    client.voice_heard();
     client.speak().await;
-    client.hears_voice(Duration::from_millis(150)).await;
+    client.hears_out().await;
     client.cable.cut();
     let disconnected = "webrtc_peer_connections_total{state=\"disconnected\"}";
     let before = plane.metric(disconnected).await;
@@ -72,6 +76,7 @@ async fn a_client_that_vanished_comes_back_with_another_connection_to_the_same_c
     assert_ne!(again.pc_id, client.pc_id);
     again.speak().await;
     again.hears_voice(Duration::from_millis(150)).await;
+    again.hears_out().await;
 
     again.say(LEAVE).await;
     is_one_conversation(&plane, &client.session_id).await;
@@ -104,8 +109,10 @@ async fn a_cable_that_is_mended_in_time_is_no_more_than_a_pause() {
 async fn a_client_that_vanishes_for_good_is_ended_and_archived() {
     let plane = Plane::start_with(two_turns(), SHORT, &[]).await;
     let mut client = Client::connected(&plane, CABLE).await;
+    client.hears_out().await;
+    client.voice_heard();
     client.speak().await;
-    client.hears_voice(Duration::from_millis(150)).await;
+    client.hears_out().await;
 
     client.cable.cut();
 

@@ -27,12 +27,14 @@ async fn a_client_is_greeted_understood_and_answered_and_the_call_is_archived() 
     let ready = client.message_of("bot-ready").await;
     assert_eq!(ready["id"], "r1");
     client.hears_voice(Duration::from_millis(200)).await;
+    client.hears_out().await;
     client.speak().await;
     let heard = client
         .message(|message| message["type"] == "user-transcription" && message["data"]["final"] == true)
         .await;
     assert_eq!(heard["data"]["text"], "I want to leave a message.");
     client.hears_voice(Duration::from_millis(900)).await;
+    client.hears_out().await;
     let session_id = client.session_id.clone();
     client
         .say(r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#)
