@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use redis::{Client, IntoConnectionInfo, RedisConnectionInfo, cmd};
@@ -13,7 +12,7 @@ use session_store::RedisStore;
 pub struct Server {
     child: Child,
     pub port: u16,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 /// A port that was free a moment ago.
@@ -65,11 +64,11 @@ impl Server {
         assert!(is_ready, "redis-server ended before it was ready");
         // Redis keeps writing its log: somebody must keep reading it.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, port, folder }
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+        Self {
+            child,
+            port,
+            _folder: folder,
+        }
     }
 
     pub fn url(&self) -> Secret {
