@@ -268,6 +268,15 @@ impl Gate {
         reason
     }
 
+    /// Says in the store once more that this caller is connected: the control plane has written meanwhile that a node was
+    /// chosen.
+    pub async fn say_connected(&self, admitted: &Admitted) {
+        let ttl = Duration::from_secs(self.config.store.session_ttl_secs);
+        if let Err(error) = self.store.put_session(&admitted.record, ttl).await {
+            tracing::warn!(session_id = %admitted.session_id, %error, "a connected session is listed as reserved");
+        }
+    }
+
     /// Gives back everything of a caller whose stream never began.
     pub async fn turn_away(&self, admitted: Admitted) {
         let session_id = admitted.session_id.clone();

@@ -245,6 +245,7 @@ async fn begin(
             gate.turn_away(admitted).await;
             return;
         }
+        gate.say_connected(&admitted).await;
         admitted.watch_media(line.media());
         let carried = CancellationToken::new();
         let carrying = carried.clone().drop_guard();
