@@ -138,7 +138,12 @@ async fn refusals_have_the_codes_of_the_contract() {
 #[tokio::test]
 async fn a_node_without_webrtc_says_so() {
     let (mut client, _calls, _scope) = serving(1).await;
-    let offer = client.offer(OfferRequest::default()).await.unwrap_err();
+    let offer = OfferRequest {
+        session_id: "a".to_owned(),
+        sdp: "v=0".to_owned(),
+        ..OfferRequest::default()
+    };
+    let offer = client.offer(offer).await.unwrap_err();
     assert_eq!(
         (offer.code(), offer.message()),
         (Code::FailedPrecondition, "this node serves no webrtc")

@@ -326,20 +326,18 @@ fn is_blank_json(key: &Key, json: &Json) -> bool {
 /// Kubernetes puts `VOXRAY_PORT=tcp://10.0.0.1:80` and the like into every pod beside a Service named `voxray…`.
 fn is_service_link(name: &str, value: &str) -> bool {
     let is_url = value.starts_with("tcp://") || value.starts_with("udp://");
-    let is_part = ["_SERVICE_HOST", "_SERVICE_PORT"]
+    let is_service = ["_SERVICE_HOST", "_SERVICE_PORT"]
         .iter()
-        .any(|part| name.contains(part))
-        || [
-            "_TCP_ADDR",
-            "_TCP_PORT",
-            "_TCP_PROTO",
-            "_UDP_ADDR",
-            "_UDP_PORT",
-            "_UDP_PROTO",
-        ]
-        .iter()
-        .any(|part| name.ends_with(part));
-    is_url || is_part
+        .any(|part| name.contains(part));
+    // `VOXRAY_PORT_80_TCP_ADDR`: our own `VOXRAY_MEDIA_UDP_PORT` is none.
+    let is_part = name.contains("_PORT_")
+        && ["_TCP", "_UDP"].iter().any(|protocol| {
+            let of_port = name
+                .split_once("_PORT_")
+                .is_some_and(|(_, rest)| rest.contains(protocol));
+            of_port && ["_ADDR", "_PORT", "_PROTO"].iter().any(|part| name.ends_with(part))
+        });
+    is_url || is_service || is_part
 }
 
 fn nearest_path(path: &str) -> Option<String> {

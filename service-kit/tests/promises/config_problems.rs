@@ -62,9 +62,10 @@ fn kubernetes_service_links_are_ignored_with_a_warning() {
         ("VOXRAY_PORT", "tcp://10.0.0.1:80"),
         ("VOXRAY_PORT_80_TCP_ADDR", "10.0.0.1"),
         ("VOXRAY_SERVICE_HOST", "10.0.0.1"),
+        ("VOXRAY_MEDIA_UDP_PORT", "40000"),
     ]);
     let loaded = given.load().unwrap();
-    assert_eq!(loaded.config.http.port, 8080);
+    assert_eq!((loaded.config.http.port, loaded.config.media.udp_port), (8080, 40_000));
     assert_eq!(loaded.warnings.len(), 3);
 }
 

@@ -27,10 +27,14 @@ fn a_single_process_works_without_any_configuration() {
     assert_eq!(config.archiver.spool_dir, PathBuf::from("./voxray-data/spool"));
     assert_eq!((config.archiver.port, config.media.control_port), (9091, 9090));
     assert_eq!(config.store.kind, StoreKind::Memory);
-    assert_eq!(config.transport, ClientTransport::WebSocket);
+    assert_eq!(config.transport, ClientTransport::Both);
     assert_eq!(
         config.media.transports,
-        [MediaTransport::Telephony, MediaTransport::WebSocket]
+        [
+            MediaTransport::Telephony,
+            MediaTransport::WebSocket,
+            MediaTransport::WebRtc
+        ]
     );
     assert_eq!(config.turn.detection, TurnDetection::Silence);
     assert_eq!((config.turn.stop_secs, config.turn.pre_speech_ms), (0.7, 300));

@@ -152,7 +152,6 @@ impl JitterBuffer {
     /// Takes a packet.
     pub fn push(&mut self, now: Time, frame: Frame) -> Arrival {
         let Some(next) = self.next else {
-            self.measure(now, u64::from(frame.timestamp));
             self.start(now, frame);
             return Arrival::Kept;
         };
@@ -251,6 +250,7 @@ impl JitterBuffer {
             timestamp,
             duration: frame.duration,
         });
+        self.measure(now, timestamp);
         self.hold(now, sequence, timestamp, frame);
     }
 
