@@ -38,6 +38,8 @@ chaos: tools ## Everything that can go away goes away for minutes, under fifty c
 	VOXRAY_FAULTS_KILL_SECS=$(or $(VOXRAY_FAULTS_KILL_SECS),120) \
 	VOXRAY_FAULTS_CATCH_UP_SECS=$(or $(VOXRAY_FAULTS_CATCH_UP_SECS),60) \
 	cargo test --release --workspace --test faults -- --nocapture --test-threads 1
+	VOXRAY_FLEET_SECS=$(or $(VOXRAY_FLEET_SECS),180) \
+	cargo test --release --workspace --test fleet -- --nocapture --test-threads 1
 
 .PHONY: bench-archive
 bench-archive: tools ## Turns and MiB a second of the archiver, against psql and aws s3 cp

@@ -27,6 +27,8 @@ const STAGGER: Duration = Duration::from_millis(60);
 const CALL_AGAIN: Duration = Duration::from_millis(500);
 /// How long callers listen before they go on: the agent has answered by then, unless the machine is busy.
 const LISTENS: Duration = Duration::from_millis(3_500);
+/// The same of callers who are in a hurry.
+const LISTENS_BRIEFLY: Duration = Duration::from_millis(1_500);
 /// Longest until all callers are on the line, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -86,14 +88,20 @@ impl Load {
 
     /// The same with this many callers.
     pub async fn of(stack: &Stack, callers: usize) -> Self {
-        Self::through(&stack.signaling[0].url(), stack, callers).await
+        Self::through(&stack.signaling[0].url(), stack, callers, script).await
     }
 
-    /// The same where the callers' provider knows the deployment by this URL.
-    pub async fn through(url: &str, stack: &Stack, callers: usize) -> Self {
+    /// The same where the callers' provider knows the deployment by this URL, and callers of whom each says something
+    /// short and is gone again.
+    #[allow(dead_code, reason = "the tests of fleets use it")]
+    pub async fn of_brief_calls(url: &str, stack: &Stack, callers: usize) -> Self {
+        Self::through(url, stack, callers, brief_script).await
+    }
+
+    async fn through(url: &str, stack: &Stack, callers: usize, script: fn(usize) -> Vec<Step>) -> Self {
         let stop = CancellationToken::new();
         let url = url.to_owned();
-        let start = |number| tokio::spawn(keep_calling(url.clone(), number, stop.clone()));
+        let start = |number| tokio::spawn(keep_calling(url.clone(), number, script, stop.clone()));
         let load = Self {
             callers: (0..callers).map(start).collect(),
             stop,
@@ -113,7 +121,12 @@ impl Load {
     }
 }
 
-async fn keep_calling(url: String, number: usize, stop: CancellationToken) -> Vec<Placed> {
+async fn keep_calling(
+    url: String,
+    number: usize,
+    script: fn(usize) -> Vec<Step>,
+    stop: CancellationToken,
+) -> Vec<Placed> {
     tokio::time::sleep(STAGGER * u32::try_from(number).unwrap()).await;
     let mut placed = Vec::new();
     while !stop.is_cancelled() {
@@ -143,6 +156,17 @@ fn script(number: usize) -> Vec<Step> {
         steps.extend([Step::Say { text, samples }, Step::Silence(LISTENS)]);
     }
     steps
+}
+
+/// Hears the greeting, says the shortest of all things, and leaves soon after.
+fn brief_script(_number: usize) -> Vec<Step> {
+    let shortest = CLIPS.iter().min_by_key(|(_, samples)| samples.len());
+    let (text, samples) = shortest.unwrap().clone();
+    vec![
+        Step::Silence(LISTENS_BRIEFLY),
+        Step::Say { text, samples },
+        Step::Silence(LISTENS),
+    ]
 }
 
 /// Text and sound of the recordings, read once.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use session_store::{RedisStore, Store};
 use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
@@ -80,4 +81,34 @@ async fn loads(stack: &Stack) -> Vec<u32> {
         Ok((loads.iter().sum::<u32>() as usize == CALLS).then_some(loads))
     });
     reported.await.unwrap()
+}
+
+/// A pool that serves no phones is not asked for one, and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_serves_what_it_is_for() {
+    let _turn = scale::TURN.lock().await;
+    let agent = load::agent().await;
+    let builder = load::builder(&agent).env_for(
+        voxray_testkit::service::Role::Media,
+        "VOXRAY_MEDIA_TRANSPORTS",
+        "websocket",
+    );
+    let stack = load::start(builder).await;
+    let http = load::client();
+    let url = stack.signaling[0].url();
+
+    let (status, document) = announce(&http, &url, 1).await;
+    assert!(
+        status == 200 && document.contains("<Say") && !document.contains("<Stream"),
+        "{document}"
+    );
+    let started = http
+        .post(format!("{url}/start"))
+        .json(&serde_json::json!({"transport": "websocket"}))
+        .send()
+        .await
+        .unwrap();
+    assert!(started.status().is_success(), "{}", started.status());
+    let started: Value = started.json().await.unwrap();
+    assert!(started["wsUrl"].is_string(), "{started}");
 }

@@ -1,4 +1,4 @@
-//! Many of each service: what a fleet does when more calls come at once than it reports.
+//! Many of each service: what a fleet keeps when Redis is gone, when it is full, and when every process of it is replaced.
 //!
 //! What is measured is printed: `cargo test --workspace --test fleet -- --nocapture`.
 
@@ -21,5 +21,10 @@ mod load;
 #[allow(dead_code, reason = "shared with the tests of faults, which use all of it")]
 #[path = "../faults/scale.rs"]
 mod scale;
+#[allow(dead_code, reason = "shared with the tests of faults, which use all of it")]
+#[path = "../faults/truth.rs"]
+mod truth;
 
 mod burst;
+mod redis_gone;
+mod rolling;
