@@ -10,7 +10,7 @@ use media_core::redact::Redactor;
 use serde_json::Value;
 use service_kit::config::{Config, MediaTransport};
 use service_kit::http::ApiError;
-use service_kit::tasks::TaskScope;
+use service_kit::tasks::{AbortOnDrop, TaskScope};
 use service_kit::token::{Claims, TokenError, TokenSigner};
 use service_kit::trace::{Side, Span};
 use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
@@ -96,6 +96,8 @@ pub struct Admitted {
     pub provider: String,
     body: Value,
     record: SessionRecord,
+    /// From now on, not from the first word on: a client may take its time to introduce itself.
+    renewal: AbortOnDrop,
     slot: Slot,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     archive: Option<Arc<dyn ArchiveSession>>,
@@ -198,12 +200,16 @@ impl Gate {
             state: SessionState::Connected,
             body_json: body_json.clone(),
         };
+        let restores = self.restores_from_now_on();
+        // While the store still knows it: whose session this is may have to be written again too.
+        let tenant = self.store.held_by(&claims.session_id).await?;
         self.store.put_session(&record, ttl).await?;
         Ok(Admitted {
             session_id,
             call_id: claims.call_id,
             provider: claims.provider,
             body,
+            renewal: self.keep_session(record.clone(), tenant, restores),
             record,
             slot,
             inputs,
@@ -257,10 +263,9 @@ impl Gate {
             scope: scope.clone(),
             trace,
         };
-        let renewal = self.keep_session(&scope, admitted.record);
         let reason = call::run(setup).instrument(logged).await;
         // Before the session is forgotten, or it might be written once more.
-        drop(renewal);
+        drop(admitted.renewal);
         if let Some(line) = line {
             line.hang_up_after(&reason, admitted.session_id.clone(), &self.scope);
         }
@@ -301,15 +306,27 @@ impl Gate {
     }
 
     /// Renews the session's life in the store while the call lives, and writes it again when the store has lost it.
-    fn keep_session(&self, scope: &TaskScope, record: SessionRecord) -> service_kit::tasks::AbortOnDrop {
+    fn keep_session(
+        &self,
+        record: SessionRecord,
+        tenant: Option<String>,
+        restores: watch::Receiver<u64>,
+    ) -> AbortOnDrop {
         let kept = KeptSession {
             store: self.store.clone(),
             node_id: self.node_id.clone(),
             ttl: Duration::from_secs(self.config.store.session_ttl_secs.max(3)),
+            tenant,
             record,
         };
-        let restores = self.store_restores.clone();
-        scope.spawn_owned("session renewal", kept.keep(restores))
+        self.scope.spawn_owned("session renewal", kept.keep(restores))
+    }
+
+    /// Tells of what the store loses from this moment on.
+    fn restores_from_now_on(&self) -> watch::Receiver<u64> {
+        let mut restores = self.store_restores.clone();
+        restores.mark_unchanged();
+        restores
     }
 }
 
@@ -318,15 +335,14 @@ struct KeptSession {
     store: Arc<dyn Store>,
     node_id: Arc<str>,
     ttl: Duration,
+    /// Whom the session counts for.
+    tenant: Option<String>,
     record: SessionRecord,
 }
 
 impl KeptSession {
     async fn keep(self, mut restores: watch::Receiver<u64>) {
-        // While the store still knows it: whose session this is has to be written again too.
-        let tenant = self.store.held_by(&self.record.session_id).await.ok().flatten();
         let mut interval = tokio::time::interval(self.ttl / 3);
-        restores.mark_unchanged();
         let mut node_reports = true;
         loop {
             let lost = tokio::select! {
@@ -342,21 +358,21 @@ impl KeptSession {
                     node_reports
                 }
             };
-            if lost && let Err(error) = self.restore(tenant.as_deref()).await {
+            if lost && let Err(error) = self.restore().await {
                 tracing::warn!(session_id = %self.record.session_id, %error, "session not listed again; the call goes on");
             }
         }
     }
 
     /// The claim first: a node that got the stream of this session meanwhile must not be overwritten.
-    async fn restore(&self, tenant: Option<&str>) -> Result<(), StoreError> {
+    async fn restore(&self) -> Result<(), StoreError> {
         let session_id = &self.record.session_id;
         if let Claim::OwnedBy(node) = self.store.claim_session(session_id, &self.node_id, self.ttl).await? {
             tracing::error!(%session_id, node, "another node claims a session whose call runs here");
             return Ok(());
         }
         self.store.put_session(&self.record, self.ttl).await?;
-        if let Some(tenant) = tenant {
+        if let Some(tenant) = &self.tenant {
             self.store.hold_session(tenant, session_id, u32::MAX).await?;
         }
         Ok(())
@@ -405,4 +421,55 @@ fn unavailable(error: StoreError) -> ApiError {
 fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use session_store::MemoryStore;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(3_600);
+
+    fn record() -> SessionRecord {
+        SessionRecord {
+            session_id: "one".to_owned(),
+            created_at_unix_ms: 0,
+            transport: "websocket".to_owned(),
+            provider: String::new(),
+            call_id: String::new(),
+            node_id: Some("node".to_owned()),
+            state: SessionState::Connected,
+            body_json: String::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_the_store_has_lost_is_listed_and_counted_again() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let (_node, restores) = watch::channel(0);
+        let scope = TaskScope::root("test");
+        let kept = KeptSession {
+            store: Arc::clone(&store),
+            node_id: "node".into(),
+            ttl: TTL,
+            tenant: Some("tenant".to_owned()),
+            record: record(),
+        };
+        let _renewal = scope.spawn_owned("session renewal", kept.keep(restores));
+
+        let back = async {
+            while store.held_by("one").await.unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // Long before it would be renewed again.
+        tokio::time::timeout(Duration::from_secs(1), back).await.unwrap();
+        assert_eq!(store.session("one").await.unwrap(), Some(record()));
+        assert_eq!(store.held_by("one").await.unwrap().as_deref(), Some("tenant"));
+        assert_eq!(
+            store.claim_session("one", "another", TTL).await.unwrap(),
+            Claim::OwnedBy("node".to_owned())
+        );
+    }
 }
