@@ -19,6 +19,7 @@ export async function call(server, { body, apiKey, onMessage = console.log } = {
   };
   const chat = pc.createDataChannel("chat");
   chat.onmessage = ({ data }) => onMessage(JSON.parse(data));
+  const opened = new Promise((resolve) => (chat.onopen = resolve));
 
   const found = [];
   pc.onicecandidate = ({ candidate }) => candidate && found.push(candidate);
@@ -36,7 +37,7 @@ export async function call(server, { body, apiKey, onMessage = console.log } = {
   pc.onicecandidate = ({ candidate }) => candidate && trickle([candidate]);
   await pc.setRemoteDescription(answer);
   if (found.length) await trickle(found);
-  await new Promise((resolve) => (chat.onopen = resolve));
+  await opened;
   const ready = { version: "2.0.0", about: { library: "browser" } };
   chat.send(JSON.stringify({ label: "rtvi-ai", type: "client-ready", id: "1", data: ready }));
   return { pc, chat, speaker };
