@@ -24,7 +24,7 @@ RATE = 16_000
 LIMIT_SECONDS = 60
 
 # Only this machine.
-aioice.ice.get_host_addresses = lambda *_: ["127.0.0.1"]
+aioice.ice.get_host_addresses = lambda **_: ["127.0.0.1"]
 
 
 def lose_packets(loss, seed):
