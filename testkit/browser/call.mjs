@@ -1,8 +1,6 @@
 // One call by a client in Chromium: the microphone is played to its end, the last answer is waited for, then the
-// client hangs up. What was heard is in `heard.s16le`.
-import { writeFile } from "node:fs/promises";
+// client hangs up.
 import { fileURLToPath } from "node:url";
-import { join } from "node:path";
 
 import { launch, open } from "./lib/chromium.mjs";
 import { bundle, front } from "./lib/front.mjs";
@@ -11,7 +9,7 @@ import { task } from "./lib/task.mjs";
 /** Longest wait for an answer after the last word of the microphone. */
 const ANSWER_MS = 30_000;
 
-await task(async ({ executable, page: name, transport, microphone, seconds, server, port, upstreams, options }, folder) => {
+await task(async ({ executable, page: name, transport, microphone, seconds, server, port, upstreams, options }) => {
   const script = await bundle(fileURLToPath(new URL(`./pages/${name}.mjs`, import.meta.url)));
   const before = await front({ script, port, upstreams });
   const browser = await launch({ executable, microphone });
@@ -29,11 +27,10 @@ await task(async ({ executable, page: name, transport, microphone, seconds, serv
     console.log(await page.evaluate(() => window.events));
     throw error;
   });
+  const played = await page.evaluate(() => window.played());
   await page.evaluate(() => window.hangUp());
-  const { rate, base64 } = await page.evaluate(() => window.heard());
-  await writeFile(join(folder, "heard.s16le"), Buffer.from(base64, "base64"));
-  const events = await page.evaluate(() => window.events);
+  const { heard, events } = await page.evaluate(() => ({ heard: window.heard(), events: window.events }));
   await browser.close();
   before.close();
-  return { events, rate, passed: before.passed };
+  return { events, heard, played, passed: before.passed };
 });

@@ -2,7 +2,7 @@
 import { WavMediaManager } from "@pipecat-ai/websocket-transport";
 import { call as byWebRtc } from "../snippets/pipecat-webrtc.mjs";
 import { call as byWebSocket } from "../snippets/pipecat-websocket.mjs";
-import { Received, Recorder, tapElements } from "./recorder.mjs";
+import { Packets, Received } from "./recorder.mjs";
 
 const NOTED = [
   "onConnected",
@@ -23,14 +23,13 @@ const NOTED = [
 window.events = [];
 
 const CALLS = { websocket: byWebSocket, webrtc: byWebRtc };
-// What comes by WebRTC is recorded as it is played; what comes by WebSocket, as it comes.
 const TAPES = {
-  async webrtc() {
-    const recorder = await Recorder.start();
-    tapElements(recorder);
-    return recorder;
+  webrtc() {
+    const packets = new Packets();
+    packets.tap();
+    return packets;
   },
-  async websocket() {
+  websocket() {
     const received = new Received(24_000);
     received.tap(WavMediaManager, "bufferBotAudio");
     return received;
@@ -39,12 +38,13 @@ const TAPES = {
 
 /** Calls, and answers when the agent is ready. */
 window.start = async (transport, server, options) => {
-  const tape = await TAPES[transport]();
+  const tape = TAPES[transport]();
   const note = (type) => [type, (data) => window.events.push({ type, data: data ?? null, at: tape.samples })];
   const callbacks = Object.fromEntries(NOTED.map(note));
   window.opened = performance.now();
   const client = await CALLS[transport](server, { ...options, callbacks });
-  window.heard = () => ({ rate: tape.rate, base64: tape.base64() });
+  window.heard = () => tape.heard();
+  window.played = () => tape.played?.();
   window.hangUp = () => client.disconnect();
 };
 

@@ -1,6 +1,6 @@
 // A call without a library, as the documentation shows it. Notes the same as the page of pipecat's clients.
 import { call } from "../snippets/plain-webrtc.mjs";
-import { Recorder, tapElements } from "./recorder.mjs";
+import { Packets } from "./recorder.mjs";
 
 const NOTED = {
   "bot-ready": "onBotReady",
@@ -14,14 +14,15 @@ const NOTED = {
 window.events = [];
 
 window.start = async (_transport, server, options) => {
-  const tape = await Recorder.start();
-  tapElements(tape);
+  const tape = new Packets();
+  tape.tap();
   const onMessage = ({ type, data }) => {
     if (type in NOTED) window.events.push({ type: NOTED[type], data: data ?? null, at: tape.samples });
   };
   window.opened = performance.now();
   const { pc } = await call(server, { ...options, onMessage });
-  window.heard = () => ({ rate: tape.rate, base64: tape.base64() });
+  window.heard = () => tape.heard();
+  window.played = () => tape.played();
   window.hangUp = () => pc.close();
 };
 

@@ -1,70 +1,81 @@
-// What a page hears, as s16.
+// What a page receives of the agent, without the silence in between: what it plays would have holes on a busy machine.
 
-const RATE = 16000;
-const WORKLET = `
-registerProcessor("tape", class extends AudioWorkletProcessor {
-  process([input]) {
-    this.port.postMessage(input[0] ? input[0].slice() : new Float32Array(128));
-    return true;
-  }
-});`;
+/** Clock units of one packet of Opus: 20 ms at 48 kHz. */
+const PACKET = 960;
 
-/** Everything that is added, on one timeline: silence counts. */
-export class Recorder {
-  static async start() {
-    const context = new AudioContext({ sampleRate: RATE });
-    await context.audioWorklet.addModule(URL.createObjectURL(new Blob([WORKLET], { type: "text/javascript" })));
-    return new Recorder(context);
-  }
+const WORKER = `
+onrtctransform = ({ transformer: { readable, writable } }) => {
+  const tape = new TransformStream({
+    transform(frame, controller) {
+      postMessage([frame.getMetadata().rtpTimestamp, new Uint8Array(frame.data.slice(0))]);
+      controller.enqueue(frame);
+    },
+  });
+  readable.pipeThrough(tape).pipeTo(writable);
+};`;
 
-  constructor(context) {
-    this.context = context;
-    this.rate = RATE;
-    this.blocks = [];
-    this.samples = 0;
-    this.tape = new AudioWorkletNode(context, "tape", { channelCount: 1, channelCountMode: "explicit" });
-    this.tape.port.onmessage = ({ data }) => {
-      this.blocks.push(data);
-      this.samples += data.length;
-    };
-    // Nothing runs that does not lead to the speakers; the tape itself is silent.
-    this.tape.connect(context.destination);
+/** What comes by WebRTC: packets of Opus as they come, on their way to the player. */
+export class Packets {
+  constructor() {
+    this.packets = [];
+    this.peers = [];
   }
 
-  /** Puts a stream on the tape. */
-  add(stream) {
-    this.context.createMediaStreamSource(stream).connect(this.tape);
+  /** So far, at 48 kHz. */
+  get samples() {
+    return this.packets.length * PACKET;
   }
 
-  /** The tape in base64. */
-  base64() {
-    const bytes = new DataView(new ArrayBuffer(this.samples * 2));
-    let at = 0;
-    for (const block of this.blocks) {
-      for (const sample of block) {
-        bytes.setInt16(at, Math.max(-1, Math.min(1, sample)) * 32767, true);
-        at += 2;
+  /**
+   * Notes the audio of every peer connection that is made from now on. Chromium asks whether there is a transform when
+   * the receiver is made: when its track arrives it is too late.
+   */
+  tap() {
+    const tape = this;
+    window.RTCPeerConnection = class extends RTCPeerConnection {
+      constructor(...args) {
+        super(...args);
+        tape.peers.push(this);
       }
+
+      addTrack(...args) {
+        const sender = super.addTrack(...args);
+        tape.add(this);
+        return sender;
+      }
+
+      addTransceiver(...args) {
+        const transceiver = super.addTransceiver(...args);
+        tape.add(this);
+        return transceiver;
+      }
+    };
+  }
+
+  add(peer) {
+    for (const receiver of peer.getReceivers()) {
+      if (receiver.transform || receiver.track.kind !== "audio") continue;
+      const worker = new Worker(URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" })));
+      worker.onmessage = ({ data }) => this.packets.push(data);
+      receiver.transform = new RTCRtpScriptTransform(worker);
     }
-    return base64(new Uint8Array(bytes.buffer));
+  }
+
+  heard() {
+    return { kind: "opus", rate: 48_000, packets: this.packets.map(([time, bytes]) => [time, base64(bytes)]) };
+  }
+
+  /** What the browser says that it has played of it (`inbound-rtp` of its statistics). */
+  async played() {
+    const reports = await Promise.all(this.peers.map((peer) => peer.getStats()));
+    const inbound = reports.flatMap((report) => [...report.values()]).filter(({ type }) => type === "inbound-rtp");
+    const sum = (field) => inbound.reduce((sum, one) => sum + (one[field] ?? 0), 0);
+    const fields = ["packetsReceived", "totalAudioEnergy", "totalSamplesReceived", "concealedSamples", "silentConcealedSamples"];
+    return Object.fromEntries(fields.map((field) => [field, sum(field)]));
   }
 }
 
-/** Puts on the tape what the page plays through media elements: each track once, however often it is played. */
-export function tapElements(recorder) {
-  const taped = new WeakSet();
-  const play = HTMLMediaElement.prototype.play;
-  HTMLMediaElement.prototype.play = function () {
-    const [track] = this.srcObject.getAudioTracks();
-    if (!taped.has(track)) {
-      taped.add(track);
-      recorder.add(this.srcObject);
-    }
-    return play.call(this);
-  };
-}
-
-/** What a client that has a player of its own gives to it: s16, without the silence in between. */
+/** What a client that has a player of its own gives to it: s16. */
 export class Received {
   constructor(rate) {
     this.rate = rate;
@@ -83,14 +94,14 @@ export class Received {
     };
   }
 
-  base64() {
+  heard() {
     const all = new Int16Array(this.samples);
     let at = 0;
     for (const block of this.blocks) {
       all.set(block, at);
       at += block.length;
     }
-    return base64(new Uint8Array(all.buffer));
+    return { kind: "samples", rate: this.rate, base64: base64(new Uint8Array(all.buffer)) };
   }
 }
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use voxray::wav;
 use voxray::words::{normalise, word_errors};
 use voxray_testkit::browser::Script;
 
 use crate::ears::{EARS_HZ, Ears, rms};
 use crate::microphone::Microphone;
 use crate::support::LIMIT;
+use crate::tape::Tape;
 
 /// Words of real people that may be misunderstood: few words, and an echo canceller between them and us.
 const MOST_USER_ERRORS: f64 = 0.2;
@@ -40,13 +40,25 @@ pub struct Passed {
     pub status: u16,
 }
 
+/// How WebRTC's player has fared, in samples of the browser's own rate; the fields of `RTCInboundRtpStreamStats`.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Played {
+    packets_received: usize,
+    total_audio_energy: f64,
+    total_samples_received: u64,
+    concealed_samples: u64,
+    silent_concealed_samples: u64,
+}
+
 /// A call that is over.
 #[derive(Debug, serde::Deserialize)]
 pub struct Conversation {
     pub events: Vec<Event>,
     pub passed: Vec<Passed>,
-    /// Samples a second on the tape.
-    rate: u32,
+    heard: Tape,
+    /// What the browser says about its player, with WebRTC.
+    played: Option<Played>,
     #[serde(skip)]
     tape: Vec<i16>,
 }
@@ -71,14 +83,10 @@ impl Conversation {
         let script = Script::start("call.mjs", &args).unwrap_or_else(|error| panic!("{error:?}"));
         let result = script.result(LIMIT).await.unwrap_or_else(|error| panic!("{error:?}"));
         let mut conversation: Self = serde_json::from_value(result).unwrap();
-        let tape = std::fs::read(script.folder().join("heard.s16le")).unwrap();
-        let tape: Vec<i16> = tape
-            .chunks_exact(2)
-            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
-            .collect();
-        conversation.tape = wav::resample(&tape, conversation.rate, EARS_HZ).unwrap();
+        conversation.tape = conversation.heard.samples();
+        let rate = conversation.heard.rate();
         for event in &mut conversation.events {
-            event.at = event.at * EARS_HZ as usize / conversation.rate as usize;
+            event.at = event.at * EARS_HZ as usize / rate as usize;
         }
         conversation
     }
@@ -109,6 +117,17 @@ impl Conversation {
         let started = self.places("onBotStartedSpeaking");
         let end = started.get(speech + 1).map_or(self.tape.len(), |next| *next);
         &self.tape[started[speech]..end]
+    }
+
+    /// What was received by WebRTC went to the speakers too: with the packets passed on, the player has made sound of
+    /// the most of them.
+    pub fn assert_played(&self) {
+        let played = self.played.as_ref().unwrap();
+        println!("{played:?}");
+        let made_up = played.concealed_samples - played.silent_concealed_samples;
+        assert!(played.total_audio_energy > 0.0, "{played:?}");
+        assert!(made_up < played.total_samples_received / 2, "{played:?}");
+        assert_eq!(played.packets_received, self.heard.packets(), "{played:?}");
     }
 
     /// What the browser has received is what the agent said.

@@ -21,3 +21,4 @@ mod microphone;
 mod pipecat;
 mod plain;
 mod support;
+mod tape;

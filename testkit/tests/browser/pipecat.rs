@@ -55,6 +55,7 @@ async fn the_webrtc_client_talks_with_the_agent_and_interrupts_it_through_any_in
         trickled.iter().all(|request| *request == (there.as_str(), 200)),
         "{trickled:?}"
     );
+    call.assert_played();
     no_sessions(&there).await;
     call.assert_held(&caller, &turns(&there, &session_id).await).await;
     stop(stack).await;

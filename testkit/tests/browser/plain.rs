@@ -26,6 +26,7 @@ async fn a_page_without_a_library_is_understood_and_answered() {
     let (call, session_id) = tokio::join!(Conversation::hold("plain", &caller, args), connected(&base));
 
     no_sessions(&base).await;
+    call.assert_played();
     call.assert_transcribed(&caller);
     let turns = turns(&base, &session_id).await;
     let [greeting, answer] = said_by_the_agent(&turns)[..] else {
