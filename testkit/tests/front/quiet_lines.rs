@@ -45,7 +45,7 @@ async fn silent_client(fleet: &Fleet) {
         .await
         .unwrap();
     socket
-        .send(rtvi("client-ready", "1", json!({"version": "1.0.0"})))
+        .send(rtvi("client-ready", "1", json!({"version": "2.0.0"})))
         .await
         .unwrap();
 

@@ -92,7 +92,7 @@ async fn hangup_makes_a_running_server_read_its_key_file_again() {
     process.signal(Signal::HUP).unwrap();
     let reloaded = || async {
         let log = std::fs::read_to_string(process.log())?;
-        anyhow::ensure!(log.contains("API keys read again"), "not read yet");
+        anyhow::ensure!(log.contains("API keys and log level read again"), "not read yet");
         Ok(())
     };
     process.wait_until_ready(LIMIT, reloaded).await.unwrap();

@@ -129,7 +129,9 @@ impl OpusEncoder {
     /// # Errors
     /// [`OpusError::Rate`].
     pub fn new(rate_hz: u32) -> Result<Self, OpusError> {
-        let encoder = Encoder::builder(rate_hz, Channels::Mono, Application::Voip)
+        // Not `Voip`: its high-pass filter follows the pitch and is meant for rooms. Synthetic speech has no rumble, and
+        // comes out at 11 dB of signal to noise without the filter where it has 4 dB with it.
+        let encoder = Encoder::builder(rate_hz, Channels::Mono, Application::Audio)
             .bitrate(Bitrate::Bits(BITS_PER_SEC))
             .signal(Signal::Voice)
             .inband_fec(InbandFec::Enabled)
