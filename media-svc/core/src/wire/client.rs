@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::conversation::Typed;
 
 pub use audio::{AudioIn, AudioProblem, EncodedAudio};
-pub use inbound::Inbound;
+pub use inbound::{Inbound, WrongKind};
 pub use outbound::Outbound;
 
 /// Keys that one message may press; nobody has a longer number.
