@@ -186,15 +186,9 @@ fn a_tool_s_answer_from_the_client_goes_to_the_call_in_the_words_of_the_client()
 
 #[test]
 fn a_message_of_the_other_kind_is_told_apart() {
-    assert_eq!(
-        inbound(Dialect::Protobuf).read(Frame::Text("{}")),
-        Err(WrongKind::Text)
-    );
+    assert_eq!(inbound(Dialect::Protobuf).read(Frame::Text("{}")), Err(WrongKind::Text));
     for dialect in [Dialect::Rtvi, Dialect::Json] {
-        assert_eq!(
-            inbound(dialect).read(Frame::Binary(b"{}")),
-            Err(WrongKind::Binary)
-        );
+        assert_eq!(inbound(dialect).read(Frame::Binary(b"{}")), Err(WrongKind::Binary));
     }
 }
 
