@@ -105,8 +105,10 @@ impl MediaControl for Control {
     }
 
     async fn offer(&self, request: Request<OfferRequest>) -> Result<Response<OfferResponse>, Status> {
-        let request = request.into_inner();
-        webrtc::offer(self.webrtc.as_ref(), request).await.map(Response::new)
+        let trace = Parent::from_metadata(request.metadata());
+        webrtc::offer(self.webrtc.as_ref(), request.into_inner(), trace)
+            .await
+            .map(Response::new)
     }
 
     async fn add_candidates(

@@ -94,9 +94,7 @@ impl App {
             call_id: new.call_id.clone(),
             reservation_ttl_secs: u32::try_from(slot_ttl.as_secs()).unwrap_or(u32::MAX),
         };
-        let trace = Span::start("place session", Side::Internal, &Parent::default());
-        trace.set("voxray.session_id", new.session_id.clone());
-        trace.set("voxray.transport", name(new.transport));
+        let trace = placement_trace(&new.session_id, new.transport);
         let logged = tracing::error_span!(
             "place",
             session_id = new.session_id,
@@ -253,6 +251,14 @@ impl NewSession {
 /// Time since the Unix epoch.
 pub fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The trace of a call begins where a node is chosen for it.
+pub fn placement_trace(session_id: &str, transport: Transport) -> Span {
+    let trace = Span::start("place session", Side::Internal, &Parent::default());
+    trace.set("voxray.session_id", session_id.to_owned());
+    trace.set("voxray.transport", name(transport));
+    trace
 }
 
 /// A transport as records and reports spell it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use service_kit::config::Links;
 use service_kit::exit::Fatal;
 use service_kit::grpc::{AttachToken, PeerTls};
-use service_kit::trace::Parent;
+use service_kit::trace::{Parent, Side, Span};
 use session_store::NodeRecord;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -97,9 +97,14 @@ impl MediaNodes {
         Ok(self.client(url)?.create_session(request).await?.into_inner())
     }
 
-    /// Answers a WebRTC offer.
-    pub async fn offer(&self, url: &str, request: OfferRequest) -> Result<OfferResponse, Status> {
-        Ok(self.client(url)?.offer(request).await?.into_inner())
+    /// Answers a WebRTC offer; `trace` is where the session's trace has got to.
+    pub async fn offer(&self, url: &str, request: OfferRequest, trace: &Parent) -> Result<OfferResponse, Status> {
+        let asking = Span::within("Offer", Side::Client, trace);
+        let mut request = Request::new(request);
+        asking.parent().inject(request.metadata_mut());
+        let answer = self.client(url)?.offer(request).await;
+        let answer = answer.inspect_err(|_| asking.fail("the node has not taken it"))?;
+        Ok(answer.into_inner())
     }
 
     /// Adds ICE candidates.

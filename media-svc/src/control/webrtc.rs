@@ -6,10 +6,12 @@ use tonic::Status;
 use voxray_proto::control::{AddCandidatesRequest, OfferRequest, OfferResponse};
 
 use super::refused;
+use service_kit::trace::Parent;
+
 use crate::transport::{Gate, NotAdmitted, OfferOrder, OfferRefused, WebRtc};
 
 /// Answers an offer.
-pub async fn offer(gate: Option<&Arc<Gate>>, request: OfferRequest) -> Result<OfferResponse, Status> {
+pub async fn offer(gate: Option<&Arc<Gate>>, request: OfferRequest, trace: Parent) -> Result<OfferResponse, Status> {
     if request.session_id.is_empty() {
         return Err(Status::invalid_argument("session_id is missing"));
     }
@@ -19,6 +21,7 @@ pub async fn offer(gate: Option<&Arc<Gate>>, request: OfferRequest) -> Result<Of
         pc_id: request.pc_id,
         restart: request.restart,
         body_json: request.body_json,
+        trace,
     };
     let (gate, webrtc) = served(gate)?;
     let answered = webrtc.offer(gate, order).await.map_err(status)?;

@@ -12,7 +12,7 @@ use service_kit::config::{Config, MediaTransport};
 use service_kit::http::ApiError;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
 use service_kit::token::{Claims, TokenError, TokenSigner};
-use service_kit::trace::{Side, Span};
+use service_kit::trace::{Parent, Side, Span};
 use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
@@ -107,6 +107,13 @@ impl Admitted {
     /// Lets the control plane see what the session's media is like.
     pub fn watch_media(&self, media: watch::Receiver<MediaReport>) {
         self.slot.watch_media(media);
+    }
+
+    /// The session's trace goes on from here, unless it was announced with one.
+    pub fn continue_trace(&mut self, trace: Parent) {
+        if self.slot.trace().trace_id().is_none() {
+            self.slot.set_trace(trace);
+        }
     }
 }
 

@@ -9,13 +9,14 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::http::{ApiError, ApiJson};
+use service_kit::trace::Span;
 use session_store::{NodeRecord, SessionRecord, SessionState};
 use tonic::Code;
 use utoipa::ToSchema;
 use voxray_proto::control::{AddCandidatesRequest, Candidate, OfferRequest, OfferResponse, Transport};
 
 use super::shape::{SessionId, Shape};
-use crate::app::{App, TOKEN_TTL, name};
+use crate::app::{App, TOKEN_TTL, name, placement_trace};
 use crate::error::store_error;
 
 /// Most candidates in one request. A browser finds some twenty, and sends them as it finds them.
@@ -102,10 +103,12 @@ pub async fn offer(
         restart: offer.restart_pc.unwrap_or(false),
         body_json: merged(&session.body_json, offer.request_data),
     };
-    let (node, answer) = match on_its_node(&app, &session, &request).await? {
+    let trace = placement_trace(&id, Transport::Webrtc);
+    let (node, answer) = match on_its_node(&app, &session, &request, &trace).await? {
         Some(answered) => answered,
-        None => on_a_new_node(&app, request).await?,
+        None => on_a_new_node(&app, request, &trace).await?,
     };
+    trace.set("voxray.node", node.node_id.clone());
     let moved = session.node_id.as_ref() != Some(&node.node_id);
     if let Err(error) = remember(&app, session, &node, moved).await {
         if moved {
@@ -184,11 +187,16 @@ async fn on_its_node(
     app: &App,
     session: &SessionRecord,
     request: &OfferRequest,
+    trace: &Span,
 ) -> Result<Option<(NodeRecord, OfferResponse)>, ApiError> {
     let Some(node) = owner(app, session).await? else {
         return Ok(None);
     };
-    match app.nodes.offer(&node.control_url, request.clone()).await {
+    match app
+        .nodes
+        .offer(&node.control_url, request.clone(), &trace.parent())
+        .await
+    {
         Ok(answer) => Ok(Some((node, answer))),
         Err(status) => match status.code() {
             Code::InvalidArgument => Err(ApiError::invalid_field("sdp", status.message())),
@@ -208,7 +216,11 @@ async fn on_its_node(
     }
 }
 
-async fn on_a_new_node(app: &App, request: OfferRequest) -> Result<(NodeRecord, OfferResponse), ApiError> {
+async fn on_a_new_node(
+    app: &App,
+    request: OfferRequest,
+    trace: &Span,
+) -> Result<(NodeRecord, OfferResponse), ApiError> {
     // The old peer connection, if any, is not there.
     let request = OfferRequest {
         pc_id: String::new(),
@@ -216,8 +228,8 @@ async fn on_a_new_node(app: &App, request: OfferRequest) -> Result<(NodeRecord, 
         ..request
     };
     app.place(Transport::Webrtc, |nodes, url| {
-        let request = request.clone();
-        async move { nodes.offer(&url, request).await }
+        let (request, parent) = (request.clone(), trace.parent());
+        async move { nodes.offer(&url, request, &parent).await }
     })
     .await
     .map_err(|error| error.into_api("sdp"))

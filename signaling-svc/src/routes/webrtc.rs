@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use voxray_proto::control::{OfferRequest, Transport};
 
 use super::shape::Shape;
-use crate::app::{App, NewSession, TOKEN_TTL};
+use crate::app::{App, NewSession, TOKEN_TTL, placement_trace};
 use crate::error::store_error;
 use crate::limits::Client;
 
@@ -57,15 +57,17 @@ pub async fn offer(
         sdp,
         ..OfferRequest::default()
     };
+    let trace = placement_trace(&new.session_id, Transport::Webrtc);
     let placed = app
         .place(Transport::Webrtc, |nodes, url| {
-            let request = request.clone();
-            async move { nodes.offer(&url, request).await }
+            let (request, parent) = (request.clone(), trace.parent());
+            async move { nodes.offer(&url, request, &parent).await }
         })
         .await;
     let (node, answer) = match placed {
         Ok(placed) => placed,
         Err(error) => {
+            trace.fail("no node has taken it");
             client.give_back(&app, &new.session_id).await;
             return Err(error.into_api("offer"));
         }

@@ -53,6 +53,11 @@ impl Slot {
         &self.trace
     }
 
+    /// The session's trace began elsewhere.
+    pub fn set_trace(&mut self, trace: Parent) {
+        self.trace = trace;
+    }
+
     /// Lets the node's control steer the phone call behind this session.
     pub fn attach(&self, phone: Arc<PhoneLine>) {
         if let Some(Phase::Connected { line, .. }) = self

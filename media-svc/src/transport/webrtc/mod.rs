@@ -22,6 +22,7 @@ use service_kit::exit::Fatal;
 use service_kit::http::{ActiveConnection, LiveRoute};
 use service_kit::tasks::TaskScope;
 use service_kit::token::Claims;
+use service_kit::trace::Parent;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +71,8 @@ pub struct OfferOrder {
     pub restart: bool,
     /// Template variables as JSON, or empty.
     pub body_json: String,
+    /// Where the trace of the offer has got to.
+    pub trace: Parent,
 }
 
 /// An answer.
@@ -224,7 +227,8 @@ async fn begin(
         expires_at: 0,
         body_json: order.body_json,
     };
-    let admitted = gate.admit_session(claims, MediaTransport::WebRtc).await?;
+    let mut admitted = gate.admit_session(claims, MediaTransport::WebRtc).await?;
+    admitted.continue_trace(order.trace);
     let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
     let (order_sender, orders) = mpsc::channel(ORDERS);
     let entry = sessions.enter(admitted.session_id.clone(), live.pc_id().clone(), order_sender);
