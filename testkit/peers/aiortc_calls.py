@@ -124,10 +124,16 @@ class Call:
             await old.close()
 
     async def record(self, track):
+        """Writes what is heard, and silence where the sender's clock says that nothing was sent."""
         resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+        due = None
         try:
             while True:
-                for frame in resampler.resample(await track.recv()):
+                heard = await track.recv()
+                pause = 0 if due is None else max(0, heard.pts - due)
+                due = heard.pts + heard.samples
+                self.tape.write(bytes(2 * round(pause * heard.time_base * RATE)))
+                for frame in resampler.resample(heard):
                     self.tape.write(bytes(frame.planes[0])[: frame.samples * 2])
         except Exception as error:  # The track is over: aiortc has no other way to say so.
             print("the track ended:", repr(error))
