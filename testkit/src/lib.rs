@@ -11,3 +11,4 @@ pub mod servers;
 pub mod service;
 pub mod stack;
 pub mod wait;
+pub mod webrtc_client;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 /// Speech made of one character of text.
 pub const MS_PER_CHARACTER: u32 = 50;
 /// Pitch of the voice: far from the frequencies that fixed sentences could be mistaken for.
-const TONE_HZ: f64 = 440.0;
+pub const TONE_HZ: f64 = 440.0;
 /// Loudness of the voice.
 const AMPLITUDE: f64 = 8_000.0;
 /// Length of one piece of audio, as vendors send it.

@@ -3,15 +3,15 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use voxray_testkit::scripted::Script;
+use voxray_testkit::webrtc_client::{Client, PLAIN};
 
-use crate::client::{Client, PLAIN};
 use crate::plane::{Plane, SHORT};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_that_cannot_be_answered_gets_the_documented_error_and_costs_nothing() {
     let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
-    let client = Client::new("", PLAIN).await;
-    let good = client.local_offer(false).await;
+    let client = Client::new("", PLAIN).await.unwrap();
+    let good = client.local_offer(false).await.unwrap();
     let many = "a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n".repeat(2_000);
     // the offer, status, a word of the message
     let cases = [
@@ -41,7 +41,7 @@ async fn an_offer_that_cannot_be_answered_gets_the_documented_error_and_costs_no
         assert!(error.to_string().contains(word), "{shown}: {error}");
         assert_eq!(plane.media.sessions(), 0);
     }
-    client.close().await;
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
@@ -49,7 +49,7 @@ async fn an_offer_that_cannot_be_answered_gets_the_documented_error_and_costs_no
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_candidates_and_rubbish_leave_the_connection_as_it_was() {
     let plane = Plane::start_with(Script::new(), SHORT, &[("max_request_body_bytes", "0")]).await;
-    let client = Client::connected(&plane, PLAIN).await;
+    let client = plane.connected(PLAIN).await;
     let url = format!("{}/sessions/{}/api/offer", plane.b, client.session_id);
     let candidate = |number: u32| {
         let port = 1_024 + number % 60_000;
@@ -82,9 +82,10 @@ async fn ten_thousand_candidates_and_rubbish_leave_the_connection_as_it_was() {
 
     client
         .say(r#"{"label":"rtvi-ai","type":"client-message","id":"9","data":{"t":"ping","d":1}}"#)
-        .await;
-    client.message(|message| message["id"] == "9").await;
-    client.close().await;
+        .await
+        .unwrap();
+    client.message(|message| message["id"] == "9").await.unwrap();
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
@@ -92,24 +93,28 @@ async fn ten_thousand_candidates_and_rubbish_leave_the_connection_as_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rubbish_on_the_data_channel_is_answered_and_a_wrong_version_ends_the_session() {
     let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
-    let client = Client::connected(&plane, PLAIN).await;
+    let client = plane.connected(PLAIN).await;
 
-    client.say("ping: 1").await;
-    client.say("rubbish").await;
-    client.message_of("error").await;
-    client.say(&"x".repeat(60_000)).await;
+    client.say("ping: 1").await.unwrap();
+    client.say("rubbish").await.unwrap();
+    client.message_of("error").await.unwrap();
+    client.say(&"x".repeat(60_000)).await.unwrap();
     client
         .say(r#"{"label":"rtvi-ai","type":"sing","id":"7","data":{}}"#)
-        .await;
+        .await
+        .unwrap();
     client
         .message(|message| message["type"] == "error-response" && message["id"] == "7")
-        .await;
+        .await
+        .unwrap();
     client
         .say(r#"{"label":"rtvi-ai","type":"client-ready","id":"8","data":{"version":"0.1.0"}}"#)
-        .await;
+        .await
+        .unwrap();
     client
         .message(|message| message["type"] == "error-response" && message["id"] == "8")
-        .await;
+        .await
+        .unwrap();
 
     plane.is_idle().await;
     plane.stop().await;

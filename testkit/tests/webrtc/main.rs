@@ -1,5 +1,5 @@
-//! WebRTC as clients use it: the `webrtc` crate as the client, two signaling services and a media node behind one
-//! store, providers that say what a test tells them to.
+//! WebRTC as clients use it: the `webrtc` crate as the client, two signaling services and a media node behind one store,
+//! providers that say what a test tells them to.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,7 +11,6 @@
 )]
 
 mod bad_input;
-mod client;
 mod measures;
 mod plane;
 mod returning;

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 use voxray_testkit::scripted::Script;
+use voxray_testkit::webrtc_client::PLAIN;
 
-use crate::client::{Client, PLAIN};
 use crate::plane::{LIMIT, Plane, SHORT};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_tells_what_its_media_is_like_and_the_gauges_count_it() {
     let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
-    let mut client = Client::connected(&plane, PLAIN).await;
-    client.silence(Duration::from_secs(3)).await;
+    let mut client = plane.connected(PLAIN).await;
+    client.silence(Duration::from_secs(3)).await.unwrap();
 
     let mut media = Value::Null;
     let measured = async {
@@ -34,7 +34,7 @@ async fn a_session_tells_what_its_media_is_like_and_the_gauges_count_it() {
     assert!(plane.metric("webrtc_peer_connections_total{state=\"connected\"}").await >= 1.0);
     assert!(plane.metric("webrtc_bytes_received_total").await > 1_000.0);
     assert!(plane.metric("webrtc_bytes_sent_total").await > 0.0);
-    client.close().await;
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
@@ -42,11 +42,14 @@ async fn a_session_tells_what_its_media_is_like_and_the_gauges_count_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_politely_when_its_time_is_over() {
     let plane = Plane::start_with(Script::new(), SHORT, &[("rtc_max_duration_secs", "1")]).await;
-    let mut client = Client::connected(&plane, PLAIN).await;
+    let mut client = plane.connected(PLAIN).await;
 
-    client.silence(Duration::from_millis(1_500)).await;
+    client.silence(Duration::from_millis(1_500)).await.unwrap();
 
-    client.message(|message| message["message"]["type"] == "peerLeft").await;
+    client
+        .message(|message| message["message"]["type"] == "peerLeft")
+        .await
+        .unwrap();
     let (rows, _) = plane.archived(&client.session_id).await;
     assert!(
         rows.last().is_some_and(|(_, text)| text.contains("time limit")),

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use voxray_testkit::scripted::Script;
+use voxray_testkit::webrtc_client::{Client, Kind};
 
 /// Whatever takes longer has failed.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -141,6 +142,15 @@ impl Plane {
         assert_eq!(status, 201, "{answer}");
         assert_eq!(answer["iceConfig"]["iceServers"], json!([]));
         answer["sessionId"].as_str().unwrap().to_owned()
+    }
+
+    /// A client of a new session, talking.
+    pub async fn connected(&self, kind: Kind) -> Client {
+        let session_id = self.begin(json!({})).await;
+        let mut client = Client::new(&session_id, kind).await.unwrap();
+        client.offer(&self.a, &json!({})).await.unwrap();
+        client.is_connected().await.unwrap();
+        client
     }
 
     pub async fn ask(&self, method: Method, url: &str, body: &Value) -> (u16, Value) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use voxray_testkit::scripted::{Answer, Script};
+use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 
-use crate::client::{Client, Kind, PLAIN};
 use crate::plane::{Plane, SHORT, eventually};
 
 const CABLE: Kind = Kind { cable: true, ..PLAIN };
@@ -30,27 +30,28 @@ async fn is_one_conversation(plane: &Plane, session_id: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ice_restart_keeps_the_call_and_its_recording() {
     let plane = Plane::start_with(two_turns(), SHORT, &[]).await;
-    let mut client = Client::connected(&plane, PLAIN).await;
-    client.hears_out().await;
+    let mut client = plane.connected(PLAIN).await;
+    client.hears_out().await.unwrap();
     client.voice_heard();
-    client.speak().await;
-    client.hears_out().await;
+    client.speak().await.unwrap();
+    client.hears_out().await.unwrap();
     let pc_id = client.pc_id.clone();
 
-    let sdp = client.local_offer(true).await;
+    let sdp = client.local_offer(true).await.unwrap();
     client
-        .offer_this(&plane, sdp, &json!({ "pc_id": pc_id, "restart_pc": false }))
-        .await;
-    client.is_connected().await;
+        .offer_this(&plane.a, sdp, &json!({ "pc_id": pc_id, "restart_pc": false }))
+        .await
+        .unwrap();
+    client.is_connected().await.unwrap();
     assert_eq!(client.pc_id, pc_id);
     client.voice_heard();
-    client.speak().await;
-    client.hears_out().await;
+    client.speak().await.unwrap();
+    client.hears_out().await.unwrap();
 
     assert!(plane.metric("webrtc_reconnection_attempts_total").await >= 1.0);
-    client.say(LEAVE).await;
+    client.say(LEAVE).await.unwrap();
     is_one_conversation(&plane, &client.session_id).await;
-    client.close().await;
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
@@ -58,27 +59,28 @@ async fn an_ice_restart_keeps_the_call_and_its_recording() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_vanished_comes_back_with_another_connection_to_the_same_call() {
     let plane = Plane::start_with(two_turns(), SHORT, &[]).await;
-    let mut client = Client::connected(&plane, CABLE).await;
-    client.hears_out().await;
+    let mut client = plane.connected(CABLE).await;
+    client.hears_out().await.unwrap();
     client.voice_heard();
-    client.speak().await;
-    client.hears_out().await;
+    client.speak().await.unwrap();
+    client.hears_out().await.unwrap();
     client.cable.cut();
     let disconnected = "webrtc_peer_connections_total{state=\"disconnected\"}";
     let before = plane.metric(disconnected).await;
     eventually("the cut is noticed", async || plane.metric(disconnected).await > before).await;
 
-    let mut again = Client::new(&client.session_id, PLAIN).await;
+    let mut again = Client::new(&client.session_id, PLAIN).await.unwrap();
     again
-        .offer(&plane, &json!({ "pc_id": client.pc_id, "restart_pc": true }))
-        .await;
-    again.is_connected().await;
+        .offer(&plane.a, &json!({ "pc_id": client.pc_id, "restart_pc": true }))
+        .await
+        .unwrap();
+    again.is_connected().await.unwrap();
     assert_ne!(again.pc_id, client.pc_id);
-    again.speak().await;
-    again.hears_voice(Duration::from_millis(150)).await;
-    again.hears_out().await;
+    again.speak().await.unwrap();
+    again.hears_voice(Duration::from_millis(150)).await.unwrap();
+    again.hears_out().await.unwrap();
 
-    again.say(LEAVE).await;
+    again.say(LEAVE).await.unwrap();
     is_one_conversation(&plane, &client.session_id).await;
     plane.is_idle().await;
     plane.stop().await;
@@ -87,7 +89,7 @@ async fn a_client_that_vanished_comes_back_with_another_connection_to_the_same_c
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cable_that_is_mended_in_time_is_no_more_than_a_pause() {
     let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
-    let client = Client::connected(&plane, CABLE).await;
+    let client = plane.connected(CABLE).await;
     let disconnected = "webrtc_peer_connections_total{state=\"disconnected\"}";
     let before = plane.metric(disconnected).await;
 
@@ -97,10 +99,11 @@ async fn a_cable_that_is_mended_in_time_is_no_more_than_a_pause() {
 
     client
         .say(r#"{"label":"rtvi-ai","type":"client-message","id":"9","data":{"t":"ping","d":1}}"#)
-        .await;
-    client.message(|message| message["id"] == "9").await;
+        .await
+        .unwrap();
+    client.message(|message| message["id"] == "9").await.unwrap();
     assert_eq!(plane.session(&client.session_id).await["state"], "connected");
-    client.close().await;
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
@@ -108,11 +111,11 @@ async fn a_cable_that_is_mended_in_time_is_no_more_than_a_pause() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_vanishes_for_good_is_ended_and_archived() {
     let plane = Plane::start_with(two_turns(), SHORT, &[]).await;
-    let mut client = Client::connected(&plane, CABLE).await;
-    client.hears_out().await;
+    let mut client = plane.connected(CABLE).await;
+    client.hears_out().await.unwrap();
     client.voice_heard();
-    client.speak().await;
-    client.hears_out().await;
+    client.speak().await.unwrap();
+    client.hears_out().await.unwrap();
 
     client.cable.cut();
 
@@ -127,10 +130,10 @@ async fn a_client_that_vanishes_for_good_is_ended_and_archived() {
 async fn a_client_that_never_connects_gives_its_place_back() {
     let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
     let session_id = plane.begin(Value::Null).await;
-    let mut client = Client::new(&session_id, CABLE).await;
+    let mut client = Client::new(&session_id, CABLE).await.unwrap();
     client.cable.cut();
 
-    client.offer(&plane, &json!({})).await;
+    client.offer(&plane.a, &json!({})).await.unwrap();
     assert_eq!(plane.media.sessions(), 1);
 
     plane.is_idle().await;

@@ -3,8 +3,8 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use voxray_testkit::scripted::Script;
+use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 
-use crate::client::{Client, Kind, PLAIN};
 use crate::plane::{Plane, SHORT};
 
 fn without_candidates(sdp: &str) -> (String, Vec<String>) {
@@ -25,13 +25,13 @@ fn trickle(pc_id: &str, candidates: &[String]) -> Value {
 async fn an_offer_through_one_service_and_candidates_through_another_make_a_connection() {
     let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
     let session_id = plane.begin(Value::Null).await;
-    let mut client = Client::new(&session_id, PLAIN).await;
-    let (sdp, mut candidates) = without_candidates(&client.local_offer(false).await);
+    let mut client = Client::new(&session_id, PLAIN).await.unwrap();
+    let (sdp, mut candidates) = without_candidates(&client.local_offer(false).await.unwrap());
     assert!(!candidates.is_empty());
     // The end of the list.
     candidates.push(String::new());
 
-    let answer = client.offer_this(&plane, sdp, &json!({})).await;
+    let answer = client.offer_this(&plane.a, sdp, &json!({})).await.unwrap();
     let [unversioned, v1] = [
         format!("{}/sessions/{session_id}/api/offer", plane.b),
         format!("{}/api/v1/sessions/{session_id}/offer", plane.b),
@@ -44,8 +44,8 @@ async fn an_offer_through_one_service_and_candidates_through_another_make_a_conn
     assert_eq!(answer["type"], "answer");
     assert_eq!(answer["answer"], answer["sdp"]);
     assert!(answer["sdp"].as_str().unwrap().contains(" 127.0.0.1 "), "{answer}");
-    client.is_connected().await;
-    client.close().await;
+    client.is_connected().await.unwrap();
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
@@ -54,10 +54,10 @@ async fn an_offer_through_one_service_and_candidates_through_another_make_a_conn
 async fn the_sections_of_pipecats_client_are_answered_with_audio_first_and_video_inactive() {
     let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
     let session_id = plane.begin(Value::Null).await;
-    let mut client = Client::new(&session_id, Kind { video: true, ..PLAIN }).await;
+    let mut client = Client::new(&session_id, Kind { video: true, ..PLAIN }).await.unwrap();
 
-    let answer = client.offer(&plane, &json!({ "restart_pc": false })).await;
-    client.is_connected().await;
+    let answer = client.offer(&plane.a, &json!({ "restart_pc": false })).await.unwrap();
+    client.is_connected().await.unwrap();
 
     let sdp = answer["sdp"].as_str().unwrap();
     let sections: Vec<&str> = sdp.split("m=").skip(1).collect();
@@ -74,7 +74,7 @@ async fn the_sections_of_pipecats_client_are_answered_with_audio_first_and_video
         sections[1].contains("a=inactive") && sections[2].contains("a=inactive"),
         "{sdp}"
     );
-    client.close().await;
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
@@ -82,20 +82,22 @@ async fn the_sections_of_pipecats_client_are_answered_with_audio_first_and_video
 #[tokio::test(flavor = "multi_thread")]
 async fn another_offer_on_a_live_connection_is_answered_by_the_same_one() {
     let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
-    let mut client = Client::connected(&plane, PLAIN).await;
+    let mut client = plane.connected(PLAIN).await;
     let pc_id = client.pc_id.clone();
 
     client
-        .offer(&plane, &json!({ "pc_id": pc_id, "restart_pc": false }))
-        .await;
+        .offer(&plane.a, &json!({ "pc_id": pc_id, "restart_pc": false }))
+        .await
+        .unwrap();
 
     assert_eq!(client.pc_id, pc_id);
     assert_eq!(plane.media.sessions(), 1);
     client
         .say(r#"{"label":"rtvi-ai","type":"client-message","id":"9","data":{"t":"ping","d":1}}"#)
-        .await;
-    client.message(|message| message["id"] == "9").await;
-    client.close().await;
+        .await
+        .unwrap();
+    client.message(|message| message["id"] == "9").await.unwrap();
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
@@ -103,10 +105,7 @@ async fn another_offer_on_a_live_connection_is_answered_by_the_same_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn candidates_for_somebody_elses_connection_are_not_found() {
     let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
-    let (ours, theirs) = (
-        Client::connected(&plane, PLAIN).await,
-        Client::connected(&plane, PLAIN).await,
-    );
+    let (ours, theirs) = (plane.connected(PLAIN).await, plane.connected(PLAIN).await);
     let url = format!("{}/sessions/{}/api/offer", plane.b, ours.session_id);
 
     for pc_id in [theirs.pc_id.as_str(), "nobody's"] {
@@ -114,8 +113,8 @@ async fn candidates_for_somebody_elses_connection_are_not_found() {
         assert_eq!((status, &error["error"]["code"]), (404, &json!("NOT_FOUND")), "{error}");
     }
 
-    ours.close().await;
-    theirs.close().await;
+    ours.close().await.unwrap();
+    theirs.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
@@ -123,18 +122,17 @@ async fn candidates_for_somebody_elses_connection_are_not_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_in_one_request_is_answered_like_any_other() {
     let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
-    let client = Client::new("", PLAIN).await;
-    let sdp = client.local_offer(false).await;
+    let client = Client::new("", PLAIN).await.unwrap();
+    let sdp = client.local_offer(false).await.unwrap();
 
     let url = format!("{}/webrtc/offer", plane.a);
     let (status, answer) = plane.ask(Method::POST, &url, &json!({ "offer": sdp })).await;
 
     assert_eq!(status, 200, "{answer}");
     let sdp = answer["data"]["answer"].as_str().unwrap().to_owned();
-    let answer = webrtc::peer_connection::sdp::session_description::RTCSessionDescription::answer(sdp).unwrap();
-    client.pc.set_remote_description(answer).await.unwrap();
-    client.is_connected().await;
-    client.close().await;
+    client.accept(sdp).await.unwrap();
+    client.is_connected().await.unwrap();
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use media_core::rtp::AudioCodec;
 use serde_json::{Value, json};
 use voxray_testkit::scripted::{Answer, Script};
+use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 
-use crate::client::{Client, Kind, PLAIN};
 use crate::plane::{LIMIT, Plane, SHORT};
 
 const READY: &str =
@@ -21,25 +21,30 @@ fn script() -> Script {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_is_greeted_understood_and_answered_and_the_call_is_archived() {
     let plane = Plane::start(script()).await;
-    let mut client = Client::connected(&plane, PLAIN).await;
+    let mut client = plane.connected(PLAIN).await;
 
-    client.say(READY).await;
-    let ready = client.message_of("bot-ready").await;
+    client.say(READY).await.unwrap();
+    let ready = client.message_of("bot-ready").await.unwrap();
     assert_eq!(ready["id"], "r1");
-    client.hears_voice(Duration::from_millis(200)).await;
-    client.hears_out().await;
-    client.speak().await;
+    client.hears_voice(Duration::from_millis(200)).await.unwrap();
+    client.hears_out().await.unwrap();
+    client.speak().await.unwrap();
     let heard = client
         .message(|message| message["type"] == "user-transcription" && message["data"]["final"] == true)
-        .await;
+        .await
+        .unwrap();
     assert_eq!(heard["data"]["text"], "I want to leave a message.");
-    client.hears_voice(Duration::from_millis(900)).await;
-    client.hears_out().await;
+    client.hears_voice(Duration::from_millis(900)).await.unwrap();
+    client.hears_out().await.unwrap();
     let session_id = client.session_id.clone();
     client
         .say(r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#)
-        .await;
-    client.message(|message| message["message"]["type"] == "peerLeft").await;
+        .await
+        .unwrap();
+    client
+        .message(|message| message["message"]["type"] == "peerLeft")
+        .await
+        .unwrap();
 
     let (rows, recording) = plane.archived(&session_id).await;
     let said: Vec<&str> = rows.iter().map(|(_, text)| text.as_str()).collect();
@@ -54,13 +59,13 @@ async fn a_client_is_greeted_understood_and_answered_and_the_call_is_archived() 
 async fn a_client_that_only_speaks_g711_holds_the_same_conversation() {
     for codec in [AudioCodec::Pcmu, AudioCodec::Pcma] {
         let plane = Plane::start_with(script(), SHORT, &[]).await;
-        let mut client = Client::connected(&plane, Kind { codec, ..PLAIN }).await;
+        let mut client = plane.connected(Kind { codec, ..PLAIN }).await;
 
-        client.hears_voice(Duration::from_millis(200)).await;
-        client.speak().await;
-        client.hears_voice(Duration::from_millis(900)).await;
+        client.hears_voice(Duration::from_millis(200)).await.unwrap();
+        client.speak().await.unwrap();
+        client.hears_voice(Duration::from_millis(900)).await.unwrap();
 
-        client.close().await;
+        client.close().await.unwrap();
         plane.is_idle().await;
         plane.stop().await;
     }
@@ -69,11 +74,11 @@ async fn a_client_that_only_speaks_g711_holds_the_same_conversation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_every_tenth_packet_is_lost_is_still_understood() {
     let plane = Plane::start_with(script(), SHORT, &[]).await;
-    let mut client = Client::connected(&plane, Kind { cable: true, ..PLAIN }).await;
+    let mut client = plane.connected(Kind { cable: true, ..PLAIN }).await;
     client.cable.lose_every(10);
 
-    client.speak().await;
-    let heard = client.message_of("user-transcription").await;
+    client.speak().await.unwrap();
+    let heard = client.message_of("user-transcription").await.unwrap();
     assert_eq!(heard["data"]["text"], "I want to leave a message.");
     let mut loss = 0.0;
     let measured = async {
@@ -87,7 +92,7 @@ async fn a_client_whose_every_tenth_packet_is_lost_is_still_understood() {
     tokio::time::timeout(LIMIT, measured).await.unwrap();
     assert!((5.0..15.0).contains(&loss), "{loss} %");
 
-    client.close().await;
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
@@ -100,19 +105,21 @@ async fn keys_reach_the_agent_as_telephone_events_and_as_messages() {
         .answers(collecting)
         .answers(Answer::say("Thank you."));
     let plane = Plane::start_with(script, SHORT, &[]).await;
-    let mut client = Client::connected(&plane, PLAIN).await;
+    let mut client = plane.connected(PLAIN).await;
 
-    client.play(&vec![0; 480 * 12], Some(5)).await;
-    client.play(&vec![0; 480 * 12], Some(11)).await;
+    client.play(&vec![0; 480 * 12], Some(5)).await.unwrap();
+    client.play(&vec![0; 480 * 12], Some(11)).await.unwrap();
     client
         .say(r#"{"label":"rtvi-ai","type":"dtmf","id":"k","data":{"buttons":["7"]}}"#)
-        .await;
-    client.silence(Duration::from_secs(2)).await;
+        .await
+        .unwrap();
+    client.silence(Duration::from_secs(2)).await.unwrap();
 
     let session_id = client.session_id.clone();
     client
         .say(r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#)
-        .await;
+        .await
+        .unwrap();
     let (rows, _) = plane.archived(&session_id).await;
     let keys: String = rows
         .iter()
@@ -128,18 +135,20 @@ async fn keys_reach_the_agent_as_telephone_events_and_as_messages() {
 async fn what_the_start_was_given_reaches_the_agent_and_the_offers_own_data_wins() {
     let plane = Plane::start_with(Script::new(), SHORT, &[("greeting", "Good day {{name}} of {{city}}.")]).await;
     let session_id = plane.begin(json!({ "name": "Ada", "city": "Paris" })).await;
-    let mut client = Client::new(&session_id, PLAIN).await;
+    let mut client = Client::new(&session_id, PLAIN).await.unwrap();
     client
-        .offer(&plane, &json!({ "request_data": { "city": "London" } }))
-        .await;
-    client.is_connected().await;
+        .offer(&plane.a, &json!({ "request_data": { "city": "London" } }))
+        .await
+        .unwrap();
+    client.is_connected().await.unwrap();
 
     let spoken = client
         .message(|message: &Value| message["type"] == "bot-tts-text")
-        .await;
+        .await
+        .unwrap();
 
     assert_eq!(spoken["data"]["text"], "Good day Ada of London.");
-    client.close().await;
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }
