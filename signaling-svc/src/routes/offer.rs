@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::http::{ApiError, ApiJson};
-use service_kit::trace::Span;
+use service_kit::trace::Parent;
 use session_store::{NodeRecord, SessionRecord, SessionState};
 use tonic::Code;
 use utoipa::ToSchema;
@@ -103,12 +103,10 @@ pub async fn offer(
         restart: offer.restart_pc.unwrap_or(false),
         body_json: merged(&session.body_json, offer.request_data),
     };
-    let trace = placement_trace(&id, Transport::Webrtc);
-    let (node, answer) = match on_its_node(&app, &session, &request, &trace).await? {
+    let (node, answer) = match on_its_node(&app, &session, &request).await? {
         Some(answered) => answered,
-        None => on_a_new_node(&app, request, &trace).await?,
+        None => on_a_new_node(&app, request).await?,
     };
-    trace.set("voxray.node", node.node_id.clone());
     let moved = session.node_id.as_ref() != Some(&node.node_id);
     if let Err(error) = remember(&app, session, &node, moved).await {
         if moved {
@@ -182,19 +180,18 @@ async fn owner(app: &App, session: &SessionRecord) -> Result<Option<NodeRecord>,
     }
 }
 
-/// The node that has the session answers, if there is one and it can.
+/// The node that has the session answers, if there is one and it can. Its call has a trace already.
 async fn on_its_node(
     app: &App,
     session: &SessionRecord,
     request: &OfferRequest,
-    trace: &Span,
 ) -> Result<Option<(NodeRecord, OfferResponse)>, ApiError> {
     let Some(node) = owner(app, session).await? else {
         return Ok(None);
     };
     match app
         .nodes
-        .offer(&node.control_url, request.clone(), &trace.parent())
+        .offer(&node.control_url, request.clone(), &Parent::default())
         .await
     {
         Ok(answer) => Ok(Some((node, answer))),
@@ -216,23 +213,22 @@ async fn on_its_node(
     }
 }
 
-async fn on_a_new_node(
-    app: &App,
-    request: OfferRequest,
-    trace: &Span,
-) -> Result<(NodeRecord, OfferResponse), ApiError> {
+async fn on_a_new_node(app: &App, request: OfferRequest) -> Result<(NodeRecord, OfferResponse), ApiError> {
+    let trace = placement_trace(&request.session_id, Transport::Webrtc);
     // The old peer connection, if any, is not there.
     let request = OfferRequest {
         pc_id: String::new(),
         restart: false,
         ..request
     };
-    app.place(Transport::Webrtc, |nodes, url| {
+    let placed = app.place(Transport::Webrtc, |nodes, url| {
         let (request, parent) = (request.clone(), trace.parent());
         async move { nodes.offer(&url, request, &parent).await }
-    })
-    .await
-    .map_err(|error| error.into_api("sdp"))
+    });
+    let placed = placed.await.inspect_err(|_| trace.fail("no node has taken it"));
+    let (node, answer) = placed.map_err(|error| error.into_api("sdp"))?;
+    trace.set("voxray.node", node.node_id.clone());
+    Ok((node, answer))
 }
 
 /// Writes which node has the session; a session that is connected already is the node's to write.

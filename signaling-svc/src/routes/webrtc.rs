@@ -72,6 +72,7 @@ pub async fn offer(
             return Err(error.into_api("offer"));
         }
     };
+    trace.set("voxray.node", node.node_id.clone());
     // Written before the client has the answer: the node says `connected` over it, never the other way round.
     let record = new.record(Some(&node.node_id), SessionState::Reserved);
     if let Err(error) = app.store.put_session(&record, TOKEN_TTL).await {
