@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use media_core::wire::pipecat::{self, PipecatFrame};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
+use voxray_testkit::service::Service;
 
 /// Whatever takes longer has failed.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -29,7 +30,22 @@ impl Browser {
     /// Connects and says that it is ready.
     pub async fn connect(ws_url: &str) -> Self {
         let (socket, _) = connect_async(format!("{ws_url}/ws?format=protobuf")).await.unwrap();
-        let mut browser = Self(socket);
+        Self(socket).ready().await
+    }
+
+    /// Connects with a window as small as the kernel allows, so that what is not read piles up at the server.
+    pub async fn with_a_small_window(media: &Service) -> Self {
+        let connection = TcpSocket::new_v4().unwrap();
+        connection.set_recv_buffer_size(1).unwrap();
+        let address = media.url().trim_start_matches("http://").parse().unwrap();
+        let stream = MaybeTlsStream::Plain(connection.connect(address).await.unwrap());
+        let url = format!("{}/ws?format=protobuf", media.ws_url());
+        let (socket, _) = client_async(url, stream).await.unwrap();
+        Self(socket).ready().await
+    }
+
+    async fn ready(self) -> Self {
+        let mut browser = self;
         let about = json!({"version": "2.0.0", "about": {"library": "test"}});
         browser.tell("client-ready", &about).await;
         browser.wait_for("bot-ready").await;
@@ -38,7 +54,16 @@ impl Browser {
 
     /// Sends one RTVI message.
     pub async fn tell(&mut self, kind: &str, data: &Value) {
-        let message = json!({"label": "rtvi-ai", "type": kind, "id": "1", "data": data});
+        self.tell_as("1", kind, data).await;
+    }
+
+    /// Asks for something that does not exist, and to be told so at length.
+    pub async fn ask_what_nobody_knows(&mut self) {
+        self.tell_as(&"x".repeat(20_000), "make-coffee", &json!({})).await;
+    }
+
+    async fn tell_as(&mut self, id: &str, kind: &str, data: &Value) {
+        let message = json!({"label": "rtvi-ai", "type": kind, "id": id, "data": data});
         self.send(Message::binary(pipecat::message_frame(message.to_string())))
             .await;
     }

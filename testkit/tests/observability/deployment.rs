@@ -1,7 +1,7 @@
 //! One deployment, used and watched.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use voxray_testkit::servers::{Prometheus, promtool};
@@ -15,7 +15,7 @@ use crate::scraper::Scraper;
 use crate::traces;
 
 /// Metrics that stay as they are in this scene, and why.
-const STILL: [(&str, &str); 19] = [
+const STILL: [(&str, &str); 9] = [
     ("voxray_up", "says that the process runs"),
     ("voxray_build_info", "says what runs"),
     ("voxray_sessions_capacity", "is configured"),
@@ -23,44 +23,10 @@ const STILL: [(&str, &str); 19] = [
     ("stt_fallback_total", "fallback.stt is refused by this release"),
     ("llm_fallback_total", "fallback.llm is refused by this release"),
     ("tts_fallback_total", "fallback.tts is refused by this release"),
-    (
-        "voxray_frames_dropped_total",
-        "needs a far end that does not read for seconds (tests/sockets)",
-    ),
-    (
-        "voxray_phone_frames_late_total",
-        "needs a provider that sends twice (tests/sockets)",
-    ),
-    (
-        "voxray_phone_stream_cuts_total",
-        "needs a cut line and 10 s (tests/sockets)",
-    ),
     ("outbox_refuses_calls", "needs a full disk (tests/faults)"),
     (
         "outbox_lost_events_total",
         "needs a full disk for minutes (tests/faults)",
-    ),
-    (
-        "archive_sessions_set_aside_total",
-        "needs a damaged disk (tests/faults)",
-    ),
-    ("webrtc_connection_failures_total", "needs a network that breaks"),
-    ("webrtc_reconnection_attempts_total", "needs a network that breaks"),
-    (
-        "webrtc_peer_connections_total",
-        "needs a WebRTC client, which this scene has not",
-    ),
-    (
-        "webrtc_peer_connections_active",
-        "needs a WebRTC client, which this scene has not",
-    ),
-    (
-        "webrtc_bytes_sent_total",
-        "needs a WebRTC client, which this scene has not",
-    ),
-    (
-        "webrtc_bytes_received_total",
-        "needs a WebRTC client, which this scene has not",
     ),
 ];
 
@@ -75,23 +41,32 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     let first_of_its_kind = scene.stack.services().filter(|service| service.name().ends_with("-1"));
     let scraper = Scraper::start(first_of_its_kind).await;
 
+    let unreachable = scene.unreachable_client().await;
     scene.phone_call(&scraper).await;
     println!("{:?}: the phone call is over", began.elapsed());
     scene.browser_call(&scraper).await;
     println!("{:?}: the browser's call is over", began.elapsed());
+    let webrtc_session = scene.webrtc_call().await;
+    println!("{:?}: the WebRTC call is over", began.elapsed());
+    scene.phone_stream_comes_back(&scraper).await;
+    println!("{:?}: the phone stream came back", began.elapsed());
+    scene.client_that_does_not_read(&scraper).await;
+    println!("{:?}: a client did not read", began.elapsed());
     scene.stores_refuse(&scraper).await;
     println!("{:?}: the stores refused and are back", began.elapsed());
     scene.refusals().await;
+    scene.node_with_a_gap(&scraper).await;
     scene.internal_listeners_need_the_token().await;
     println!("{:?}: clients were refused", began.elapsed());
 
-    let problems = eventually("every metric moves", Duration::from_secs(5), || async {
+    let problems = eventually("every metric moves", LIMIT, || async {
         let problems = contract_problems(&scraper);
         Ok(problems.is_empty().then_some(()))
     });
     if problems.await.is_err() {
         panic!("{}", contract_problems(&scraper).join("\n"));
     }
+    drop(unreachable);
     scraper.with(|seen| {
         for (role, seen) in seen {
             promtool(&["check", "metrics"], Some(&seen.text)).unwrap_or_else(|error| panic!("{role}: {error:#}"));
@@ -118,7 +93,8 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     println!("{:?}: every panel has data", began.elapsed());
 
     lines_say_where_they_belong(&scene);
-    traces::are_whole(&scene).await;
+    traces::phone_call_is_one(&scene).await;
+    traces::webrtc_call_is_one(&scene, &webrtc_session).await;
     println!("{:?}: the traces are whole", began.elapsed());
     the_level_changes_while_it_runs(&scene).await;
     println!("{:?}: the log level changed", began.elapsed());

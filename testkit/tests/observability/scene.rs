@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use service_kit::config::{Secret, StoreKind};
 use service_kit::grpc::AttachToken;
@@ -17,7 +18,7 @@ use voxray::caller::{Call, Step};
 use voxray::wav;
 use voxray_proto::archive::archive_query_client::ArchiveQueryClient;
 use voxray_proto::archive::archive_service_client::ArchiveServiceClient;
-use voxray_proto::archive::{GetTranscriptRequest, IngestRequest};
+use voxray_proto::archive::{Event, GetTranscriptRequest, Hello, IngestRequest, ingest_request};
 use voxray_proto::control::GetLoadRequest;
 use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_testkit::carriers::{self, CarrierServer};
@@ -37,6 +38,8 @@ const SLOTS: usize = 4;
 const STARTS: usize = 20;
 /// Starts from one address in a minute.
 const STARTS_PER_ADDRESS: usize = 3;
+/// More events than an archiver keeps in memory behind one that is missing.
+const GAP_EVENTS: u64 = 4_200;
 
 /// The deployment and everything it talks to.
 pub struct Scene {
@@ -304,6 +307,32 @@ impl Scene {
         assert!(allowed < STARTS + 4 && many.contains(&429), "{many:?}");
         // The node has fewer slots than that.
         assert!(many.contains(&503), "{many:?}");
+    }
+
+    /// A node whose disk has lost an event, and has thousands behind it.
+    pub async fn node_with_a_gap(&self, scraper: &Scraper) {
+        let archiver = format!("http://{}", self.stack.relays.as_ref().unwrap().archive.address());
+        let channel = transport::Endpoint::from_shared(archiver).unwrap().connect_lazy();
+        let attach = AttachToken::new(&Secret::new(self.stack.service_token.as_str()));
+        let hello = ingest_request::Message::Hello(Hello {
+            node_id: "media-7".to_owned(),
+        });
+        let event = |sequence| {
+            ingest_request::Message::Event(Event {
+                session_id: "0190f0c5-0000-7000-8000-000000000007".to_owned(),
+                sequence,
+                ..Event::default()
+            })
+        };
+        let messages = [hello, event(1)].into_iter().chain((3..3 + GAP_EVENTS).map(event));
+        let messages = messages.map(|message| IngestRequest { message: Some(message) });
+        let messages = futures_util::stream::iter(messages.collect::<Vec<_>>()).chain(futures_util::stream::pending());
+        let mut node = ArchiveServiceClient::with_interceptor(channel, attach);
+        let _answers = node.ingest(messages).await.unwrap();
+        let set_aside = eventually("the session is set aside", LIMIT, || async {
+            Ok((scraper.sum("archiver", "archive_sessions_set_aside_total", "") > 0.0).then_some(()))
+        });
+        set_aside.await.unwrap();
     }
 
     /// Internal gRPC of every service that has any: nobody without the token, nobody with another one.

@@ -77,61 +77,119 @@ pub fn spans(printed: &str) -> Vec<Span> {
     spans
 }
 
-/// The phone call is one trace over all services, with a span a turn and a span a request to a provider.
-pub async fn are_whole(scene: &Scene) {
-    let whole = eventually("the spans of the phone call", LIMIT, || async {
-        let spans = spans(&scene.rotel.log()?);
-        let call = spans.iter().find(|span| {
-            let agent_ended = span
-                .attributes
-                .get("voxray.end_reason")
-                .is_some_and(|why| why == "agent_hung_up");
-            span.name == "call" && agent_ended
-        });
-        let Some(call) = call else { return Ok(None) };
-        let trace: Vec<Span> = spans.iter().filter(|span| span.trace == call.trace).cloned().collect();
-        // The archiver is done some time after the call.
-        let archived = trace.iter().any(|span| span.name == "archive");
-        Ok(archived.then(|| (call.clone(), trace)))
-    });
-    let (call, trace) = whole.await.unwrap_or_else(|error| {
-        panic!("{error:#}; rotel printed:\n{}", scene.rotel.log().unwrap());
-    });
-    let named = |name: &str| -> Vec<&Span> { trace.iter().filter(|span| span.name == name).collect() };
-    let parent = |span: &Span| trace.iter().find(|other| other.id == span.parent).cloned();
+/// A trace of a call, as far as it was received: the span `call` and all spans.
+struct Trace {
+    call: Span,
+    spans: Vec<Span>,
+}
 
-    let root = named("place session");
-    assert_eq!(root.len(), 1, "{trace:#?}");
-    assert_eq!(
-        (root[0].service.as_str(), root[0].parent.as_str()),
-        ("signaling-svc", "")
-    );
-    let asked = named("CreateSession");
-    assert_eq!(parent(asked[0]).unwrap().name, "place session");
-    assert_eq!(parent(&call).unwrap().name, "CreateSession");
-    assert_eq!(call.service, "media-svc");
-    assert_eq!(call.attributes["voxray.transport"], "telephony");
-    let archive = named("archive");
-    assert_eq!(parent(archive[0]).unwrap().name, "call");
-    assert_eq!(archive[0].service, "archiver-svc");
-    let turns = named("turn");
-    assert!(turns.len() >= 2, "{trace:#?}");
-    assert!(turns.iter().all(|turn| parent(turn).unwrap().name == "call"));
-    for stage in ["stt", "llm", "tts"] {
-        let requests = named(stage);
-        let in_turns = requests
-            .iter()
-            .filter(|span| parent(span).unwrap().name == "turn")
-            .count();
-        assert!(in_turns >= 2, "{stage}: {trace:#?}");
-        for request in requests {
-            assert_eq!(request.attributes["voxray.provider"], "openai");
-            assert!(!request.attributes["voxray.model"].is_empty());
+impl Trace {
+    /// Waits for the trace whose call is this one, until it has come to the archive.
+    async fn of(scene: &Scene, what: &str, is_it: impl Fn(&Span) -> bool) -> Self {
+        let whole = eventually(what, LIMIT, || async {
+            let spans = spans(&scene.rotel.log()?);
+            let call = spans.iter().find(|span| span.name == "call" && is_it(span));
+            let Some(call) = call else { return Ok(None) };
+            let trace: Vec<Span> = spans.iter().filter(|span| span.trace == call.trace).cloned().collect();
+            // The archiver is done some time after the call.
+            let archived = trace.iter().any(|span| span.name == "archive");
+            Ok(archived.then(|| Self {
+                call: call.clone(),
+                spans: trace,
+            }))
+        });
+        whole
+            .await
+            .unwrap_or_else(|error| panic!("{error:#}; rotel printed:\n{}", scene.rotel.log().unwrap()))
+    }
+
+    fn named(&self, name: &str) -> Vec<&Span> {
+        self.spans.iter().filter(|span| span.name == name).collect()
+    }
+
+    fn parent(&self, span: &Span) -> &Span {
+        let parent = self.spans.iter().find(|other| other.id == span.parent);
+        parent.unwrap_or_else(|| panic!("{} has no parent in {:#?}", span.name, self.spans))
+    }
+
+    /// From signaling by way of `asked` to the node and to the archive.
+    fn goes_through_all_services(&self, asked: &str) {
+        let [root] = self.named("place session")[..] else {
+            panic!("not one root: {:#?}", self.spans);
+        };
+        assert_eq!((root.service.as_str(), root.parent.as_str()), ("signaling-svc", ""));
+        let transport = &self.call.attributes["voxray.transport"];
+        assert_eq!(&root.attributes["voxray.transport"], transport);
+        assert!(!root.attributes["voxray.node"].is_empty());
+        let asking = self.parent(&self.call);
+        assert_eq!(
+            (asking.name.as_str(), asking.service.as_str()),
+            (asked, "signaling-svc")
+        );
+        assert_eq!(self.parent(asking).id, root.id);
+        assert_eq!(self.named("call").len(), 1, "{:#?}", self.spans);
+        assert_eq!(self.call.service, "media-svc");
+        for archive in self.named("archive") {
+            assert_eq!(self.parent(archive).id, self.call.id);
+            assert_eq!(archive.service, "archiver-svc");
+        }
+        let roots = self.spans.iter().filter(|span| span.parent.is_empty()).count();
+        assert_eq!(roots, 1, "{:#?}", self.spans);
+    }
+
+    /// A span a turn below the call, and below at least so many turns a span for each stage.
+    fn has_turns(&self, least: usize) {
+        let turns = self.named("turn");
+        assert!(turns.len() >= least, "{:#?}", self.spans);
+        assert!(turns.iter().all(|turn| self.parent(turn).id == self.call.id));
+        for stage in ["stt", "llm", "tts"] {
+            let requests = self.named(stage);
+            let in_turns = requests.iter().filter(|span| self.parent(span).name == "turn").count();
+            assert!(in_turns >= least, "{stage}: {:#?}", self.spans);
+            for request in requests {
+                assert_eq!(request.attributes["voxray.provider"], "openai");
+                assert!(!request.attributes["voxray.model"].is_empty());
+            }
         }
     }
+}
+
+/// The phone call is one trace over all services, with a span a turn and a span a request to a provider.
+pub async fn phone_call_is_one(scene: &Scene) {
+    let ended_by_agent = |call: &Span| {
+        let reason = call.attributes.get("voxray.end_reason");
+        reason.is_some_and(|reason| reason == "agent_hung_up")
+    };
+    let trace = Trace::of(scene, "the spans of the phone call", ended_by_agent).await;
+    assert_eq!(trace.call.attributes["voxray.transport"], "telephony");
+    trace.goes_through_all_services("CreateSession");
+    trace.has_turns(2);
     // Nothing that was said, and no number.
     let printed = scene.rotel.log().unwrap();
-    for secret in ["table for two", "kitchen", "Good morning", "+1500", "+1415"] {
+    for secret in [
+        "table for two",
+        "kitchen",
+        "Good morning",
+        "call me back",
+        "+1500",
+        "+1415",
+    ] {
         assert!(!printed.contains(secret), "{secret} is in a span");
+    }
+}
+
+/// The WebRTC call is one trace as well, though it had two peer connections by way of two signaling services.
+pub async fn webrtc_call_is_one(scene: &Scene, session_id: &str) {
+    let is_it = |span: &Span| {
+        span.attributes
+            .get("voxray.session_id")
+            .is_some_and(|id| id == session_id)
+    };
+    let trace = Trace::of(scene, "the spans of the WebRTC call", is_it).await;
+    assert_eq!(trace.call.attributes["voxray.transport"], "webrtc");
+    trace.goes_through_all_services("Offer");
+    trace.has_turns(1);
+    for span in spans(&scene.rotel.log().unwrap()).iter().filter(|span| is_it(span)) {
+        assert_eq!(span.trace, trace.call.trace, "{} is in another trace", span.name);
     }
 }
