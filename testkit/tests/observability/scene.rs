@@ -25,7 +25,7 @@ use voxray_testkit::carriers::{self, CarrierServer};
 use voxray_testkit::openai::{Answer, Endpoint, OpenAiServer, tone};
 use voxray_testkit::relay::Fault;
 use voxray_testkit::servers::{Rotel, tools::workspace_root};
-use voxray_testkit::service::Role;
+use voxray_testkit::service::{Role, Service};
 use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
 
@@ -81,6 +81,8 @@ impl Scene {
             .env("VOXRAY_TELEPHONY_TRUSTED_PROXIES", "127.0.0.1")
             .env("VOXRAY_LIMITS_BODY_TIMEOUT_SECS", "0.3")
             .env_for(Role::Archiver, "VOXRAY_LIMITS_MAX_CONNECTIONS", "12")
+            // For `disk_is_full`.
+            .run_by(Role::Media, ["env", "--ignore-signal=XFSZ"])
             .start()
             .await
             .unwrap_or_else(|error| panic!("{error:?}"));
@@ -309,6 +311,29 @@ impl Scene {
         assert!(many.contains(&503), "{many:?}");
     }
 
+    /// The node's disk takes nothing for a moment, during a call; a limit on the size of files stands for it.
+    pub async fn disk_is_full(&self, scraper: &Scraper) {
+        let node = &self.stack.media[0];
+        let mut browser = Browser::connect(&node.ws_url()).await;
+        limit_files(node, "4096");
+        let noticed = || {
+            let refuses = scraper.sum("media", "outbox_refuses_calls", "disk") > 0.0;
+            refuses && scraper.sum("media", "outbox_lost_events_total", "audio") > 0.0
+        };
+        let talk = async {
+            while !noticed() {
+                browser.say(&[0; 3_200], true).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, talk).await.unwrap();
+        limit_files(node, "unlimited");
+        let room = eventually("there is room again", LIMIT, || async {
+            Ok((scraper.sum("media", "outbox_refuses_calls", "") == 0.0).then_some(()))
+        });
+        room.await.unwrap();
+        browser.close().await;
+    }
+
     /// A node whose disk has lost an event, and has thousands behind it.
     pub async fn node_with_a_gap(&self, scraper: &Scraper) {
         let archiver = format!("http://{}", self.stack.relays.as_ref().unwrap().archive.address());
@@ -382,6 +407,15 @@ pub fn write_config(file: &std::path::Path, twilio: &CarrierServer, log_level: &
     let new = file.with_extension("new");
     std::fs::write(&new, serde_json::to_string(&config).unwrap()).unwrap();
     std::fs::rename(new, file).unwrap();
+}
+
+fn limit_files(service: &Service, bytes: &str) {
+    let pid = service.process().unwrap().pid().to_string();
+    let limit = format!("--fsize={bytes}:");
+    let set = std::process::Command::new("prlimit")
+        .args(["--pid", &pid, &limit])
+        .status();
+    assert!(set.unwrap().success());
 }
 
 fn say(file: &str) -> Step {
