@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use service_kit::config::PeerTlsFiles;
 use tempfile::TempDir;
 
 use crate::ports::free_port;
 use crate::process::Spec;
 use crate::relay::Relay;
-use crate::servers::{Postgres, Redis, S3, says_port_taken};
+use crate::servers::{Postgres, Redis, S3, peer_certificates, says_port_taken};
 use crate::service::{Role, Service};
 
 /// Times the services are started again on other ports because somebody else took one in between.
@@ -22,6 +23,7 @@ pub struct StackBuilder {
     media: usize,
     archivers: usize,
     relays: bool,
+    internal_tls: bool,
     binary: Option<PathBuf>,
     run_by: Vec<(Role, Vec<String>)>,
     inherit_settings: bool,
@@ -35,6 +37,7 @@ impl Default for StackBuilder {
             media: 2,
             archivers: 1,
             relays: false,
+            internal_tls: false,
             binary: None,
             run_by: Vec::new(),
             inherit_settings: false,
@@ -75,6 +78,13 @@ impl StackBuilder {
     #[must_use]
     pub fn relays(mut self) -> Self {
         self.relays = true;
+        self
+    }
+
+    /// Has all internal gRPC be mutual TLS.
+    #[must_use]
+    pub fn internal_tls(mut self) -> Self {
+        self.internal_tls = true;
         self
     }
 
@@ -132,6 +142,11 @@ impl StackBuilder {
         } else {
             None
         };
+        let internal_tls = if self.internal_tls {
+            Some(peer_certificates(&folder.path().join("tls"))?)
+        } else {
+            None
+        };
         let mut stack = Stack {
             signaling: Vec::new(),
             media: Vec::new(),
@@ -140,6 +155,7 @@ impl StackBuilder {
             transcripts_dsn,
             bucket,
             relays,
+            internal_tls,
             redis,
             postgres,
             s3,
@@ -174,6 +190,8 @@ pub struct Stack {
     pub bucket: String,
     /// Present when asked for.
     pub relays: Option<Relays>,
+    /// What services show each other, when asked for.
+    pub internal_tls: Option<PeerTlsFiles>,
     /// Redis.
     pub redis: Redis,
     /// PostgreSQL.
@@ -259,17 +277,20 @@ impl Stack {
         self.media.clear();
         self.archiver.clear();
 
+        let internal = if self.internal_tls.is_some() { "https" } else { "http" };
         let archiver_ports = (0..plan.archivers.max(1)).map(|_| free_port());
         let archiver_ports = archiver_ports.collect::<anyhow::Result<Vec<_>>>()?;
         let (archiver_url, s3_endpoint) = match &self.relays {
             Some(relays) => {
                 relays.archive.set_targets(archiver_ports.iter().copied());
-                let urls = [&relays.archive, &relays.s3].map(|relay| format!("http://{}", relay.address()));
-                urls.into()
+                (
+                    format!("{internal}://{}", relays.archive.address()),
+                    format!("http://{}", relays.s3.address()),
+                )
             }
             None => {
                 let port = archiver_ports.first().copied().unwrap_or_default();
-                (format!("http://127.0.0.1:{port}"), self.s3.endpoint())
+                (format!("{internal}://127.0.0.1:{port}"), self.s3.endpoint())
             }
         };
         let archivers = archiver_ports.iter().zip(1..).map(|(port, number)| {
@@ -288,7 +309,10 @@ impl Stack {
                     .env("VOXRAY_MEDIA_NODE_ID", name)
                     .env("VOXRAY_MEDIA_CONTROL_PORT", control_port.to_string())
                     .env("VOXRAY_MEDIA_UDP_PORT", "0")
-                    .env("VOXRAY_MEDIA_CONTROL_URL", format!("http://127.0.0.1:{control_port}"))
+                    .env(
+                        "VOXRAY_MEDIA_CONTROL_URL",
+                        format!("{internal}://127.0.0.1:{control_port}"),
+                    )
                     .env("VOXRAY_MEDIA_ADVERTISE_URL", format!("ws://127.0.0.1:{port}"))
                     .env("VOXRAY_ARCHIVER_URL", &archiver_url);
                 Ok(spec)
@@ -347,6 +371,12 @@ impl Stack {
             .env("VOXRAY_TRANSCRIPTS_DRIVER", "postgres")
             // A machine that builds and tests at the same time would be found too slow.
             .env("VOXRAY_MEDIA_MEASURE_CAPACITY", "false");
+        if let Some(files) = &self.internal_tls {
+            spec = spec
+                .env("VOXRAY_INTERNAL_TLS_CERT_FILE", &files.cert_file)
+                .env("VOXRAY_INTERNAL_TLS_KEY_FILE", &files.key_file)
+                .env("VOXRAY_INTERNAL_TLS_CA_FILE", &files.ca_file);
+        }
         spec = settings(spec, port)?;
         for (_, key, value) in plan
             .env

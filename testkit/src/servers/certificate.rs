@@ -1,6 +1,10 @@
-//! Certificates for servers with TLS.
+//! Certificates for servers with TLS, and for services among themselves.
+
+use std::path::Path;
 
 use anyhow::Context;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use service_kit::config::PeerTlsFiles;
 
 /// A certificate of its own authority for 127.0.0.1 and localhost.
 #[derive(Debug, Clone)]
@@ -32,4 +36,27 @@ impl Certificate {
     pub fn key_pem(&self) -> &str {
         &self.key_pem
     }
+}
+
+/// Files for `internal_tls.*`: an authority, and a certificate of it for 127.0.0.1.
+///
+/// # Errors
+/// When the library cannot make them or the folder takes no files.
+pub fn peer_certificates(folder: &Path) -> anyhow::Result<PeerTlsFiles> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let own = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &authority)?;
+    let file = |name: &str, text: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        anyhow::Ok(path)
+    };
+    Ok(PeerTlsFiles {
+        cert_file: file("cert.pem", own.pem())?,
+        key_file: file("key.pem", key.serialize_pem())?,
+        ca_file: file("ca.pem", authority.pem())?,
+    })
 }

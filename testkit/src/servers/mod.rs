@@ -19,7 +19,7 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::Context;
 use tempfile::TempDir;
 
-pub use self::certificate::Certificate;
+pub use self::certificate::{Certificate, peer_certificates};
 pub use self::mariadb::MariaDb;
 pub use self::nginx::Nginx;
 pub use self::pgbouncer::PgBouncer;

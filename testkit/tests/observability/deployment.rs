@@ -53,7 +53,7 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     println!("{:?}: the stores refused and are back", began.elapsed());
     scene.refusals().await;
     scene.node_with_a_gap(&scraper).await;
-    scene.internal_listeners_need_the_token().await;
+    scene.internal_listeners_need_token_and_certificate().await;
     println!("{:?}: clients were refused", began.elapsed());
 
     let problems = eventually("every metric moves", LIMIT, || async {

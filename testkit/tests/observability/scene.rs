@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use service_kit::config::{Secret, StoreKind};
-use service_kit::grpc::AttachToken;
+use service_kit::config::{Links, PeerTlsFiles, Secret, StoreKind};
+use service_kit::grpc::{AttachToken, PeerTls};
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -24,7 +24,7 @@ use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_testkit::carriers::{self, CarrierServer};
 use voxray_testkit::openai::{Answer, Endpoint, OpenAiServer, tone};
 use voxray_testkit::relay::Fault;
-use voxray_testkit::servers::{Rotel, tools::workspace_root};
+use voxray_testkit::servers::{Rotel, peer_certificates, tools::workspace_root};
 use voxray_testkit::service::{Role, Service};
 use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
@@ -63,6 +63,7 @@ impl Scene {
             .signaling(2)
             .media(1)
             .relays()
+            .internal_tls()
             .env("VOXRAY_CONFIG", scene_file.display().to_string())
             .env("VOXRAY_JSON_LOGS", "true")
             .env("VOXRAY_OTLP_ENDPOINT", rotel.endpoint())
@@ -336,8 +337,8 @@ impl Scene {
 
     /// A node whose disk has lost an event, and has thousands behind it.
     pub async fn node_with_a_gap(&self, scraper: &Scraper) {
-        let archiver = format!("http://{}", self.stack.relays.as_ref().unwrap().archive.address());
-        let channel = transport::Endpoint::from_shared(archiver).unwrap().connect_lazy();
+        let archiver = format!("https://{}", self.stack.relays.as_ref().unwrap().archive.address());
+        let channel = self.channel(&archiver, self.stack.internal_tls.clone());
         let attach = AttachToken::new(&Secret::new(self.stack.service_token.as_str()));
         let hello = ingest_request::Message::Hello(Hello {
             node_id: "media-7".to_owned(),
@@ -360,37 +361,78 @@ impl Scene {
         set_aside.await.unwrap();
     }
 
-    /// Internal gRPC of every service that has any: nobody without the token, nobody with another one.
-    pub async fn internal_listeners_need_the_token(&self) {
+    /// Internal gRPC of every service that has any: nobody without a certificate, whatever the token, and with one
+    /// nobody without the token or with another one.
+    pub async fn internal_listeners_need_token_and_certificate(&self) {
         let redis = StoreKind::Redis {
             url: Secret::new(self.stack.redis.url()),
             ca_file: None,
         };
         let nodes = session_store::open(&redis).await.unwrap().nodes().await.unwrap();
-        let to_node = transport::Endpoint::from_shared(nodes[0].control_url.clone())
-            .unwrap()
-            .connect_lazy();
-        let archiver = format!("http://{}", self.stack.relays.as_ref().unwrap().archive.address());
-        let to_archiver = transport::Endpoint::from_shared(archiver).unwrap().connect_lazy();
-        for token in ["", "guessed", self.stack.service_token.as_str()] {
-            let attach = AttachToken::new(&Secret::new(token));
-            let mut control = MediaControlClient::with_interceptor(to_node.clone(), attach.clone());
-            let load = control.get_load(GetLoadRequest {}).await;
-            let mut query = ArchiveQueryClient::with_interceptor(to_archiver.clone(), attach.clone());
-            let session_id = "nobody".to_owned();
-            let known = query.get_transcript(GetTranscriptRequest { session_id }).await;
-            let mut ingest = ArchiveServiceClient::with_interceptor(to_archiver.clone(), attach);
-            let nothing = ingest.ingest(futures_util::stream::empty::<IngestRequest>()).await;
-            let refused = [
-                load.err().map(|status| status.code()),
-                known.err().map(|status| status.code()),
-                nothing.err().map(|status| status.code()),
-            ];
-            let everywhere = refused.iter().all(|code| *code == Some(Code::Unauthenticated));
-            let nowhere = refused.iter().all(|code| *code != Some(Code::Unauthenticated));
-            let ours = token == self.stack.service_token;
-            assert!(if ours { nowhere } else { everywhere }, "{token:?}: {refused:?}");
+        let certificate = self.stack.internal_tls.clone();
+        let everybody = |code: Code| [Some(code); 3];
+        let own_token = self.stack.service_token.as_str();
+        for token in ["", "guessed", own_token] {
+            let refused = self.asked(&nodes[0].control_url, token, certificate.clone()).await;
+            if token == own_token {
+                let let_in = refused.iter().all(|code| *code != Some(Code::Unauthenticated));
+                assert!(let_in && refused[0].is_none(), "{refused:?}");
+            } else {
+                assert_eq!(refused, everybody(Code::Unauthenticated), "{token:?}");
+            }
         }
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = peer_certificates(folder.path()).unwrap();
+        let impostor = PeerTlsFiles {
+            ca_file: certificate.unwrap().ca_file,
+            ..foreign
+        };
+        for shown in [None, Some(impostor)] {
+            let codes = self.asked(&nodes[0].control_url, own_token, shown).await;
+            // What tonic makes of a connection that did not come about; which of them, is decided by where it failed.
+            let unheard = [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled];
+            let all = codes
+                .iter()
+                .all(|code| code.is_some_and(|code| unheard.contains(&code)));
+            assert!(all, "{codes:?}");
+        }
+    }
+
+    /// How a node and an archiver refuse what their peers ask them.
+    async fn asked(&self, node_url: &str, token: &str, shown: Option<PeerTlsFiles>) -> [Option<Code>; 3] {
+        let archiver = self.stack.relays.as_ref().unwrap().archive.address();
+        let attach = AttachToken::new(&Secret::new(token));
+        let to_node = self.channel(node_url, shown.clone());
+        let to_archiver = self.channel(&format!("https://{archiver}"), shown);
+        let mut control = MediaControlClient::with_interceptor(to_node, attach.clone());
+        let load = control.get_load(GetLoadRequest {}).await;
+        let mut query = ArchiveQueryClient::with_interceptor(to_archiver.clone(), attach.clone());
+        let session_id = "nobody".to_owned();
+        let known = query.get_transcript(GetTranscriptRequest { session_id }).await;
+        let mut ingest = ArchiveServiceClient::with_interceptor(to_archiver, attach);
+        let nothing = ingest.ingest(futures_util::stream::empty::<IngestRequest>()).await;
+        [
+            load.err().map(|status| status.code()),
+            known.err().map(|status| status.code()),
+            nothing.err().map(|status| status.code()),
+        ]
+    }
+
+    /// To an internal listener, showing these certificates or none.
+    fn channel(&self, url: &str, shown: Option<PeerTlsFiles>) -> transport::Channel {
+        let url = if shown.is_some() {
+            url.to_owned()
+        } else {
+            url.replace("https://", "http://")
+        };
+        let links = Links {
+            archiver_url: None,
+            media_control_url: None,
+            media_advertise_url: None,
+            service_token: Secret::new(self.stack.service_token.as_str()),
+            tls: shown,
+        };
+        PeerTls::load(&links).unwrap().endpoint(&url).unwrap().connect_lazy()
     }
 }
 
