@@ -41,6 +41,7 @@ pub struct Service {
     role: Role,
     name: String,
     port: u16,
+    operators_port: Option<u16>,
     spec: Spec,
     log: PathBuf,
     process: Option<Process>,
@@ -52,10 +53,18 @@ impl Service {
             role,
             name,
             port,
+            operators_port: None,
             spec,
             log,
             process: None,
         }
+    }
+
+    /// Gives it a listener for operators.
+    pub(crate) fn with_operators_port(mut self, port: u16) -> Self {
+        self.operators_port = Some(port);
+        self.spec = self.spec.env("VOXRAY_ADMIN_PORT", port.to_string());
+        self
     }
 
     /// What it serves.
@@ -71,6 +80,11 @@ impl Service {
     /// `http://127.0.0.1:PORT`: public HTTP of signaling and media, health and metrics of the archiver.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Metrics and what else is for operators: a listener of its own, or the public one.
+    pub fn operators_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.operators_port.unwrap_or(self.port))
     }
 
     /// `ws://127.0.0.1:PORT`

@@ -24,6 +24,7 @@ pub struct StackBuilder {
     archivers: usize,
     relays: bool,
     internal_tls: bool,
+    operators: bool,
     binary: Option<PathBuf>,
     run_by: Vec<(Role, Vec<String>)>,
     inherit_settings: bool,
@@ -38,6 +39,7 @@ impl Default for StackBuilder {
             archivers: 1,
             relays: false,
             internal_tls: false,
+            operators: false,
             binary: None,
             run_by: Vec::new(),
             inherit_settings: false,
@@ -85,6 +87,13 @@ impl StackBuilder {
     #[must_use]
     pub fn internal_tls(mut self) -> Self {
         self.internal_tls = true;
+        self
+    }
+
+    /// Gives every service a listener for operators.
+    #[must_use]
+    pub fn operators(mut self) -> Self {
+        self.operators = true;
         self
     }
 
@@ -390,7 +399,12 @@ impl Stack {
             spec = spec.run_by(program, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
         }
         let log = self.folder.path().join(format!("{name}.log"));
-        Ok(Service::new(role, name, port, spec, log))
+        let service = Service::new(role, name, port, spec, log);
+        Ok(if plan.operators {
+            service.with_operators_port(free_port()?)
+        } else {
+            service
+        })
     }
 }
 

@@ -30,7 +30,7 @@ impl Prometheus {
     pub async fn start<'a>(services: impl Iterator<Item = &'a Service>) -> anyhow::Result<Self> {
         let mut jobs = String::new();
         for service in services {
-            let target = service.url().trim_start_matches("http://").to_owned();
+            let target = service.operators_url().trim_start_matches("http://").to_owned();
             let job = service.role().name();
             jobs += &format!(
                 "  - job_name: {}\n    static_configs: [{{ targets: [\"{target}\"], labels: {{ job: {job} }} }}]\n",

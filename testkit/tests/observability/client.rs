@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use media_core::wire::pipecat::{self, PipecatFrame};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 use voxray_testkit::service::Service;
 
@@ -42,6 +42,14 @@ impl Browser {
         let url = format!("{}/ws?format=protobuf", media.ws_url());
         let (socket, _) = client_async(url, stream).await.unwrap();
         Self(socket).ready().await
+    }
+
+    /// Tries to connect; the status with which it is refused, if it is.
+    pub async fn refusal(ws_url: &str) -> Option<u16> {
+        match connect_async(format!("{ws_url}/ws?format=protobuf")).await {
+            Err(Error::Http(answer)) => Some(answer.status().as_u16()),
+            Err(_) | Ok(_) => None,
+        }
     }
 
     async fn ready(self) -> Self {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use voxray_testkit::servers::{Prometheus, promtool};
 use voxray_testkit::wait::eventually;
@@ -52,6 +53,7 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     scene.stores_refuse(&scraper).await;
     println!("{:?}: the stores refused and are back", began.elapsed());
     scene.refusals().await;
+    operators_are_served_elsewhere(&scene).await;
     scene.node_with_a_gap(&scraper).await;
     scene.internal_listeners_need_token_and_certificate().await;
     println!("{:?}: clients were refused", began.elapsed());
@@ -145,6 +147,39 @@ fn contract_problems(scraper: &Scraper) -> Vec<String> {
     })
 }
 
+/// What only operators may use is not on the public listener of any service, under neither name.
+async fn operators_are_served_elsewhere(scene: &Scene) {
+    for service in scene.stack.services() {
+        let status = async |method: &Method, url: String| {
+            // A level that is none, for where the route is.
+            let asked = http().request(method.clone(), url).json(&json!({ "level": "loud" }));
+            asked.send().await.unwrap().status().as_u16()
+        };
+        let name = service.name();
+        for (method, path) in [
+            (Method::GET, "/metrics"),
+            (Method::POST, "/drain"),
+            (Method::PUT, "/log-level"),
+        ] {
+            for prefix in ["", "/api/v1"] {
+                let public = format!("{}{prefix}{path}", service.url());
+                assert_eq!(status(&method, public).await, 404, "{method} {prefix}{path} of {name}");
+            }
+        }
+        let operators = service.operators_url();
+        assert_eq!(
+            status(&Method::GET, format!("{operators}/metrics")).await,
+            200,
+            "{name}"
+        );
+        assert_eq!(
+            status(&Method::PUT, format!("{operators}/log-level")).await,
+            422,
+            "{name}"
+        );
+    }
+}
+
 /// Lines about a call say which, on which instance, and in which trace.
 fn lines_say_where_they_belong(scene: &Scene) {
     let lines = traces::all_lines(&scene.stack);
@@ -184,9 +219,9 @@ async fn the_level_changes_while_it_runs(scene: &Scene) {
     });
     changed.await.unwrap();
 
-    // The operators' route: without a port of its own, for this machine.
+    // The operators' route.
     let put = async |level: &str| {
-        let url = format!("{}/log-level", media.url());
+        let url = format!("{}/log-level", media.operators_url());
         let asked = http().put(url).json(&json!({ "level": level })).send().await;
         asked.unwrap().status().as_u16()
     };

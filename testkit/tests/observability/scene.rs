@@ -64,6 +64,7 @@ impl Scene {
             .media(1)
             .relays()
             .internal_tls()
+            .operators()
             .env("VOXRAY_CONFIG", scene_file.display().to_string())
             .env("VOXRAY_JSON_LOGS", "true")
             .env("VOXRAY_OTLP_ENDPOINT", rotel.endpoint())
@@ -312,7 +313,8 @@ impl Scene {
         assert!(many.contains(&503), "{many:?}");
     }
 
-    /// The node's disk takes nothing for a moment, during a call; a limit on the size of files stands for it.
+    /// The node's disk takes nothing for a moment, during a call, and another call is refused for it; a limit on the size
+    /// of files stands for the disk.
     pub async fn disk_is_full(&self, scraper: &Scraper) {
         let node = &self.stack.media[0];
         let mut browser = Browser::connect(&node.ws_url()).await;
@@ -327,6 +329,7 @@ impl Scene {
             }
         };
         tokio::time::timeout(LIMIT, talk).await.unwrap();
+        assert_eq!(Browser::refusal(&node.ws_url()).await, Some(503));
         limit_files(node, "unlimited");
         let room = eventually("there is room again", LIMIT, || async {
             Ok((scraper.sum("media", "outbox_refuses_calls", "") == 0.0).then_some(()))

@@ -33,7 +33,9 @@ pub struct Scraper {
 impl Scraper {
     /// One service a role.
     pub async fn start<'a>(services: impl Iterator<Item = &'a Service>) -> Self {
-        let urls: Vec<_> = services.map(|service| (service.role().name(), service.url())).collect();
+        let urls: Vec<_> = services
+            .map(|service| (service.role().name(), service.operators_url()))
+            .collect();
         let seen = Arc::new(Mutex::new(BTreeMap::new()));
         look(&urls, &seen).await;
         let noted = Arc::clone(&seen);
