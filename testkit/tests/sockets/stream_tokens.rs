@@ -101,6 +101,7 @@ async fn a_token_for_another_call_closes_the_stream_of_any_provider_and_is_count
         assert_eq!(code, 1008, "{provider}: {reason}");
         assert!(reason.contains("another call"), "{provider}: {reason}");
         assert_eq!(refused(&server, "foreign").await, before + 1.0, "{provider}");
+        drop(socket);
         server.is_idle().await;
     }
     server.stop().await;
@@ -139,6 +140,7 @@ async fn a_start_for_a_call_that_has_ended_begins_nothing() {
         let mut over = open(&url).await;
         begin(&mut over, provider, "CA1").await;
         over.close(None).await.unwrap();
+        drop(over);
         server.is_idle().await;
 
         // The same URL, as a provider that comes back would open it.
@@ -170,6 +172,7 @@ async fn a_stream_whose_session_is_ended_before_its_start_is_closed_at_once() {
         let (code, reason) = closed(&mut socket).await;
         assert_eq!(code, 1000, "{provider}: {reason}");
         assert!(reason.contains("before it began"), "{provider}: {reason}");
+        drop(socket);
         server.is_idle().await;
     }
     server.stop().await;
