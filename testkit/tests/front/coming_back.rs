@@ -170,6 +170,11 @@ impl Line {
     async fn hang_up(mut self) -> u16 {
         let stop = self.far_end.stop().unwrap();
         self.put(stop).await;
+        self.closed().await
+    }
+
+    /// Reads to the close frame: its code.
+    async fn closed(&mut self) -> u16 {
         let closing = async {
             loop {
                 let message = self.socket.next().await.expect("closed, not cut").unwrap();
@@ -232,6 +237,7 @@ fn clip() -> Vec<i16> {
 async fn a_stream_that_comes_back_to_another_node_goes_on_with_its_conversation() {
     let mut fleet = Fleet::start("", |builder| builder).await;
     goes_on(&fleet).await;
+    is_refused_as_by_its_owner(&fleet).await;
     ends_with_its_owner(&mut fleet).await;
     fleet.stop().await;
 }
@@ -255,7 +261,8 @@ async fn goes_on(fleet: &Fleet) {
     assert_eq!(passed_on(fleet).await, 1.0);
     let open = open_streams(fleet).await;
     assert_eq!(open.len(), 2, "the owner and the node in between: {open:?}");
-    assert_eq!(fleet.load().await.unwrap(), 1, "only the owner carries the call");
+    let carried = by_node(fleet, "voxray_sessions_active", "telephony").await;
+    assert_eq!(carried, [(owner_name.clone(), 1.0)], "only the owner carries the call");
     assert_eq!(
         opened(&at(others[1]), None).await.err(),
         Some(403),
@@ -304,6 +311,35 @@ async fn goes_on(fleet: &Fleet) {
         .chain(turns)
         .collect();
     assert_eq!(said, expected);
+}
+
+/// What the owner refuses is refused with its own close code, and what no socket of ours takes ends the call.
+async fn is_refused_as_by_its_owner(fleet: &Fleet) {
+    let line = Line::open(fleet, "CA3").await;
+    let owner_name = owner(fleet).await;
+    let other = fleet.stack.media.iter().find(|node| node.name() != owner_name);
+    let url = format!("{}{}", other.unwrap().ws_url(), line.path);
+
+    let wrong = Line {
+        call_id: "CA4".to_owned(),
+        ..line
+    };
+    let mut wrong = wrong.come_back(&url).await;
+    assert_eq!(wrong.closed().await, 1008, "a token for another call");
+
+    let right = Line {
+        call_id: "CA3".to_owned(),
+        ..wrong
+    };
+    let mut right = right.come_back(&url).await;
+    right.socket.send(Message::text("x".repeat(70_000))).await.unwrap();
+    assert_eq!(right.closed().await, 1009, "too large");
+    drop(right);
+    eventually("no session and no socket to be left", LIMIT, || async {
+        Ok((fleet.sessions().await?.is_empty() && open_streams(fleet).await.is_empty()).then_some(()))
+    })
+    .await
+    .unwrap();
 }
 
 /// The node that has the call dies: the provider sees the same cut as if it were connected there.
