@@ -16,6 +16,7 @@ use axum::routing::get;
 
 pub use admission::{Gate, NotAdmitted};
 pub use telephony::{HeldStreams, Relays};
+pub use tokens::NotRedeemed;
 pub use webrtc::{Answered, OfferOrder, Refused as OfferRefused, WebRtc};
 
 /// How long a far end may take for what.
