@@ -294,3 +294,37 @@ impl Drop for Counted<'_> {
         self.0.0.send_modify(|relays| *relays = relays.saturating_sub(1));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_waits_until_it_passes_nothing_on_any_more() {
+        let relays = Relays::default();
+        relays.wait_empty().await;
+        let (one, another) = (relays.count(), relays.count());
+        let mut empty = std::pin::pin!(relays.wait_empty());
+        assert_eq!(poll!(&mut empty), Poll::Pending);
+        drop(one);
+        assert_eq!(poll!(&mut empty), Poll::Pending);
+        drop(another);
+        assert_eq!(poll!(&mut empty), Poll::Ready(()));
+    }
+
+    #[test]
+    fn an_address_may_be_registered_by_any_of_its_schemes() {
+        for (registered, opened) in [
+            ("ws://10.0.0.7:8080", "ws://10.0.0.7:8080"),
+            ("http://10.0.0.7:8080", "ws://10.0.0.7:8080"),
+            ("https://media-1.example.com", "wss://media-1.example.com"),
+            ("wss://media-1.example.com", "wss://media-1.example.com"),
+        ] {
+            assert_eq!(socket_scheme(registered), opened);
+        }
+    }
+}
