@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use carriers::Carriers;
@@ -20,7 +21,7 @@ use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::Calls;
 use crate::node::{Bound, Drained, Node, Registration};
 use crate::providers::{self, Agent};
-use crate::transport::{self, Gate, HeldStreams, Timeouts, WebRtc};
+use crate::transport::{self, Gate, HeldStreams, Relays, Timeouts, WebRtc};
 use crate::{control, speech};
 
 /// Sockets a media node listens on.
@@ -118,6 +119,7 @@ impl Media {
             store_restores: node.restores(),
             timeouts,
             held: HeldStreams::default(),
+            relays: Relays::default(),
             webrtc,
         });
         control::serve(
@@ -183,10 +185,19 @@ impl Media {
         self.gate.calls.load().sessions
     }
 
-    /// Leaves the fleet as [`Node::drain`] says; a second call does nothing.
+    /// Leaves the fleet as [`Node::drain`] says; a second call does nothing. Streams that are passed on to other nodes are
+    /// waited for as long as calls are.
     pub async fn drain(&self) -> Option<Drained> {
         let node = self.node.lock().await.take()?;
-        Some(node.drain(&self.shutdown, &self.uplink).await)
+        let relays = async {
+            tokio::select! {
+                () = self.gate.relays.wait_empty() => {}
+                () = tokio::time::sleep(Duration::from_secs(self.gate.config.media.drain_timeout_secs)) => {}
+                () = self.shutdown.hurried() => {}
+            }
+        };
+        let (drained, ()) = tokio::join!(node.drain(&self.shutdown, &self.uplink), relays);
+        Some(drained)
     }
 }
 

@@ -25,7 +25,7 @@ pub fn declare(transports: &[MediaTransport]) {
     INTERRUPTIONS.with_label_values(&["interrupted"]);
     LazyLock::force(&PIPELINE_QUEUE_DEPTH);
     LazyLock::force(&PIPELINE_BACKPRESSURE_SECONDS);
-    for outcome in ["returned", "lost"] {
+    for outcome in ["returned", "lost", "passed_on"] {
         PHONE_STREAM_CUTS.with_label_values(&[outcome]);
     }
     if transports.contains(&MediaTransport::WebRtc) {
@@ -156,11 +156,12 @@ pub static INTERRUPTIONS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
-/// Sockets refused for their token. Label: reason (`missing`, `malformed`, `forged`, `expired`, `used`, `foreign`).
+/// Sockets refused for their token. Label: reason (`missing`, `malformed`, `forged`, `expired`, `used`, `foreign`,
+/// `ended`).
 pub static TOKENS_REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec(
         "voxray_socket_tokens_refused_total",
-        "Sockets refused for their token: missing, malformed, forged, expired, used before, or foreign (for another kind of socket or another call).",
+        "Sockets refused for their token: missing, malformed, forged, expired, used before, foreign (for another kind of socket or another call), or of a session that was ended.",
         &["reason"],
     )
 });
@@ -183,11 +184,12 @@ pub static PHONE_FRAMES_LATE: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
-/// Phone streams that were cut by the network. Label: outcome (`returned`, `lost`).
+/// Phone streams that were cut by the network. Label: outcome (`returned`, `lost`; `passed_on` counts where a stream of
+/// another node's call came back, and that node counts what becomes of it).
 pub static PHONE_STREAM_CUTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec(
         "voxray_phone_stream_cuts_total",
-        "Phone streams that were cut and came back in time, or did not.",
+        "Phone streams that were cut and came back in time, or did not; and those that came back to another node and were passed on.",
         &["outcome"],
     )
 });

@@ -6,7 +6,7 @@ from .kubernetes import container_ports, selected, templates
 # Who asks, whom, on which port.
 NEEDED = [
     ("signaling", "media", "control"), ("signaling", "archiver", "grpc"), ("media", "archiver", "grpc"),
-    ("front", "signaling", "http"), ("front", "media", "http"),
+    ("media", "media", "http"), ("front", "signaling", "http"), ("front", "media", "http"),
     ("monitoring", "signaling", "admin"), ("monitoring", "media", "admin"), ("monitoring", "archiver", "admin"),
 ]
 FORBIDDEN = [

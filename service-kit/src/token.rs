@@ -35,6 +35,13 @@ pub struct Claims {
     pub body_json: String,
 }
 
+impl Claims {
+    /// Whether the token is void by now.
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        now.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or(0) > self.expires_at
+    }
+}
+
 /// Why a token was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TokenError {
@@ -69,20 +76,31 @@ impl TokenSigner {
     }
 
     /// Checks signature (in constant time) and expiry.
+    ///
+    /// # Errors
+    /// Any [`TokenError`].
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, TokenError> {
+        let claims = self.read(token)?;
+        if claims.is_expired(now) {
+            Err(TokenError::Expired)
+        } else {
+            Ok(claims)
+        }
+    }
+
+    /// Checks the signature (in constant time) alone, for tokens that may count after their end: see
+    /// [`Claims::is_expired`].
+    ///
+    /// # Errors
+    /// Any [`TokenError`] but [`Expired`](TokenError::Expired).
+    pub fn read(&self, token: &str) -> Result<Claims, TokenError> {
         let (payload, signature) = token.split_once('.').ok_or(TokenError::Malformed)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed)?;
         self.mac(payload.as_bytes())
             .verify_slice(&signature)
             .map_err(|_| TokenError::BadSignature)?;
         let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Malformed)?;
-        let claims: Claims = serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)?;
-        let now = now.duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or(0);
-        if now > claims.expires_at {
-            Err(TokenError::Expired)
-        } else {
-            Ok(claims)
-        }
+        serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)
     }
 
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]

@@ -67,6 +67,7 @@ pub async fn all<S: Store>(store: &S, pass: impl AsyncFn(Duration)) {
     a_session_that_lives_counts_for_its_tenant(store).await;
     only_so_many_of_racing_sessions_are_held(store).await;
     progress_goes_forward_only(store, &pass).await;
+    a_session_that_was_ended_is_void_for_a_while(store, &pass).await;
 }
 
 /// A second put replaces the first; an unknown id is none.
@@ -152,6 +153,16 @@ pub async fn a_token_is_used_once<S: Store>(store: &S, pass: &impl AsyncFn(Durat
     assert!(store.use_token("other token", SHORT).await.unwrap());
     pass(PASSES).await;
     assert!(store.use_token("other token", LONG).await.unwrap());
+}
+
+/// The end of a session is remembered, of that session only, and for as long as was asked.
+pub async fn a_session_that_was_ended_is_void_for_a_while<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+    store.void_session("ended", LONG).await.unwrap();
+    store.void_session("ended long ago", SHORT).await.unwrap();
+    pass(PASSES).await;
+    assert!(store.is_void("ended").await.unwrap());
+    assert!(!store.is_void("ended long ago").await.unwrap());
+    assert!(!store.is_void("another").await.unwrap());
 }
 
 /// A claim holds against others, renews for its owner and ends with its time.

@@ -222,6 +222,15 @@ pub trait Store: Send + Sync {
     /// Forgets progress, so that it may begin again.
     async fn forget_progress(&self, what: &str) -> Result<(), StoreError>;
 
+    /// Remembers for `ttl` that a session was ended: its token, where nobody has used it yet, opens nothing any more.
+    async fn void_session(&self, session_id: &str, ttl: Duration) -> Result<(), StoreError> {
+        self.advance(&ended(session_id), 1, "ended", ttl).await.map(drop)
+    }
+    /// Whether a session was ended, as far as [`void_session`](Self::void_session) remembers it.
+    async fn is_void(&self, session_id: &str) -> Result<bool, StoreError> {
+        Ok(self.progress(&ended(session_id)).await?.is_some())
+    }
+
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
 }
@@ -237,6 +246,11 @@ pub async fn open(kind: &StoreKind) -> Result<Arc<dyn Store>, Fatal> {
             Ok(Arc::new(Measured::new(store)))
         }
     }
+}
+
+/// What the end of a session is remembered as.
+fn ended(session_id: &str) -> String {
+    format!("ended:{session_id}")
 }
 
 fn oldest_first(sessions: &mut [SessionRecord]) {

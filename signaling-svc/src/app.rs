@@ -11,7 +11,7 @@ use service_kit::config::Config;
 use service_kit::tasks::TaskScope;
 use service_kit::token::{Claims, TokenSigner};
 use service_kit::trace::{Parent, Side, Span};
-use session_store::{NodeRecord, SessionRecord, SessionState, Store};
+use session_store::{NodeRecord, SessionRecord, SessionState, Store, StoreError};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tracing::Instrument;
@@ -218,6 +218,12 @@ impl App {
                 .unwrap_or_default()
                 .to_owned(),
         })
+    }
+
+    /// Makes the token of a session that is being ended good for nothing, where it was not used. Remembered for longer than
+    /// any token is valid.
+    pub async fn void(&self, session_id: &str) -> Result<(), StoreError> {
+        self.store.void_session(session_id, 2 * TOKEN_TTL).await
     }
 
     /// Life of a session between two signs of life.

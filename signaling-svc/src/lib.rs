@@ -114,7 +114,7 @@ fn warn_about_open_archive(config: &Config) {
 fn warn_about_open_webhooks(app: &App) {
     let config = &app.config;
     if !config.telephony.verify_signatures {
-        tracing::warn!("telephony.verify_signatures is false: anyone who knows the URL can place phone calls here");
+        // Warned about when the configuration was read.
         return;
     }
     let is_public = !config.secrets.server_api_keys().is_empty();

@@ -317,6 +317,7 @@ async fn clear(app: &App, session_id: &str) -> Result<(), ApiError> {
     else {
         return Ok(());
     };
+    app.void(session_id).await.map_err(store_error)?;
     if let Some(node_id) = node_id
         && let Ok(Some(node)) = app.node(&node_id).await
     {

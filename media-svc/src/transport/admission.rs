@@ -11,18 +11,17 @@ use serde_json::Value;
 use service_kit::config::{Config, MediaTransport};
 use service_kit::http::ApiError;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
-use service_kit::token::{Claims, TokenError, TokenSigner};
+use service_kit::token::Claims;
 use service_kit::trace::{Parent, Side, Span};
 use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
-use super::{HeldStreams, Timeouts, WebRtc};
+use super::{HeldStreams, Relays, Timeouts, WebRtc};
 use crate::archive::{ArchiveSession, ArchiveSink};
 use crate::call::phone::PhoneLine;
 use crate::call::registry::{Arrival, Calls, MediaReport, Refusal, Slot, transport_name};
 use crate::call::{self, CallSetup, CallerLink, TransportTraits, conversation_settings};
-use crate::metrics::TOKENS_REFUSED;
 use crate::providers::Providers;
 
 /// Inputs waiting for a call: when full, providers are held back until the call has caught up.
@@ -54,6 +53,8 @@ pub struct Gate {
     pub timeouts: Timeouts,
     /// Phone streams that may come back after a cut.
     pub held: HeldStreams,
+    /// Phone streams that are passed on to the nodes that have their calls.
+    pub relays: Relays,
     /// WebRTC, where this node serves it.
     pub webrtc: Option<WebRtc>,
 }
@@ -115,36 +116,18 @@ impl Admitted {
             self.slot.set_trace(trace);
         }
     }
+
+    /// Resolves when the session is told to end although its call has not begun; nothing else is asked of such a session.
+    pub async fn told_to_end(&mut self) {
+        while let Some(input) = self.inputs.1.recv().await {
+            if matches!(input, Input::EndRequested { .. }) {
+                return;
+            }
+        }
+    }
 }
 
 impl Gate {
-    /// Checks a token and uses it up.
-    ///
-    /// # Errors
-    /// 403 for a bad, expired, foreign or used token; 503 when the store does not answer.
-    pub async fn redeem(&self, token: Option<&str>, transport: MediaTransport) -> Result<Claims, ApiError> {
-        let forbidden = |reason: &str, why: &str| {
-            TOKENS_REFUSED.with_label_values(&[reason]).inc();
-            ApiError::Forbidden(format!("{why}: ask the signaling service for a new one"))
-        };
-        let token = token.ok_or_else(|| forbidden("missing", "this socket needs a token"))?;
-        let signer = TokenSigner::new(self.config.links.service_token.clone());
-        let now = SystemTime::now();
-        let claims = signer
-            .verify(token, now)
-            .map_err(|error| forbidden(token_reason(&error), &error.to_string()))?;
-        if claims.transport != transport_name(transport) {
-            return Err(forbidden("foreign", "this token is for another kind of socket"));
-        }
-        let unix_now = now.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or(0);
-        // Remembered a little longer than the token is valid, so that it cannot come back at its last moment.
-        let remembered = Duration::from_secs(claims.expires_at.saturating_sub(unix_now) + 5);
-        if !self.store.use_token(token, remembered).await.map_err(unavailable)? {
-            return Err(forbidden("used", "this token was used before"));
-        }
-        Ok(claims)
-    }
-
     /// Lets a session in: claims it for this node, takes its slot, opens its archive.
     ///
     /// # Errors
@@ -389,15 +372,6 @@ impl KeptSession {
 /// A body as JSON; what is none says nothing.
 fn parsed(body_json: &str) -> Value {
     serde_json::from_str(body_json).unwrap_or(Value::Null)
-}
-
-/// Label of a token that was refused.
-fn token_reason(error: &TokenError) -> &'static str {
-    match error {
-        TokenError::Malformed => "malformed",
-        TokenError::BadSignature => "forged",
-        TokenError::Expired => "expired",
-    }
 }
 
 /// The earlier body with the later one's fields on top.

@@ -25,6 +25,7 @@ use self::reading::Reading;
 use super::Gate;
 use super::admission::Admitted;
 use super::reader;
+use super::tokens::NotRedeemed;
 use super::writer::{self, Closing};
 use crate::call::{CallerEvent, TransportTraits, link};
 use crate::metrics::PROTOCOL_ERRORS;
@@ -88,7 +89,10 @@ pub async fn open(
     // First, so that whoever only looks at the URL does not use its token up.
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     let claims = match &asked.token {
-        Some(token) => gate.redeem(Some(token), MediaTransport::WebSocket).await?,
+        Some(token) => {
+            let redeemed = gate.redeem(Some(token), MediaTransport::WebSocket).await;
+            redeemed.map_err(NotRedeemed::refuse)?
+        }
         None => {
             check_api_key(&headers, &gate.config.secrets)?;
             anonymous()

@@ -4,6 +4,7 @@ mod admission;
 mod client;
 mod reader;
 mod telephony;
+mod tokens;
 mod webrtc;
 mod writer;
 
@@ -14,7 +15,8 @@ use axum::Router;
 use axum::routing::get;
 
 pub use admission::{Gate, NotAdmitted};
-pub use telephony::HeldStreams;
+pub use telephony::{HeldStreams, Relays};
+pub use tokens::NotRedeemed;
 pub use webrtc::{Answered, OfferOrder, Refused as OfferRefused, WebRtc};
 
 /// How long a far end may take for what.

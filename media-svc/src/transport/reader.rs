@@ -13,7 +13,7 @@ use super::writer::{CLOSE_TIMEOUT, Closing};
 /// Largest message accepted from a client or provider, in bytes; a larger one closes the socket (1009).
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Kept small on purpose: most of a socket's memory would otherwise be empty buffer.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+pub const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 /// Collected before it is written, where writes are batched; a batch that is larger is written in pieces.
 const WRITE_BUFFER_BYTES: usize = 32 * 1024;
@@ -86,7 +86,8 @@ pub async fn linger(socket: &mut SplitStream<WebSocket>, broken: bool) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, drained).await;
 }
 
-fn broken(error: &axum::Error) -> Received {
+/// What a failed read means.
+pub fn broken(error: &axum::Error) -> Received {
     use tokio_tungstenite::tungstenite::Error;
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
     match source {

@@ -7,7 +7,7 @@
 //!
 //! | closed with | because |
 //! |---|---|
-//! | 1000 | the call is over |
+//! | 1000 | the call is over, or was ended before it began |
 //! | 1002 | not WebSocket (RFC 6455) |
 //! | 1007 | a message that is no JSON, no base64, of another audio format, or lacks what it needs |
 //! | 1008 | no start in time, audio or keys before it, a second start, another call or provider than announced, more keys than a telephone can send, silence |
@@ -19,6 +19,7 @@
 mod genesys;
 mod held;
 mod line;
+mod relay;
 mod wire;
 
 use std::sync::Arc;
@@ -26,10 +27,11 @@ use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, Query, State};
+use axum::extract::{OriginalUri, Path, Query, State};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use http::{HeaderMap, Uri};
 use media_core::wire::telephony::{Answer, Event, Frame, Provider, Start};
 use serde::Deserialize;
 use serde_json::Value;
@@ -40,15 +42,18 @@ use tokio_util::sync::CancellationToken;
 
 pub use genesys::{open as open_genesys, open_with_connector as open_genesys_with_connector};
 pub use held::HeldStreams;
+pub use relay::Relays;
 
 use super::admission::Admitted;
 use super::reader::{self, Received};
+use super::tokens::NotRedeemed;
 use super::writer::{self, Closing, Encode};
 use super::{Gate, Timeouts};
 use crate::call::{TransportTraits, link};
 use crate::metrics::{PROTOCOL_ERRORS, TOKENS_REFUSED};
 use held::Return;
 use line::{Connection, Line};
+use relay::NotPassedOn;
 use wire::{Inbound, Outbound};
 
 const TRANSPORT: &str = "telephony";
@@ -84,28 +89,43 @@ pub struct TokenQuery {
 pub async fn open(
     State(gate): State<Arc<Gate>>,
     Query(query): Query<TokenQuery>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    accept(gate, query.token, upgrade).await
+    let token = query.token;
+    accept(gate, Asked { token, uri, headers }, upgrade).await
 }
 
 /// `GET /telephony/ws/{token}`
 pub async fn open_with_path_token(
     State(gate): State<Arc<Gate>>,
     Path(token): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    accept(gate, Some(token), upgrade).await
+    let token = Some(token);
+    accept(gate, Asked { token, uri, headers }, upgrade).await
+}
+
+/// A request for a stream.
+struct Asked {
+    token: Option<String>,
+    /// As it came.
+    uri: Uri,
+    headers: HeaderMap,
 }
 
 async fn accept(
     gate: Arc<Gate>,
-    token: Option<String>,
+    asked: Asked,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     // First, so that whoever only looks at the URL does not use its token up.
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
-    if let Some(returning) = token.as_deref().and_then(|token| gate.held.reclaim(token)) {
+    let token = asked.token.as_deref();
+    if let Some(returning) = token.and_then(|token| gate.held.reclaim(token)) {
         return Ok(
             reader::limited(upgrade, gate.config.pipeline).on_upgrade(async move |socket| {
                 let scope = gate.scope.child("returning phone stream");
@@ -115,14 +135,44 @@ async fn accept(
             }),
         );
     }
-    let claims = gate.redeem(token.as_deref(), MediaTransport::Telephony).await?;
+    let claims = match gate.redeem(token, MediaTransport::Telephony).await {
+        Ok(claims) => claims,
+        Err(refused) => return elsewhere(gate, &asked, upgrade, refused).await,
+    };
     let admitted = gate.admit(claims, MediaTransport::Telephony).await?;
     let expected = Expected {
         provider: Provider::from_name(&admitted.provider),
         id: admitted.call_id.clone(),
         parameters: Value::Null,
     };
-    Ok(take_up(gate, upgrade, admitted, expected, token))
+    Ok(take_up(gate, upgrade, admitted, expected, asked.token))
+}
+
+/// A token that is good for nothing here: its stream may be on another node, and have been cut there.
+async fn elsewhere(
+    gate: Arc<Gate>,
+    asked: &Asked,
+    upgrade: WebSocketUpgrade,
+    refused: NotRedeemed,
+) -> Result<Response, ApiError> {
+    let owner = match refused.once_good() {
+        Some(claims) if !asked.headers.contains_key(relay::RELAYED) => relay::owner(&gate, claims).await,
+        Some(_) | None => Ok(None),
+    };
+    let Some(owner) = owner.map_err(|error| ApiError::unavailable(error.to_string()))? else {
+        return Err(refused.refuse());
+    };
+    relay::pass_on(gate, owner, &asked.uri, upgrade)
+        .await
+        .map_err(|error| match error {
+            // It has counted that.
+            NotPassedOn::Refused => refused.into(),
+            NotPassedOn::BadAddress { .. } | NotPassedOn::Unreachable(_) | NotPassedOn::TimedOut => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "a phone stream that came back after a cut cannot be passed on: media nodes have to reach each other by media_advertise_url");
+                ApiError::unavailable(error.to_string())
+            }
+        })
 }
 
 /// What is known of a stream before it says so itself.
@@ -169,7 +219,7 @@ fn take_up(
 }
 
 async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, token: Option<String>, socket: WebSocket) {
-    let connection = match introduce(socket, &expected, &gate).await {
+    let connection = match introduce(socket, &expected, &gate, admitted.told_to_end()).await {
         Ok(connection) => connection,
         Err(refused) => {
             count_refusal(&admitted.session_id, &refused.reason);
@@ -236,7 +286,8 @@ async fn come_back(gate: Arc<Gate>, returning: Return, socket: WebSocket) {
         id: returning.stream.call_id.clone(),
         parameters: Value::Null,
     };
-    match introduce(socket, &expected, &gate).await {
+    // A call that is told to end meanwhile knows what to do.
+    match introduce(socket, &expected, &gate, std::future::pending()).await {
         Ok(connection) => {
             // A call that ended meanwhile drops the connection: there is nothing to go on with.
             returning.connect(connection).await;
@@ -293,17 +344,22 @@ impl Refused {
 }
 
 /// Waits for the start; everything before it must fit the protocol, and come in time, whatever else comes meanwhile.
-async fn introduce(socket: WebSocket, expected: &Expected, gate: &Gate) -> Result<Connection, Box<Refused>> {
+async fn introduce(
+    socket: WebSocket,
+    expected: &Expected,
+    gate: &Gate,
+    told_to_end: impl Future<Output = ()>,
+) -> Result<Connection, Box<Refused>> {
     let (mut sink, mut stream) = socket.split();
     let mut inbound = Inbound::new(expected.provider);
     let limit = gate.timeouts.start;
     let waiting = wait_for_start(&mut sink, &mut stream, &mut inbound, expected);
-    let outcome = match tokio::time::timeout(limit, waiting).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
+    let outcome = tokio::select! {
+        outcome = tokio::time::timeout(limit, waiting) => outcome.unwrap_or_else(|_| {
             let reason = format!("no start message within {} s", limit.as_secs_f64());
             Err(Closing::new(Closing::POLICY, reason))
-        }
+        }),
+        () = told_to_end => Err(Closing::new(Closing::NORMAL, "the call was ended before it began")),
     };
     match outcome {
         Ok((start, answer)) => Ok(Connection {

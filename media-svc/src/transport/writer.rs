@@ -83,6 +83,15 @@ impl Closing {
     }
 }
 
+impl From<Closing> for CloseFrame {
+    fn from(closing: Closing) -> Self {
+        Self {
+            code: closing.code,
+            reason: closing.reason.into(),
+        }
+    }
+}
+
 /// Answers of the reader that wait to be written; when full the reader waits, and the socket is not read.
 pub const REPLIES: usize = 32;
 
@@ -178,13 +187,9 @@ pub async fn write<E: Encode>(
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
         batch.clear();
     }
-    let frame = CloseFrame {
-        code: end.code,
-        reason: end.reason.into(),
-    };
     let close = async {
         let _ = send(&mut socket, &mut batch).await;
-        let _ = socket.send(Message::Close(Some(frame))).await;
+        let _ = socket.send(Message::Close(Some(end.into()))).await;
         let _ = socket.close().await;
     };
     // A far end that takes nothing any more loses its close frame, nothing else.

@@ -207,7 +207,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("zone", Text, "Zone that this process is in (`eu-central-1a`): sessions go to media nodes of the signaling service's own zone while they have room; unset = all nodes are alike."),
     Key::new("archiver_url", Url(HTTP_SCHEMES), "Where media nodes send what is archived, and where it is read back from (`http://archiver:9091`)."),
     Key::new("media_control_url", Url(HTTP_SCHEMES), "Where this media node is reached for control; may hold `{host}`, the name of its host; unset = its bound address."),
-    Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached when `media_public_url` is not set; may hold `{host}`."),
+    Key::new("media_advertise_url", Url(SOCKET_SCHEMES), "Where this media node's sockets are reached: by other media nodes, and by everyone when `media_public_url` is not set; may hold `{host}`."),
     Key::new("service_token", Text, "The same secret in all services: internal calls carry it, stream tokens are signed with it. One process alone makes its own.").hidden(),
     Key::new("internal_tls.cert_file", Path, "Certificate chain in PEM that this service shows its peers; with the two below, all internal gRPC is mutual TLS."),
     Key::new("internal_tls.key_file", Path, "Its private key in PEM."),

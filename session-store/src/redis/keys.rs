@@ -17,7 +17,7 @@
 //! | `voxray:token:SHA-256` | string | `1` once the token with this SHA-256 was used | as long as the token is valid |
 //! | `voxray:allowance:NAME` | string | Unix millisecond at which a tenant's or address's allowance of starts is whole again | until then |
 //! | `voxray:tenant:TENANT` | sorted set | ids of its sessions, scored by the Unix millisecond until which they count without a record | a day after the last start |
-//! | `voxray:progress:NAME` | hash | `rank` and `value` of what is furthest along: a placed call, a request with an `Idempotency-Key` | 24 h |
+//! | `voxray:progress:NAME` | hash | `rank` and `value` of what is furthest along: a placed call, a request with an `Idempotency-Key`, a session that was ended before its token was used | 24 h; 10 min for the last |
 
 use sha2::{Digest, Sha256};
 

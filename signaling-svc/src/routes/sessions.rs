@@ -149,6 +149,8 @@ async fn media(app: &App, view: &SessionView) -> Option<MediaView> {
         (status = 503, description = "Its media node does not answer")))]
 pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Data<Ended>, ApiError> {
     let record = find(&app, &id).await?;
+    // Before its node is told: a stream that comes in between is none of this session's.
+    app.void(&record.session_id).await.map_err(store_error)?;
     let owner = match &record.node_id {
         Some(node_id) => app.node(node_id).await.map_err(|error| error.into_api("id"))?,
         None => None,
@@ -166,13 +168,10 @@ pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     };
     match told {
         // The node removes the record when the call has ended.
-        Ok(()) => {}
-        Err(status) if status.code() == Code::NotFound => {
-            app.store
-                .remove_session(&record.session_id)
-                .await
-                .map_err(store_error)?;
-        }
+        Ok(()) if matches!(record.state, SessionState::Connected | SessionState::Ending) => {}
+        // One that never began had nothing but a slot.
+        Ok(()) => remove(&app, &record).await?,
+        Err(status) if status.code() == Code::NotFound => remove(&app, &record).await?,
         Err(status) => {
             tracing::warn!(session_id = %record.session_id, code = ?status.code(), "a session could not be ended");
             return Err(ApiError::unavailable(
@@ -185,6 +184,10 @@ pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
         session_id: record.session_id,
         ended: true,
     }))
+}
+
+async fn remove(app: &App, record: &SessionRecord) -> Result<(), ApiError> {
+    app.store.remove_session(&record.session_id).await.map_err(store_error)
 }
 
 pub(super) async fn find(app: &App, id: &str) -> Result<SessionRecord, ApiError> {

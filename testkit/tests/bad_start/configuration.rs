@@ -1,6 +1,11 @@
 //! Wrong configuration.
 
+use std::time::Duration;
+
+use anyhow::ensure;
 use service_kit::exit;
+use voxray_testkit::process::{Process, Spec};
+use voxray_testkit::stack::{hide_settings, voxray_binary};
 
 use crate::support::{SECRET, Voxray};
 
@@ -171,4 +176,30 @@ async fn a_provider_without_its_key_or_that_does_not_exist_is_named() {
     let facts = ["--set", "port=0", "--set", "local.facts_file=facts.json"];
     voxray.fails(&facts, exit::NO_INPUT, &["facts.json"]).await;
     assert!(voxray.left().is_empty(), "{:?}", voxray.left());
+}
+
+#[tokio::test]
+async fn a_server_whose_webhooks_are_not_checked_says_so_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = hide_settings(Spec::new("voxray", voxray_binary().unwrap()), false)
+        .folder(folder.path())
+        .env("VOXRAY_HOST", "127.0.0.1")
+        .env("VOXRAY_PORT", "0")
+        .env("VOXRAY_DATA_DIR", folder.path())
+        .env("VOXRAY_TELEPHONY_VERIFY_SIGNATURES", "false");
+    let process = Process::spawn(spec, &folder.path().join("log")).unwrap();
+    let listens = || async {
+        let said = std::fs::read_to_string(process.log())?;
+        ensure!(said.contains("Ctrl-C stops it."), "it does not listen yet");
+        Ok(())
+    };
+
+    process
+        .wait_until_ready(Duration::from_secs(90), listens)
+        .await
+        .unwrap();
+
+    let said = std::fs::read_to_string(process.log()).unwrap();
+    let warnings = said.lines().filter(|line| line.contains("telephony.verify_signatures"));
+    assert_eq!(warnings.count(), 1, "{said}");
 }

@@ -9,6 +9,7 @@
     reason = "tests that print what they measure"
 )]
 
+mod coming_back;
 mod one_node_a_call;
 mod quiet_lines;
 mod support;

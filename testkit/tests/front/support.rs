@@ -1,4 +1,4 @@
-//! A deployment behind nginx whose agents only greet.
+//! A deployment behind nginx whose agents greet, and give one answer to one question.
 
 use std::time::Duration;
 
@@ -10,6 +10,11 @@ use voxray_testkit::stack::{Stack, StackBuilder};
 
 /// Long enough for anything on a machine that is busy with something else.
 pub const LIMIT: Duration = Duration::from_secs(90);
+
+/// What every caller says, as it is understood.
+pub const QUESTION: &str = "Where may I leave my car?";
+/// What the agent answers.
+pub const ANSWER: &str = "Behind the house.";
 
 /// nginx in front of two signaling services and three media nodes, which were told `media_public_url`.
 pub struct Fleet {
@@ -25,6 +30,8 @@ impl Fleet {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let openai = OpenAiServer::start().await.unwrap();
         openai.otherwise(Endpoint::Speech, Answer::speech(&tone(440.0, 300)));
+        openai.otherwise(Endpoint::Transcriptions, Answer::transcript(QUESTION));
+        openai.otherwise(Endpoint::Chat, Answer::chat([ANSWER]));
         let port = free_port().unwrap();
         let builder = Stack::builder()
             .media(3)

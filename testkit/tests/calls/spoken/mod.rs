@@ -5,6 +5,7 @@ mod ending;
 mod interrupting;
 mod recording;
 mod script;
+mod serializers;
 mod understanding;
 
 use std::collections::BTreeMap;
