@@ -18,21 +18,29 @@ pub const MIN_CHUNK: Duration = Duration::from_millis(200);
 /// Longest chunk, so that a chunk fits a message even after a stall.
 pub const MAX_CHUNK: Duration = Duration::from_secs(5);
 
-/// Caller audio arriving within this of where it is expected belongs directly to what came before.
-const CALLER_TOLERANCE: Duration = Duration::from_millis(60);
+/// Caller audio that comes no later than this belongs directly to what came before, as far as anybody can tell at once.
+const LATE_TOLERANCE: Duration = Duration::from_millis(100);
+/// Caller audio that comes earlier than this is a stall that ends; there is no room for what is too much.
+const EARLY_TOLERANCE: Duration = Duration::from_millis(60);
 /// The same for agent audio, whose times are our own.
 const AGENT_TOLERANCE: Duration = Duration::from_millis(20);
 /// Mean deviation from which caller audio is slewed, one sample a frame (0.6 % at 8 kHz: inaudible).
 const SLEW_FROM: Duration = Duration::from_millis(5);
-/// Caller audio that comes this much later than what was before it, [`LATE_ARRIVALS`] times in a row, does so because
-/// something between them was lost: more than jitter brings, less than a lost packet of 20 ms does.
-const LATE_FROM: Duration = Duration::from_millis(10);
-/// How many arrivals decide that: 100 ms of 20 ms frames, well within [`HORIZON`].
-const LATE_ARRIVALS: usize = 5;
-/// Of how many arrivals it is remembered where their audio stands.
-const REMEMBERED_ARRIVALS: usize = 14;
+/// Half of a lost packet of 20 ms: caller audio that keeps coming later than this does so because something was lost
+/// without a trace, audio that comes less late has met with jitter.
+const HALF_A_LOSS: Duration = Duration::from_millis(10);
+/// By how much arrivals must together exceed [`HALF_A_LOSS`] before that is believed, on a network without jitter.
+const LEAST_EVIDENCE: Duration = Duration::from_millis(30);
+/// What jitter adds to that, for its square over [`HALF_A_LOSS`]: what it brings by chance stays below, also
+/// where one late arrival makes the next ones late. Where jitter is nearly as large as a loss, [`HORIZON`] is too short to
+/// tell one from the other, and nothing is moved: only who knows the caller's times can put silence there.
+const EVIDENCE_FOR_JITTER: f64 = 18.0;
+/// Of how many arrivals it is remembered where their audio stands: 360 ms, just within [`HORIZON`].
+const REMEMBERED_ARRIVALS: usize = 18;
 /// Weight of one arrival in the mean deviation: about 5 s of 20 ms frames.
 const DEVIATION_WEIGHT: f64 = 1.0 / 256.0;
+/// Arrivals that decide where audio after a pause stands, until it has to be given out.
+const FIRST_ARRIVALS: usize = 64;
 const BYTES_PER_SAMPLE: usize = 2;
 
 /// Consecutive audio of a recording.
@@ -70,7 +78,12 @@ pub struct Recorder {
     channels: Channels,
     caller: Track,
     agent: Track,
+    /// Arrivals of the audio after the last pause, less what of it came before, in frames, until its place is settled.
+    origins: Option<Vec<u64>>,
+    /// How late audio comes on average, in frames.
     deviation: f64,
+    /// By how much that differs from one arrival to the next, on average: what is lost does not show in it.
+    jitter: f64,
     /// Where the audio of the last arrivals stands, and how late each came, in frames.
     arrivals: VecDeque<(u64, f64)>,
     /// Frames given out so far.
@@ -86,7 +99,9 @@ impl Recorder {
             channels,
             caller: Track::default(),
             agent: Track::default(),
+            origins: None,
             deviation: 0.0,
+            jitter: 0.0,
             arrivals: VecDeque::with_capacity(REMEMBERED_ARRIVALS),
             given: 0,
             hash: Sha256::new(),
@@ -100,25 +115,37 @@ impl Recorder {
         }
         let arrived = self.frame_at(now).saturating_sub(samples.len() as u64).max(self.given);
         let expected = self.caller.end().max(self.given);
-        let tolerance = self.frame_at(CALLER_TOLERANCE);
+        let tolerance = self.frame_at(LATE_TOLERANCE);
         if self.caller.end() < self.given || self.caller.is_empty() || arrived > expected + tolerance {
-            self.deviation = 0.0;
-            self.arrivals.clear();
+            self.forget_lateness();
+            self.origins = Some(vec![arrived]);
             self.caller.begin_run(arrived);
             self.caller.append(samples);
             return;
         }
+        if let Some(origins) = &mut self.origins
+            && origins.len() < FIRST_ARRIVALS
+        {
+            origins.push(arrived.saturating_sub(self.caller.last_len()));
+        }
         // Early audio means that the gap before it, if there was one, was the network's and not the caller's.
         let early = expected.saturating_sub(arrived);
-        let overlap = early - self.caller.close_gap(early, self.given);
-        if overlap > tolerance {
-            self.deviation = 0.0;
-            self.arrivals.clear();
+        let closed = self.caller.close_gap(early, self.given);
+        for (position, late) in &mut self.arrivals {
+            *position = position.saturating_sub(closed);
+            *late += closed as f64;
+        }
+        let overlap = early - closed;
+        if overlap > self.frame_at(EARLY_TOLERANCE) {
+            self.forget_lateness();
             let skip = usize::try_from(overlap).unwrap_or(usize::MAX);
             self.caller.append(samples.get(skip..).unwrap_or_default());
         } else {
             let deviation = arrived.saturating_sub(expected) as f64 - overlap as f64;
             self.deviation += (deviation - self.deviation) * DEVIATION_WEIGHT;
+            if let Some((_, last)) = self.arrivals.back() {
+                self.jitter += ((deviation - last).abs() - self.jitter) * DEVIATION_WEIGHT;
+            }
             if self.arrivals.len() == REMEMBERED_ARRIVALS {
                 self.arrivals.pop_front();
             }
@@ -150,7 +177,9 @@ impl Recorder {
         if settled.saturating_sub(self.given) < self.frame_at(MIN_CHUNK).max(1) {
             return None;
         }
-        self.give(settled.min(self.given + self.frame_at(MAX_CHUNK)))
+        let end = settled.min(self.given + self.frame_at(MAX_CHUNK));
+        self.settle_origin(end);
+        self.give(end)
     }
 
     /// Everything left, up to the end of the call at `now`. Nothing may be added afterwards.
@@ -179,21 +208,53 @@ impl Recorder {
         u64::try_from(frames).unwrap_or(u64::MAX)
     }
 
-    /// Moves the last arrivals back when all of them are late: what was lost before them was as long as that.
-    fn open_gap(&mut self) {
-        let limit = self.frame_at(LATE_FROM) as f64;
-        let late = self.arrivals.iter().rev().take_while(|(_, late)| *late >= limit);
-        let (count, least) = late.fold((0, f64::MAX), |(count, least), (_, late)| (count + 1, late.min(least)));
-        if count < LATE_ARRIVALS {
-            return;
-        }
-        // The least late came with the least jitter: half of what sets jitter apart from loss is taken for jitter.
-        let shift = (least + limit / 2.0) as u64;
-        let first = self.first_late(shift as f64 / 2.0);
-        let Some((from, _)) = self.arrivals.get(first) else {
+    fn forget_lateness(&mut self) {
+        self.deviation = 0.0;
+        self.arrivals.clear();
+    }
+
+    /// Says where audio after a pause stands, before any of it is given out. Until now that was where the earliest of it
+    /// came: in jitter that is sooner than most, and what a stall has made late is less than three quarters.
+    fn settle_origin(&mut self, end: u64) {
+        let Some(first) = self.caller.last_start().filter(|first| *first < end) else {
             return;
         };
-        self.caller.shift_from((*from).max(self.given), shift);
+        let Some(mut origins) = self.origins.take() else { return };
+        let steps = origins.windows(2).map(|pair| match pair {
+            [one, next] => one.abs_diff(*next) as f64,
+            _ => 0.0,
+        });
+        let count = origins.len() as f64;
+        let jitter = steps.sum::<f64>() / count;
+        origins.sort_unstable();
+        let Some(quarter) = origins.get(origins.len() / 4) else {
+            return;
+        };
+        let shift = quarter.saturating_sub(first);
+        self.caller.delay_last(shift);
+        let mean = origins.iter().map(|origin| *origin as f64).sum::<f64>() / count;
+        self.forget_lateness();
+        self.jitter = self.jitter.max(jitter);
+        self.deviation = mean - (first + shift) as f64;
+    }
+
+    /// Moves the last arrivals back when they are late together: what was lost before them was as long as that.
+    fn open_gap(&mut self) {
+        if self.origins.is_some() {
+            return;
+        }
+        let half = self.frame_at(HALF_A_LOSS) as f64;
+        let (first, evidence) = self.first_late(half);
+        let jitter = EVIDENCE_FOR_JITTER * self.jitter * self.jitter / half;
+        if evidence < self.frame_at(LEAST_EVIDENCE) as f64 + jitter {
+            return;
+        }
+        let Some((from, _)) = self.arrivals.get(first).copied() else {
+            return;
+        };
+        let late = self.arrivals.iter().skip(first).map(|(_, late)| *late);
+        let shift = (late.sum::<f64>() / (self.arrivals.len() - first) as f64) as u64;
+        self.caller.shift_from(from.max(self.given), shift);
         for (position, late) in self.arrivals.iter_mut().skip(first) {
             *position += shift;
             *late -= shift as f64;
@@ -201,17 +262,17 @@ impl Recorder {
         self.deviation = 0.0;
     }
 
-    /// The arrival from which on the lateness is best told from that before it, by a cumulative sum: jitter hides single
-    /// ones.
-    fn first_late(&self, between: f64) -> usize {
+    /// The arrival from which on the lateness is best told from that before it, by a cumulative sum, and that sum: jitter
+    /// hides single ones.
+    fn first_late(&self, half: f64) -> (usize, f64) {
         let (mut sum, mut most, mut first) = (0.0, f64::MIN, 0);
         for (index, (_, late)) in self.arrivals.iter().enumerate().rev() {
-            sum += late - between;
+            sum += late - half;
             if sum >= most {
                 (most, first) = (sum, index);
             }
         }
-        first
+        (first, most)
     }
 
     fn append_slewed(&mut self, samples: &[i16]) {
@@ -275,6 +336,22 @@ impl Run {
 impl Track {
     fn is_empty(&self) -> bool {
         self.runs.is_empty()
+    }
+
+    /// Where the last run stands.
+    fn last_start(&self) -> Option<u64> {
+        self.runs.back().map(|run| run.start)
+    }
+
+    fn last_len(&self) -> u64 {
+        self.runs.back().map_or(0, |run| run.samples.len() as u64)
+    }
+
+    /// Moves the last run away from what is before it.
+    fn delay_last(&mut self, by: u64) {
+        if let Some(run) = self.runs.back_mut() {
+            run.start += by;
+        }
     }
 
     fn len(&self) -> usize {

@@ -73,11 +73,13 @@ struct Scripts {
     speech: Script,
 }
 
+type Otherwise = dyn Fn(&Request) -> Answer + Send + Sync;
+
 /// What one endpoint answers.
 #[derive(Default)]
 struct Script {
     next: VecDeque<Answer>,
-    otherwise: Option<Answer>,
+    otherwise: Option<Arc<Otherwise>>,
 }
 
 impl Shared {
@@ -141,7 +143,12 @@ impl OpenAiServer {
 
     /// Answers every request that nothing else is set for.
     pub fn otherwise(&self, endpoint: Endpoint, answer: Answer) {
-        self.shared.scripts().of(endpoint).otherwise = Some(answer);
+        self.otherwise_by(endpoint, move |_| answer.clone());
+    }
+
+    /// The same where the answer depends on the request.
+    pub fn otherwise_by(&self, endpoint: Endpoint, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) {
+        self.shared.scripts().of(endpoint).otherwise = Some(Arc::new(answer));
     }
 
     /// Keeps no requests from now on: a long run would fill the memory with recordings.
@@ -182,14 +189,15 @@ impl Drop for OpenAiServer {
 async fn answer(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let endpoint = Endpoint::of(uri.path());
     let (request, guard) = Request::read(endpoint, headers, &body);
+    let (scripted, otherwise) = {
+        let mut scripts = shared.scripts();
+        let script = scripts.of(endpoint);
+        (script.next.pop_front(), script.otherwise.clone())
+    };
+    let answer = scripted.or_else(|| otherwise.map(|answer| answer(&request)));
     if !shared.forgetful.load(Ordering::Relaxed) {
         shared.requests.send_modify(|requests| requests.push(request));
     }
-    let answer = {
-        let mut scripts = shared.scripts();
-        let script = scripts.of(endpoint);
-        script.next.pop_front().or_else(|| script.otherwise.clone())
-    };
     let unscripted = || Answer::error(400, "invalid_request_error", "the test has no answer to this");
     answer.unwrap_or_else(unscripted).respond(guard).await
 }

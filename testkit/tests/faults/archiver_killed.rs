@@ -6,7 +6,7 @@ use crate::{scale, truth};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_archiver_killed_at_random_times_loses_and_doubles_nothing() {
-    let _turn = scale::TURN.lock().await;
+    let turn = scale::TURN.lock().await;
     let agent = load::agent().await;
     let mut stack = load::start(load::builder(&agent)).await;
     let calls = Load::start(&stack).await;
@@ -23,5 +23,6 @@ async fn an_archiver_killed_at_random_times_loses_and_doubles_nothing() {
     observer.report("archiver killed").await;
 
     let whole = load::assert_undisturbed(&calls.stop().await);
+    drop(turn);
     truth::assert_whole(&stack, whole, scale::catch_up()).await;
 }

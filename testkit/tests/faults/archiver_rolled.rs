@@ -11,7 +11,7 @@ const GOES_WITHIN: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn archivers_that_are_restarted_one_at_a_time_leave_no_gap() {
-    let _turn = scale::TURN.lock().await;
+    let turn = scale::TURN.lock().await;
     let agent = load::agent().await;
     let mut stack = load::start(load::builder(&agent).archivers(2)).await;
     let calls = Load::start(&stack).await;
@@ -28,5 +28,6 @@ async fn archivers_that_are_restarted_one_at_a_time_leave_no_gap() {
     observer.report("archivers rolled").await;
 
     let whole = load::assert_undisturbed(&calls.stop().await);
+    drop(turn);
     truth::assert_whole(&stack, whole, scale::catch_up()).await;
 }

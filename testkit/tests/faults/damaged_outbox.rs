@@ -53,12 +53,13 @@ async fn events_of(file: &Path) -> Vec<(Event, u64)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_before_the_damage_is_delivered_and_the_damage_is_named() {
-    let _turn = scale::TURN.lock().await;
+    let turn = scale::TURN.lock().await;
     let agent = load::agent().await;
     let mut stack = load::start(load::builder(&agent)).await;
     stack.archiver[0].kill9();
     let calls = Load::of(&stack, CALLERS).await;
     load::assert_undisturbed(&calls.stop().await);
+    drop(turn);
     stack.media[0].kill9();
     let folder = stack.folder().join("media-1/data/outbox");
     let files = segments(&folder);

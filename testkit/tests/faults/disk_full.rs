@@ -106,7 +106,7 @@ async fn refuses(stack: &Stack, wanted: f64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_new_calls_with_the_reason_and_running_ones_go_on() {
-    let _turn = scale::TURN.lock().await;
+    let turn = scale::TURN.lock().await;
     let agent = load::agent().await;
     let folder = tempfile::tempdir().unwrap();
     let (mounted, command) = on_small_disk(folder.path());
@@ -151,6 +151,7 @@ async fn a_full_disk_refuses_new_calls_with_the_reason_and_running_ones_go_on() 
     call.place().await.expect("calls are taken again, without a restart");
 
     let placed = calls.stop().await;
+    drop(turn);
     let refused = placed
         .iter()
         .filter(|placed| matches!(placed.outcome, Err(CallError::Refused(_))))

@@ -22,6 +22,7 @@ mod damaged_outbox;
 mod disk_full;
 mod gauges;
 mod load;
+mod long_call;
 mod node_killed;
 mod repeated;
 mod scale;

@@ -9,7 +9,6 @@ use voxray_proto::archive::event::Body;
 use voxray_testkit::servers::{Postgres, S3};
 
 use crate::common::{Call, Node, Place, assert_rows};
-use crate::scale;
 
 const BUCKET: &str = "calls";
 const HOUR_MS: i64 = 3_600_000;
@@ -31,7 +30,6 @@ fn with_clock_off(events: &[Event], by_ms: i64) -> Vec<Event> {
 
 #[tokio::test]
 async fn events_sent_twice_and_out_of_order_from_a_wrong_clock_are_the_same_rows_and_bytes() {
-    let _turn = scale::TURN.lock().await;
     let (s3, postgres) = (S3::start().await.unwrap(), Postgres::start().await.unwrap());
     s3.create_bucket(BUCKET).await.unwrap();
     let mut place = Place::new();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Tests of this program take the whole machine, so they take turns.
+/// Calls take the whole machine, so tests take turns with them; what comes of the calls is looked at while the next ones
+/// begin.
 pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn number(name: &str, usual: u64) -> u64 {

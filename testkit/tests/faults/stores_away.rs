@@ -7,11 +7,12 @@ use voxray_testkit::stack::Stack;
 
 use crate::gauges::Observer;
 use crate::load::{self, Load};
+use crate::long_call::LongCall;
 use crate::{scale, truth};
 
 /// Slower than fifty calls produce, fast enough for one upload to end.
 const SLOW_BYTES_PER_SECOND: u64 = 256 << 10;
-/// In the middle of any recording of these calls.
+/// In the middle of any recording of these calls, and of any part of a long one.
 const CUT_AFTER_BYTES: u64 = 100_000;
 
 async fn s3_does(stack: &Stack, fault: Fault) {
@@ -23,7 +24,7 @@ async fn s3_does(stack: &Stack, fault: Fault) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
-    let _turn = scale::TURN.lock().await;
+    let turn = scale::TURN.lock().await;
     let agent = load::agent().await;
     let mut stack = load::start(load::builder(&agent).relays()).await;
     let calls = Load::start(&stack).await;
@@ -37,7 +38,11 @@ async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
     observer.report("S3 answers 503").await;
     s3_does(&stack, Fault::Slow(SLOW_BYTES_PER_SECOND)).await;
     observer.report("S3 is slow").await;
-    s3_does(&stack, Fault::CutAfter(CUT_AFTER_BYTES)).await;
+    let long = LongCall::begin(&stack).await;
+    let relay = &stack.relays.as_ref().unwrap().s3;
+    relay.set_fault(Fault::CutAfter(CUT_AFTER_BYTES));
+    let (long, ()) = tokio::join!(long.go_on(&stack), tokio::time::sleep(scale::fault()));
+    relay.set_fault(Fault::None);
     observer.report("S3 is cut off in the middle of uploads").await;
     stack.s3.stop();
     tokio::time::sleep(scale::fault()).await;
@@ -66,6 +71,8 @@ async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
     println!("caught up {:.1} s after both were back", back.elapsed().as_secs_f64());
     observer.report("catching up").await;
 
+    long.assert_stored(&stack).await;
     let whole = load::assert_undisturbed(&calls.stop().await);
+    drop(turn);
     truth::assert_whole(&stack, whole, scale::catch_up()).await;
 }

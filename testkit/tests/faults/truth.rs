@@ -11,7 +11,7 @@ use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
 
 use crate::gauges;
-use crate::load::KEPT;
+use crate::load::{GREETING, KEPT, answer_to};
 
 /// Bytes before the samples of a recording.
 const WAV_HEADER: usize = 44;
@@ -112,35 +112,68 @@ pub async fn stored(stack: &Stack, key: &str) -> anyhow::Result<Stored> {
     })
 }
 
-/// Number, role and text of every turn that is stored, by session.
-pub async fn turns(stack: &Stack) -> anyhow::Result<BTreeMap<String, Vec<(i32, String, String)>>> {
+/// A turn that is stored.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    number: i32,
+    role: String,
+    text: String,
+    interrupted: Option<bool>,
+}
+
+/// Every turn that is stored, by session.
+pub async fn turns(stack: &Stack) -> anyhow::Result<BTreeMap<String, Vec<Turn>>> {
     let mut postgres = PgConnection::connect(&stack.transcripts_dsn).await?;
-    let rows = sqlx::query("SELECT session_id, seq, role, text FROM call_transcripts ORDER BY session_id, seq")
-        .fetch_all(&mut postgres)
-        .await?;
+    let rows =
+        sqlx::query("SELECT session_id, seq, role, text, interrupted FROM call_transcripts ORDER BY session_id, seq")
+            .fetch_all(&mut postgres)
+            .await?;
     postgres.close().await?;
     let mut turns: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for row in rows {
-        let turn = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        let turn = Turn {
+            number: row.try_get(1)?,
+            role: row.try_get(2)?,
+            text: row.try_get(3)?,
+            interrupted: row.try_get(4)?,
+        };
         turns.entry(row.try_get(0)?).or_default().push(turn);
     }
     Ok(turns)
 }
 
-/// Every turn is there once, in order, without what is to be redacted.
-pub fn assert_turns(session_id: &str, turns: &[(i32, String, String)], expected: u32) {
-    let numbers: Vec<i32> = turns.iter().map(|(number, ..)| *number).collect();
+/// Every turn is there once, in order, with what was said: the greeting, then for each thing that was heard of the caller,
+/// without what is to be redacted, the answer to it. What was cut off is cut in the transcript, and marked.
+pub fn assert_turns(session_id: &str, turns: &[Turn], expected: u32) {
+    let numbers: Vec<i32> = turns.iter().map(|turn| turn.number).collect();
     assert_eq!(
         numbers,
         (0..i32::try_from(expected).unwrap()).collect::<Vec<_>>(),
         "{session_id}: {turns:?}"
     );
-    for (_, role, text) in turns {
+    let mut heard = 0;
+    for (at, turn) in turns.iter().enumerate() {
+        if turn.role == "user" {
+            heard += 1;
+            // Somebody who goes on before the answer is heard has said it twice in one turn.
+            let rest = turn.text.replace(KEPT, "");
+            assert!(
+                turn.text.contains(KEPT) && rest.trim().is_empty(),
+                "{session_id}: {turns:?}"
+            );
+            continue;
+        }
+        let said = match heard {
+            0 => GREETING.to_owned(),
+            heard => answer_to(heard),
+        };
+        let cut = turn.interrupted == Some(true) && !turn.text.is_empty() && said.starts_with(turn.text.trim_end());
         assert!(
-            !text.is_empty() && !text.contains("4111"),
-            "{session_id}: {role}: {text:?}"
+            turn.role == "assistant" && (turn.text == said || cut),
+            "{session_id}: {said:?} in {turns:?}"
         );
-        assert!(role != "user" || text.contains(KEPT), "{session_id}: {text:?}");
+        let twice = at > 0 && turns[at - 1].role == "assistant";
+        assert!(!twice, "{session_id}: {turns:?}");
     }
 }
 

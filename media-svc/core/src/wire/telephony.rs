@@ -11,6 +11,7 @@ mod hello;
 mod inbound;
 mod order;
 mod outbound;
+mod timeline;
 
 use std::collections::BTreeMap;
 
@@ -132,7 +133,8 @@ pub enum Event {
     Start(Start),
     /// A test whether anybody answers, without a caller (Genesys).
     Probe(Start),
-    /// Caller audio that is next, mono at the stream's rate.
+    /// Caller audio that is next, mono at the stream's rate; what is missing before it is silence, where the provider's
+    /// times tell.
     Media(Vec<i16>),
     /// Audio that waits for a piece before it.
     Held,

@@ -80,6 +80,9 @@ pub(in crate::wire) struct MediaPart<'a> {
     pub(in crate::wire) track: Option<Text<'a>>,
     #[serde(default, deserialize_with = "number")]
     pub(in crate::wire) chunk: Option<u64>,
+    /// In milliseconds, from the start of the stream or of another moment.
+    #[serde(default, deserialize_with = "number")]
+    pub(in crate::wire) timestamp: Option<u64>,
     #[serde(borrow)]
     pub(in crate::wire) payload: Cow<'a, str>,
 }

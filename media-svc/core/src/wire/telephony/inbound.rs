@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::envelope::{Envelope, MediaPart, key};
 use super::hello::{First, recognise};
-use super::order::{Order, Ordered};
+use super::order::{Order, Ordered, Piece};
 use super::{Channels, Event, Frame, MAX_MESSAGE_BYTES, MediaFormat, Provider, Read, Start, WireError};
 use crate::wire::{exotel, genesys, plivo, telnyx, twilio, vonage};
 
@@ -28,6 +28,8 @@ pub struct Inbound {
     format: MediaFormat,
     channels: Channels,
     order: Order,
+    /// Whether media messages say when their audio was spoken, and not when they were sent.
+    has_audio_times: bool,
     /// Largest number of a message so far (Genesys).
     client_seq: u64,
     /// Reused from frame to frame.
@@ -43,7 +45,8 @@ impl Inbound {
             phase: Phase::BeforeStart,
             format: MediaFormat::ULAW_8K,
             channels: Channels::Caller,
-            order: Order::new(0),
+            order: Order::new(0, MediaFormat::ULAW_8K.rate_hz),
+            has_audio_times: false,
             client_seq: 0,
             bytes: Vec::new(),
         }
@@ -143,7 +146,12 @@ impl Inbound {
             .decode_vec(media.payload.as_ref(), &mut self.bytes)
             .map_err(WireError::NotBase64)?;
         let samples = self.format.codec.decode(&self.bytes)?;
-        Ok(match self.order.push(media.chunk, samples) {
+        let piece = Piece {
+            number: media.chunk,
+            timestamp_ms: media.timestamp.filter(|_| self.has_audio_times),
+            samples,
+        };
+        Ok(match self.order.push(piece) {
             Ordered::Ready(samples) => Event::Media(samples),
             Ordered::Held => Event::Held,
             Ordered::Late => Event::Late,
@@ -198,11 +206,16 @@ impl Inbound {
             Provider::Telnyx => MOST_OVERTAKEN,
             Provider::Twilio | Provider::Plivo | Provider::Exotel | Provider::Vonage | Provider::Genesys => 0,
         };
+        self.has_audio_times = match start.provider {
+            Provider::Twilio | Provider::Telnyx | Provider::Exotel => true,
+            // Plivo gives the time of day, and does not say of what.
+            Provider::Plivo | Provider::Vonage | Provider::Genesys => false,
+        };
         self.provider = Some(start.provider);
         self.phase = Phase::Streaming;
         self.format = start.format;
         self.channels = start.channels;
-        self.order = Order::new(most_held);
+        self.order = Order::new(most_held, start.format.rate_hz);
         Ok(start)
     }
 
