@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use futures_util::FutureExt;
 use prometheus::IntCounterVec;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
@@ -72,6 +73,13 @@ impl TaskScope {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        TaskHandle(self.start(task, future).abort_handle())
+    }
+
+    fn start<F>(&self, task: &'static str, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let scope = self.clone();
         // Tokens keep the ancestors' `join` waiting until this task is gone, whichever way it goes.
         let tokens: Vec<_> = self.ancestors.iter().map(TaskTracker::token).collect();
@@ -83,7 +91,7 @@ impl TaskScope {
                 scope.cancel.cancel();
             }
         };
-        TaskHandle(self.tracker.spawn(run.instrument(self.span.clone())).abort_handle())
+        self.tracker.spawn(run.instrument(self.span.clone()))
     }
 
     /// Starts a named task that is aborted when the returned guard is dropped.
@@ -92,7 +100,7 @@ impl TaskScope {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        AbortOnDrop(self.spawn(task, future))
+        AbortOnDrop(self.start(task, future))
     }
 
     /// Resolves when this scope or a parent is cancelled.
@@ -140,12 +148,19 @@ impl TaskHandle {
 
 /// Aborts its task when dropped.
 #[derive(Debug)]
-pub struct AbortOnDrop(TaskHandle);
+pub struct AbortOnDrop(JoinHandle<()>);
 
 impl AbortOnDrop {
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()
+    }
+
+    /// Aborts the task and waits until it has ended: a dropped guard may leave it running up to its next await.
+    pub async fn stop(mut self) {
+        self.0.abort();
+        // Aborted or at its end: a panic was caught inside.
+        let _ = (&mut self.0).await;
     }
 }
 

@@ -255,7 +255,7 @@ impl Gate {
         };
         let reason = call::run(setup).instrument(logged).await;
         // Before the session is forgotten, or it might be written once more.
-        drop(admitted.renewal);
+        admitted.renewal.stop().await;
         if let Some(line) = line {
             line.hang_up_after(&reason, admitted.session_id.clone(), &self.scope);
         }
@@ -274,9 +274,9 @@ impl Gate {
 
     /// Gives back everything of a caller whose stream never began.
     pub async fn turn_away(&self, admitted: Admitted) {
-        let session_id = admitted.session_id.clone();
-        drop(admitted);
-        self.forget(&session_id).await;
+        drop(admitted.slot);
+        admitted.renewal.stop().await;
+        self.forget(&admitted.session_id).await;
     }
 
     /// For an upgrade that does not come about after all: the session is not left behind.
