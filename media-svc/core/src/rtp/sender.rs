@@ -10,8 +10,9 @@ use crate::audio::{FRAME_MS, g711};
 
 /// Rate of the audio that goes in.
 pub const SEND_RATE_HZ: u32 = 24_000;
-/// The agent has paused when it is this far behind the clock: the next packet says how long.
-const PAUSE_MS: u64 = 60;
+/// The agent has paused when it is this far behind the clock: the next packet says how long. Less is a machine that was
+/// busy: what comes late is followed at once by what is due, and silence in between would tear words apart.
+const PAUSE_MS: u64 = 200;
 
 /// A packet to send; payload type and source are the transport's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +148,16 @@ mod tests {
             assert_eq!(steps, [units, units, units, pause, units]);
             let sequence: Vec<u16> = packets.iter().map(|packet| packet.sequence).collect();
             assert_eq!(sequence, [65_535, 0, 1, 2, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn a_late_packet_is_no_pause() {
+        let mut sender = AudioSender::new(AudioCodec::Opus, 1).unwrap();
+        let packets = [0, 20, 190, 190, 190].map(|ms| sender.packet(Time::from_millis(ms), &[0; 480]).unwrap());
+        for pair in packets.windows(2) {
+            assert_eq!(pair[1].timestamp.wrapping_sub(pair[0].timestamp), 960);
+            assert!(!pair[1].marker);
         }
     }
 
