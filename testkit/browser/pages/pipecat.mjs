@@ -3,6 +3,7 @@ import { WavMediaManager } from "@pipecat-ai/websocket-transport";
 import { call as byWebRtc } from "../snippets/pipecat-webrtc.mjs";
 import { call as byWebSocket } from "../snippets/pipecat-websocket.mjs";
 import { Packets, Received } from "./recorder.mjs";
+import { quiet } from "./turns.mjs";
 
 const NOTED = [
   "onConnected",
@@ -45,11 +46,6 @@ window.start = async (transport, server, options) => {
   const client = await CALLS[transport](server, { ...options, callbacks });
   window.heard = () => tape.heard();
   window.played = () => tape.played?.();
+  window.quiet = () => quiet(window.events);
   window.hangUp = () => client.disconnect();
-};
-
-/** Whether the agent has spoken since the caller last did, and both are quiet. */
-window.quiet = () => {
-  const { type } = window.events.findLast(({ type }) => type.endsWith("Speaking")) ?? {};
-  return type === "onBotStoppedSpeaking";
 };

@@ -1,6 +1,7 @@
 // A call without a library, as the documentation shows it. Notes the same as the page of pipecat's clients.
 import { call } from "../snippets/plain-webrtc.mjs";
 import { Packets } from "./recorder.mjs";
+import { quiet } from "./turns.mjs";
 
 const NOTED = {
   "bot-ready": "onBotReady",
@@ -23,11 +24,6 @@ window.start = async (_transport, server, options) => {
   const { pc } = await call(server, { ...options, onMessage });
   window.heard = () => tape.heard();
   window.played = () => tape.played();
+  window.quiet = () => quiet(window.events);
   window.hangUp = () => pc.close();
-};
-
-/** Whether the agent has spoken since the caller last did, and both are quiet. */
-window.quiet = () => {
-  const { type } = window.events.findLast(({ type }) => type.endsWith("Speaking")) ?? {};
-  return type === "onBotStoppedSpeaking";
 };

@@ -24,9 +24,9 @@ const CLIPS: [(&str, &str); 2] = [
 ];
 /// Words of people that may be misunderstood where every twentieth packet is missing.
 const MOST_USER_ERRORS: f64 = 0.25;
-/// Words of the agent that may be misunderstood by the caller. Nothing is lost on that way, so it ought to be a tenth: what
-/// our encoder makes of the agent's voice is understood worse than the voice itself (docs/webrtc.md).
-const MOST_AGENT_ERRORS: f64 = 0.35;
+/// Words of the agent that may be misunderstood by the caller. Nothing is lost on that way, but ten peers, the server and
+/// its speech share the machine: speech comes with gaps when that is overloaded.
+const MOST_AGENT_ERRORS: f64 = 0.2;
 
 #[derive(Debug, serde::Deserialize)]
 struct Call {
@@ -47,7 +47,7 @@ impl Call {
 /// client does too, and puts another peer connection in the place of the first (`restart_pc`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_calls_with_packets_lost_are_understood_and_answered() {
-    let stack = deployment().env("VOXRAY_GREETING", "Hello {{name}}.").start().await;
+    let stack = deployment().start().await;
     let stack = stack.unwrap_or_else(|error| panic!("{error:?}"));
     let speech = workspace_root().join("testdata/speech");
     let calls: Vec<Value> = (0..CALLS)

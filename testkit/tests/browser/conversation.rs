@@ -15,9 +15,6 @@ use crate::tape::Tape;
 const MOST_USER_ERRORS: f64 = 0.2;
 /// Words of the agent that may be misunderstood by somebody who hears what the browser has received.
 const MOST_AGENT_ERRORS: f64 = 0.1;
-/// The same where the agent was heard through Opus. It ought to be the same limit: what our encoder makes of the agent's
-/// voice is understood worse than the voice itself (docs/webrtc.md).
-const MOST_AGENT_ERRORS_BY_OPUS: f64 = 0.35;
 /// Speech on its way to the browser when the agent stops: the network, the jitter buffer, the player.
 const IN_FLIGHT: usize = EARS_HZ as usize;
 /// Quieter than any word, louder than the noise that a codec makes of silence.
@@ -142,13 +139,10 @@ impl Conversation {
             println!("heard {understood:?}: {}/{} words wrong", errors.0, errors.1);
             (wrong, of) = (wrong + errors.0, of + errors.1);
         }
-        let by_opus = self.played.is_some();
-        let most = if by_opus {
-            MOST_AGENT_ERRORS_BY_OPUS
-        } else {
-            MOST_AGENT_ERRORS
-        };
-        assert!(wrong as f64 <= most * of as f64, "{wrong} of {of} words wrong");
+        assert!(
+            wrong as f64 <= MOST_AGENT_ERRORS * of as f64,
+            "{wrong} of {of} words wrong"
+        );
     }
 
     /// What [`caller`] does has come about: it was transcribed, greeted, cut the answer off and was answered again, and

@@ -10,7 +10,7 @@ use voxray_testkit::wait::eventually;
 /// Long enough for anything on a machine that is busy with something else.
 pub const LIMIT: Duration = Duration::from_secs(90);
 /// What the agent says first.
-pub const GREETING: &str = "Hello {{name}}, how can I help you today?";
+pub const GREETING: &str = "Hello {{name}}, thank you for calling. How can I help you?";
 
 /// The agent that all clients talk to: local speech, and answers to what the recordings happen to say. Nothing in it
 /// looks for other hosts.
