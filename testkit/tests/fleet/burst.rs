@@ -68,7 +68,8 @@ async fn a_burst_over_two_instances_fills_every_node_and_who_comes_after_it_is_t
         Ok((answer.status() == 503).then_some(answer))
     });
     assert!(refused.await.unwrap().text().await.unwrap().contains("full"));
-    stack.stop(LIMIT).await.unwrap();
+    // Stopped, the nodes would wait for every caller who was announced.
+    drop(stack);
 }
 
 /// What each node has reported, when it has reported all.

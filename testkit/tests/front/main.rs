@@ -10,6 +10,6 @@
 )]
 
 mod coming_back;
+mod idle_lines;
 mod one_node_a_call;
-mod quiet_lines;
 mod support;
