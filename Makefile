@@ -18,12 +18,15 @@ stack: tools ## Redis, PostgreSQL, S3 and the three services as processes, until
 	$(TARGET)/release/voxray models fetch
 	$(TARGET)/release/stack
 
+# Calls are made at the pace of speech: tests wait more than they work, so three run side by side on two cores.
+TEST_THREADS := $(or $(RUST_TEST_THREADS),3)
+
 # Tests run the voxray command, which cargo does not build for them, and share one copy of the speech model.
 .PHONY: test
 test: tools check-format check-manifests check-protocol check-dependencies check-code check-docs ## Everything, with real servers
 	cargo build --workspace --all-targets
 	$(TARGET)/debug/voxray models fetch
-	cargo test --workspace --no-fail-fast
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --no-fail-fast
 
 # Not part of `make test`: it needs a container engine. COMPOSE_TEST=--own-engine: see scripts/compose-test.sh.
 .PHONY: compose-test
@@ -53,9 +56,10 @@ check-format: ## rustfmt
 check-code: ## clippy
 	cargo clippy --workspace --all-targets -- -D warnings
 
+# With the examples, so that dependencies have the features of the tests and are checked once.
 .PHONY: check-docs
 check-docs: ## rustdoc
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --lib --examples
 
 .PHONY: check-manifests
 check-manifests: tools ## Dockerfile, compose.yaml and k8s/

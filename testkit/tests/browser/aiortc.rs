@@ -9,7 +9,7 @@ use voxray_testkit::servers::tools::workspace_root;
 
 use crate::conversation::{Event, said_by_the_agent};
 use crate::ears::{Ears, stretches};
-use crate::support::{LIMIT, deployment, no_sessions, stop, turns};
+use crate::support::{LIMIT, deployment, no_sessions, stop, turn, turns};
 
 /// Calls, and how many of them at a time.
 const CALLS: usize = 20;
@@ -47,6 +47,7 @@ impl Call {
 /// client does too, and puts another peer connection in the place of the first (`restart_pc`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_calls_with_packets_lost_are_understood_and_answered() {
+    let _turn = turn().await;
     let stack = deployment().start().await;
     let stack = stack.unwrap_or_else(|error| panic!("{error:?}"));
     let speech = workspace_root().join("testdata/speech");

@@ -12,7 +12,7 @@ use voxray_testkit::scripted;
 use voxray_testkit::servers::tools::{node, workspace_root};
 
 use crate::microphone::Microphone;
-use crate::support::LIMIT;
+use crate::support::{LIMIT, turn};
 
 /// The whole walk; it takes one minute on a machine that does nothing else.
 const WALK_LIMIT: Duration = LIMIT.saturating_mul(3);
@@ -48,6 +48,7 @@ async fn server(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_console_page_talks_shows_calls_and_can_be_used_by_everyone() {
+    let _turn = turn().await;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let facts = scripts().join("console/facts.json");

@@ -4,11 +4,12 @@ use serde_json::json;
 use voxray_testkit::ports::free_port;
 
 use crate::conversation::{Conversation, caller};
-use crate::support::{connected, deployment, no_sessions, stop, turns};
+use crate::support::{connected, deployment, no_sessions, stop, turn, turns};
 
 /// The page is on another origin than the server, as with most websites.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_websocket_client_talks_with_the_agent_and_interrupts_it() {
+    let _turn = turn().await;
     let port = free_port().unwrap();
     let deployment = deployment().env("VOXRAY_CORS_ALLOWED_ORIGINS", format!("http://127.0.0.1:{port}"));
     let stack = deployment.start().await.unwrap_or_else(|error| panic!("{error:?}"));
@@ -28,6 +29,7 @@ async fn the_websocket_client_talks_with_the_agent_and_interrupts_it() {
 /// Each request goes through one of two signaling services, by its method; the media node is one of two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_webrtc_client_talks_with_the_agent_and_interrupts_it_through_any_instance() {
+    let _turn = turn().await;
     let stack = deployment().start().await.unwrap_or_else(|error| panic!("{error:?}"));
     let [here, there] = [0, 1].map(|instance| stack.signaling[instance].url());
     let caller = caller();

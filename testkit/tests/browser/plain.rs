@@ -8,10 +8,11 @@ use voxray_testkit::ports::free_port;
 use crate::conversation::{Conversation, said_by_the_agent};
 use crate::ears::Ears;
 use crate::microphone::Microphone;
-use crate::support::{connected, deployment, no_sessions, stop, turns};
+use crate::support::{connected, deployment, no_sessions, stop, turn, turns};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_without_a_library_is_understood_and_answered() {
+    let _turn = turn().await;
     let port = free_port().unwrap();
     let deployment = deployment().env("VOXRAY_CORS_ALLOWED_ORIGINS", format!("http://127.0.0.1:{port}"));
     let stack = deployment.start().await.unwrap_or_else(|error| panic!("{error:?}"));

@@ -4,8 +4,17 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use voxray_testkit::stack::{Stack, StackBuilder};
 use voxray_testkit::wait::eventually;
+
+/// Chromium, a deployment and its speech fill a core: two such calls at a time, however many tests run.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// To be held by a test that makes calls.
+pub async fn turn() -> SemaphorePermit<'static> {
+    TURNS.acquire().await.unwrap()
+}
 
 /// Long enough for anything on a machine that is busy with something else.
 pub const LIMIT: Duration = Duration::from_secs(90);
