@@ -118,7 +118,11 @@ impl Admitted {
     }
 
     /// Resolves when the session is told to end although its call has not begun; nothing else is asked of such a session.
+    /// Never while nobody knows which call it is: the stream's start tells, and then the provider can be told.
     pub async fn told_to_end(&mut self) {
+        if self.call_id.is_empty() {
+            return std::future::pending().await;
+        }
         while let Some(input) = self.inputs.1.recv().await {
             if matches!(input, Input::EndRequested { .. }) {
                 return;
@@ -261,6 +265,17 @@ impl Gate {
         }
         self.forget(&admitted.session_id).await;
         reason
+    }
+
+    /// Tells the provider that a call is over whose stream had not begun.
+    pub fn hang_up_unbegun(&self, admitted: &Admitted) {
+        let line = PhoneLine::new(
+            self.carriers.clone(),
+            admitted.provider.clone(),
+            admitted.call_id.clone(),
+            Vec::new(),
+        );
+        Arc::new(line).hang_up_after(&EndReason::Requested, admitted.session_id.clone(), &self.scope);
     }
 
     /// Says in the store once more that this caller is connected: the control plane has written meanwhile that a node was

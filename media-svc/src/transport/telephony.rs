@@ -223,6 +223,9 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
         Ok(connection) => connection,
         Err(refused) => {
             count_refusal(&admitted.session_id, &refused.reason);
+            if refused.ended {
+                gate.hang_up_unbegun(&admitted);
+            }
             gate.turn_away(admitted).await;
             refused.close(&gate).await;
             return;
@@ -317,6 +320,8 @@ struct Refused {
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
     reason: Closing,
+    /// The session was told to end.
+    ended: bool,
 }
 
 impl Refused {
@@ -354,12 +359,16 @@ async fn introduce(
     let mut inbound = Inbound::new(expected.provider);
     let limit = gate.timeouts.start;
     let waiting = wait_for_start(&mut sink, &mut stream, &mut inbound, expected);
+    let mut ended = false;
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(limit, waiting) => outcome.unwrap_or_else(|_| {
             let reason = format!("no start message within {} s", limit.as_secs_f64());
             Err(Closing::new(Closing::POLICY, reason))
         }),
-        () = told_to_end => Err(Closing::new(Closing::NORMAL, "the call was ended before it began")),
+        () = told_to_end => {
+            ended = true;
+            Err(Closing::new(Closing::NORMAL, "the call was ended before it began"))
+        }
     };
     match outcome {
         Ok((start, answer)) => Ok(Connection {
@@ -369,7 +378,12 @@ async fn introduce(
             start,
             answer,
         }),
-        Err(reason) => Err(Box::new(Refused { sink, stream, reason })),
+        Err(reason) => Err(Box::new(Refused {
+            sink,
+            stream,
+            reason,
+            ended,
+        })),
     }
 }
 
