@@ -13,6 +13,7 @@ mod vonage;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -34,6 +35,8 @@ pub const ACCOUNT: &str = "AC0123456789";
 pub const API_KEY: &str = "exotel-key";
 /// The token that goes with it: auth token, API key, API token.
 pub const TOKEN: &str = "s3cret-token";
+/// Longest wait for a request.
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
 /// How one request is answered instead of being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,15 +180,18 @@ impl CarrierServer {
     }
 
     /// The request of this number (from 0), as soon as it has come.
-    pub async fn request(&self, number: usize) -> Request {
+    ///
+    /// # Errors
+    /// It has not come within a minute.
+    pub async fn request(&self, number: usize) -> anyhow::Result<Request> {
         let mut changes = self.shared.requests.subscribe();
-        loop {
-            if let Some(request) = changes.borrow_and_update().get(number).cloned() {
-                return request;
-            }
-            // The sender lives as long as this server.
-            let _ = changes.changed().await;
-        }
+        let arrived = changes.wait_for(|requests| requests.len() > number);
+        let arrived = tokio::time::timeout(REQUEST_LIMIT, arrived).await;
+        let requests = arrived.with_context(|| format!("request {number} has not come within {REQUEST_LIMIT:?}"))??;
+        requests
+            .get(number)
+            .cloned()
+            .context("requests were forgotten meanwhile")
     }
 }
 

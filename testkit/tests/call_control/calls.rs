@@ -208,7 +208,7 @@ async fn a_call_that_the_agent_ends_is_ended_at_the_provider() {
     let (mut phone, _) = server.call().await;
     phone.press("1#").await;
     phone.is_closed().await;
-    assert_eq!(server.twilio.request(0).await.asked, hang_up());
+    assert_eq!(server.twilio.request(0).await.unwrap().asked, hang_up());
     server.is_idle().await;
     server.stop().await;
 }
@@ -232,7 +232,7 @@ async fn a_provider_that_says_nothing_keeps_no_call_alive() {
     assert_eq!(server.end(&id).await, 200);
     phone.is_closed().await;
     server.is_idle().await;
-    assert_eq!(server.twilio.request(0).await.asked, hang_up());
+    assert_eq!(server.twilio.request(0).await.unwrap().asked, hang_up());
     server.stop().await;
 }
 
@@ -276,7 +276,7 @@ async fn a_transfer_that_fails_leaves_the_caller_with_the_agent() {
     assert!(content.starts_with("error:"), "{content}");
     assert_eq!(server.end(&id).await, 200);
     phone.is_closed().await;
-    server.twilio.request(1).await;
+    server.twilio.request(1).await.unwrap();
     assert_eq!(asked(&server)[1], hang_up());
     server.stop().await;
 }

@@ -17,7 +17,7 @@ async fn every_provider_that_can_ends_the_call_it_is_told() {
     for name in hangs_up() {
         let (server, carriers) = provider(name, &[]).await;
         carriers.hang_up(name.name(), CALL).await.unwrap();
-        let asked = server.request(0).await.asked;
+        let asked = server.request(0).await.unwrap().asked;
         assert_eq!(asked, Asked::HangUp { call: CALL.to_owned() }, "{name:?}");
     }
 }
@@ -50,7 +50,7 @@ async fn a_call_is_transferred_to_the_number_that_is_named() {
             call: CALL.to_owned(),
             to: to.to_owned(),
         };
-        assert_eq!(server.request(0).await.asked, expected, "{name:?}");
+        assert_eq!(server.request(0).await.unwrap().asked, expected, "{name:?}");
     }
 }
 
@@ -58,7 +58,7 @@ async fn a_call_is_transferred_to_the_number_that_is_named() {
 async fn plivo_is_given_a_url_of_ours_that_hides_the_number_from_everyone_else() {
     let (server, carriers) = provider(Provider::Plivo, &[("service_token", "deployment")]).await;
     carriers.transfer("plivo", CALL, NUMBER).await.unwrap();
-    let Asked::Transfer { to, .. } = server.request(0).await.asked else {
+    let Asked::Transfer { to, .. } = server.request(0).await.unwrap().asked else {
         panic!("no transfer");
     };
     let sealed = to
@@ -80,7 +80,7 @@ async fn digits_are_sent_where_the_provider_can() {
                 call: CALL.to_owned(),
                 digits: "12*#".to_owned(),
             };
-            assert_eq!(server.request(0).await.asked, expected, "{name:?}");
+            assert_eq!(server.request(0).await.unwrap().asked, expected, "{name:?}");
         } else {
             assert!(
                 matches!(sent, Err(CarrierError::NotSupported { .. })),
@@ -109,7 +109,7 @@ async fn every_provider_places_a_call_and_names_it() {
             to: number(NUMBER),
             from: number("+14155550199"),
         };
-        assert_eq!(server.request(0).await.asked, expected, "{name:?}");
+        assert_eq!(server.request(0).await.unwrap().asked, expected, "{name:?}");
     }
 }
 
@@ -121,7 +121,7 @@ async fn answering_machines_are_listened_for_in_each_provider_s_own_way() {
         .place_call("twilio", &outbound(Provider::Twilio))
         .await
         .unwrap();
-    let asked = twilio.request(0).await;
+    let asked = twilio.request(0).await.unwrap();
     assert_eq!(asked.field("MachineDetection"), "DetectMessageEnd");
     assert_eq!(asked.field("AsyncAmdStatusCallback"), status);
     assert!(
@@ -135,13 +135,13 @@ async fn answering_machines_are_listened_for_in_each_provider_s_own_way() {
         .place_call("telnyx", &outbound(Provider::Telnyx))
         .await
         .unwrap();
-    let asked = telnyx.request(0).await;
+    let asked = telnyx.request(0).await.unwrap();
     assert_eq!(asked.text("/answering_machine_detection"), "detect_beep");
     assert_eq!(asked.text("/webhook_url"), status);
 
     let (plivo, carriers) = provider(Provider::Plivo, &[]).await;
     carriers.place_call("plivo", &outbound(Provider::Plivo)).await.unwrap();
-    let asked = plivo.request(0).await;
+    let asked = plivo.request(0).await.unwrap();
     assert_eq!(asked.text("/machine_detection_url"), status);
 
     let (vonage, carriers) = provider(Provider::Vonage, &[]).await;
@@ -149,7 +149,7 @@ async fn answering_machines_are_listened_for_in_each_provider_s_own_way() {
         .place_call("vonage", &outbound(Provider::Vonage))
         .await
         .unwrap();
-    let asked = vonage.request(0).await;
+    let asked = vonage.request(0).await.unwrap();
     assert_eq!(asked.text("/advanced_machine_detection/mode"), "detect_beep");
 }
 

@@ -157,7 +157,7 @@ impl Scene {
         let (report, ()) = tokio::join!(call.place(), archiver_away);
         assert!(report.unwrap().ended_by_agent);
         // The agent's end of the call is told to the provider, at the second attempt.
-        self.twilio.request(1).await;
+        self.twilio.request(1).await.unwrap();
     }
 
     /// A browser's call in which each stage fails once for good, and more audio comes than is taken.

@@ -52,7 +52,7 @@ async fn a_placed_call_rings_is_answered_talks_and_ends_and_all_of_it_can_be_see
         placed["data"]["sessionId"].as_str().unwrap(),
         placed["data"]["callId"].as_str().unwrap(),
     );
-    let asked = twilio.request(0).await;
+    let asked = twilio.request(0).await.unwrap();
     assert_eq!(
         asked.asked,
         Asked::Place {
