@@ -10,6 +10,5 @@
 )]
 
 mod coming_back;
-mod idle_lines;
 mod one_node_a_call;
 mod support;
