@@ -5,7 +5,7 @@ use serde_json::Value;
 use service_kit::config::{Config, Secret, Secrets};
 use voxray_testkit::scripted::Script;
 
-use crate::support::Server;
+use crate::support::{Server, eventually};
 
 fn guarded(config: &mut Config) {
     config.secrets = Secrets::new([].into(), vec![Secret::new("key")]).into();
@@ -83,10 +83,9 @@ async fn sockets_are_counted_under_their_route_and_tokens_are_no_labels() {
     let server = Server::start(Script::new()).await;
     let (mut socket, _) = server.begin_stream("CA1").await;
 
-    assert_eq!(
-        server.metric("http_active_connections{route=\"/telephony/ws\"}").await,
-        1.0
-    );
+    // The far end may see the upgrade first.
+    let gauge = "http_active_connections{route=\"/telephony/ws\"}";
+    eventually(gauge, async || server.metric(gauge).await == 1.0).await;
     let metrics = server.get("/metrics").await.text().await.unwrap();
     assert!(metrics.contains("route=\"/telephony/ws/{token}\""), "{metrics}");
     let label = |line: &str| line.contains("route=\"/telephony/ws/ey");
