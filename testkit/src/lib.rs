@@ -1,5 +1,6 @@
 //! What the tests and `make stack` are made of: real servers and real service processes on free loopback ports.
 
+pub mod api;
 pub mod browser;
 pub mod carriers;
 pub mod openai;

@@ -1,10 +1,10 @@
 //! A deployment that clients call, and what its API says.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use voxray_testkit::api;
 use voxray_testkit::stack::{Stack, StackBuilder};
 use voxray_testkit::wait::eventually;
 
@@ -36,25 +36,9 @@ pub async fn stop(stack: Stack) {
     stack.stop(Duration::from_secs(60)).await.unwrap();
 }
 
-/// It keeps no connections, which would end with the test that opened them.
-static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap()
-});
-
-/// `data` of an answer; `None` for 404.
-async fn data(url: &str) -> anyhow::Result<Option<Value>> {
-    let answer = CLIENT.get(url).send().await?;
-    if answer.status() == 404 {
-        return Ok(None);
-    }
-    let mut body: Value = answer.error_for_status()?.json().await?;
-    Ok(Some(body["data"].take()))
-}
-
 /// The live sessions as this instance sees them.
 pub async fn sessions(base_url: &str) -> anyhow::Result<Vec<Value>> {
-    let mut data = data(&format!("{base_url}/sessions")).await?.unwrap_or_default();
+    let mut data = api::data(&format!("{base_url}/sessions")).await?.unwrap_or_default();
     Ok(serde_json::from_value(data["sessions"].take())?)
 }
 
@@ -78,16 +62,5 @@ pub async fn no_sessions(base_url: &str) {
 
 /// Who said what, once the archive has all of it: the session is over.
 pub async fn turns(base_url: &str, session_id: &str) -> Vec<(String, String)> {
-    let url = format!("{base_url}/sessions/{session_id}/transcript");
-    let archived = eventually("the transcript", LIMIT, || async {
-        let found = data(&url).await?;
-        Ok(found.filter(|found| !found["session"]["endedAt"].is_null()))
-    });
-    let archived = archived.await.unwrap();
-    let text = |turn: &Value, field: &str| turn[field].as_str().unwrap().to_owned();
-    let turns = archived["turns"].as_array().unwrap();
-    turns
-        .iter()
-        .map(|turn| (text(turn, "role"), text(turn, "text")))
-        .collect()
+    api::turns(base_url, session_id, LIMIT).await.unwrap()
 }

@@ -1,10 +1,10 @@
 //! What clients of the HTTP API see.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::Value;
 use voxray::caller::{Call, CallReport, Step};
+use voxray_testkit::api::client;
 use voxray_testkit::wait::eventually;
 
 /// Long enough for anything on a machine that is busy with something else.
@@ -30,33 +30,20 @@ pub fn call(base_url: &str, steps: Vec<Step>) -> (Call, String) {
     (call, id)
 }
 
-/// Made once: reading the system's certificates takes long enough to hold up the calls of the same test. It keeps no
-/// connections, which would end with the test that opened them.
-static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap()
-});
-
 /// Ends a session.
 pub async fn end(base_url: &str, session_id: &str) -> u16 {
-    let asked = CLIENT.delete(format!("{base_url}/sessions/{session_id}")).send();
+    let asked = client().delete(format!("{base_url}/sessions/{session_id}")).send();
     asked.await.unwrap().status().as_u16()
 }
 
 async fn get(url: &str) -> reqwest::Result<reqwest::Response> {
-    CLIENT.get(url).send().await
+    client().get(url).send().await
 }
 
 pub async fn sessions(base_url: &str) -> anyhow::Result<Vec<Session>> {
     let answer = get(&format!("{base_url}/sessions")).await?.error_for_status()?;
     let mut body: Value = answer.json().await?;
     Ok(serde_json::from_value(body["data"]["sessions"].take())?)
-}
-
-/// `data` of an answer.
-pub async fn data(url: &str) -> anyhow::Result<Value> {
-    let mut body: Value = get(url).await?.error_for_status()?.json().await?;
-    Ok(body["data"].take())
 }
 
 /// An archived recording, once it is there; the redirect to S3 is followed.
@@ -70,7 +57,7 @@ pub async fn recording(base_url: &str, session_id: &str) -> anyhow::Result<Optio
 
 /// Erases a session from the archive.
 pub async fn erase(base_url: &str, session_id: &str) -> u16 {
-    let asked = CLIENT
+    let asked = client()
         .delete(format!("{base_url}/sessions/{session_id}/archive"))
         .send();
     asked.await.unwrap().status().as_u16()

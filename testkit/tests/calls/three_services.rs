@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection, Row as _};
+use voxray_testkit::api::data;
 use voxray_testkit::service::Service;
 use voxray_testkit::stack::{Stack, StackBuilder};
 use voxray_testkit::wait::eventually;
@@ -58,10 +59,11 @@ async fn transcript(stack: &Stack, session_id: &str) -> anyhow::Result<Vec<Row>>
 /// erase is gone from it.
 async fn read_back_and_erase(stack: &Stack, base: &str, session_id: &str) {
     let rows = transcript(stack, session_id).await.unwrap();
-    let data = api::data(&format!("{base}/sessions/{session_id}/transcript"))
+    let kept = data(&format!("{base}/sessions/{session_id}/transcript"))
         .await
+        .unwrap()
         .unwrap();
-    let turns = data["turns"].as_array().unwrap();
+    let turns = kept["turns"].as_array().unwrap();
     assert!(
         turns
             .iter()
@@ -75,8 +77,11 @@ async fn read_back_and_erase(stack: &Stack, base: &str, session_id: &str) {
     // It is noted a moment after it is stored.
     let heard = eventually("the recording", LIMIT, || api::recording(base, session_id));
     assert!(heard.await.unwrap() == stored);
-    let day = data["session"]["startedAt"].as_str().unwrap().get(..10).unwrap();
-    let listed = api::data(&format!("{base}/archive/sessions?day={day}")).await.unwrap();
+    let day = kept["session"]["startedAt"].as_str().unwrap().get(..10).unwrap();
+    let listed = data(&format!("{base}/archive/sessions?day={day}"))
+        .await
+        .unwrap()
+        .unwrap();
     let listed = listed["sessions"].as_array().unwrap();
     let found = listed
         .iter()

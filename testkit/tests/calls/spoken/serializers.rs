@@ -6,7 +6,6 @@ use voxray::caller::{TICK_SAMPLES, rms};
 use voxray::wav;
 use voxray_testkit::browser::Script;
 use voxray_testkit::servers::tools::workspace_root;
-use voxray_testkit::wait::eventually;
 
 use super::Server;
 use crate::api::{self, LIMIT};
@@ -48,22 +47,6 @@ fn samples(bytes: &[u8]) -> Vec<i16> {
     pairs.map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
 }
 
-/// Who said what, once the call is archived.
-async fn turns(base_url: &str, session_id: &str) -> Vec<(String, String)> {
-    let url = format!("{base_url}/sessions/{session_id}/transcript");
-    let archived = eventually("the transcript", LIMIT, || async {
-        let found = api::data(&url).await.ok();
-        Ok(found.filter(|found| !found["session"]["endedAt"].is_null()))
-    });
-    let archived = archived.await.unwrap();
-    let text = |turn: &Value, field: &str| turn[field].as_str().unwrap().to_owned();
-    let turns = archived["turns"].as_array().unwrap();
-    turns
-        .iter()
-        .map(|turn| (text(turn, "role"), text(turn, "text")))
-        .collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_whose_messages_pipecats_own_serializers_write_and_read_are_understood_answered_and_interrupted() {
     let facts = workspace_root().join("testkit/tests/browser/facts.json");
@@ -90,7 +73,9 @@ async fn calls_whose_messages_pipecats_own_serializers_write_and_read_are_unders
 
     let mut errors = Errors::default();
     for ((provider, call), session) in PROVIDERS.iter().zip(result["calls"].as_array().unwrap()).zip(sessions) {
-        let turns = turns(&server.url(), &session.session_id).await;
+        let turns = voxray_testkit::api::turns(&server.url(), &session.session_id, LIMIT)
+            .await
+            .unwrap();
         println!("{provider}: {} frames; {turns:#?}", call["frames"]);
         let said_by = |who: &str| -> Vec<&str> {
             let by = turns.iter().filter(|(role, _)| role == who);
