@@ -23,7 +23,16 @@ pub fn declare(transports: &[MediaTransport]) {
         TURN_LATENCY.with_label_values(&[stage]);
     }
     INTERRUPTIONS.with_label_values(&["interrupted"]);
-    LazyLock::force(&PIPELINE_QUEUE_DEPTH);
+    for gauge in [
+        &OUTBOX_DEPTH_BYTES,
+        &OUTBOX_OLDEST_UNACKED_SECONDS,
+        &PIPELINE_QUEUE_DEPTH,
+    ] {
+        LazyLock::force(gauge);
+    }
+    for reason in ["limit", "disk"] {
+        OUTBOX_REFUSES.with_label_values(&[reason]);
+    }
     LazyLock::force(&PIPELINE_BACKPRESSURE_SECONDS);
     for outcome in ["returned", "lost", "passed_on"] {
         PHONE_STREAM_CUTS.with_label_values(&[outcome]);
@@ -52,8 +61,8 @@ pub static SESSIONS_ACTIVE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 });
 
 /// Sessions this node can carry, over all transports together: they share the same cores.
-pub static SESSIONS_CAPACITY: LazyLock<IntGaugeVec> =
-    LazyLock::new(|| gauge_vec("voxray_sessions_capacity", "Sessions this node can carry.", &[]));
+pub static SESSIONS_CAPACITY: LazyLock<IntGauge> =
+    LazyLock::new(|| gauge("voxray_sessions_capacity", "Sessions this node can carry."));
 
 /// Sessions turned away. Labels: transport, reason (`full`, `draining`, `transport_not_served`, `already_connected`,
 /// `not_recordable`).
@@ -66,20 +75,18 @@ pub static SESSIONS_REJECTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
 });
 
 /// Bytes of archive events on this node's disk.
-pub static OUTBOX_DEPTH_BYTES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    gauge_vec(
+pub static OUTBOX_DEPTH_BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
         "outbox_depth_bytes",
         "Bytes of archive events kept on disk until the archiver has them safe.",
-        &[],
     )
 });
 
 /// Age of the oldest archive event that is not durable in the archive.
-pub static OUTBOX_OLDEST_UNACKED_SECONDS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    gauge_vec(
+pub static OUTBOX_OLDEST_UNACKED_SECONDS: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
         "outbox_oldest_unacked_seconds",
         "Age of the oldest archive event that the archiver has not acknowledged as durable.",
-        &[],
     )
 });
 

@@ -476,9 +476,7 @@ impl Entry {
 }
 
 fn publish_capacity(capacity: usize) {
-    SESSIONS_CAPACITY
-        .with_label_values::<&str>(&[])
-        .set(i64::try_from(capacity).unwrap_or(i64::MAX));
+    SESSIONS_CAPACITY.set(i64::try_from(capacity).unwrap_or(i64::MAX));
 }
 
 fn default_capacity() -> usize {

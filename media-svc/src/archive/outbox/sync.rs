@@ -177,8 +177,6 @@ fn finish_round(shared: &Shared, flushed: &[(u64, u64)]) {
     });
 }
 
-fn set_gauge(gauge: &prometheus::IntGaugeVec, value: u64) {
-    gauge
-        .with_label_values::<&str>(&[])
-        .set(i64::try_from(value).unwrap_or(i64::MAX));
+fn set_gauge(gauge: &prometheus::IntGauge, value: u64) {
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
 }
