@@ -225,7 +225,7 @@ impl Call {
                 self.report_stall(forwarded, conversation);
             }
             CallerEvent::Dtmf(key) => {
-                self.record.key(now);
+                self.record.key(now, key);
                 conversation.handle_input(now, Input::Dtmf(key));
             }
             CallerEvent::Played(mark) => conversation.handle_input(now, Input::Played(mark)),

@@ -141,9 +141,9 @@ impl CallRecord {
     }
 
     /// A key was pressed, before the conversation hears of it.
-    pub fn key(&mut self, now: Time) {
+    pub fn key(&mut self, now: Time, key: char) {
         if let Some(mute) = self.muting() {
-            mute.key(now);
+            mute.key(now, key);
         }
     }
 

@@ -47,7 +47,7 @@ impl UserTurn {
     }
 
     /// The same, where all of it came in like this.
-    pub(super) fn from(mut self, origin: Origin) -> Self {
+    pub(super) fn made_of(mut self, origin: Origin) -> Self {
         let text = 0..self.text.len();
         self.parts = vec![TurnPart { text, origin }];
         self
@@ -182,10 +182,10 @@ impl Conversation {
     }
 
     pub(super) fn on_key(&mut self, key: char) {
-        let key = key.to_ascii_uppercase();
-        if !matches!(key, '0'..='9' | '*' | '#' | 'A'..='D') {
+        if !is_key(key) {
             return;
         }
+        let key = key.to_ascii_uppercase();
         self.idle.reset();
         if self.collect(key, self.now) {
             return;
@@ -295,7 +295,7 @@ impl Conversation {
                 self.notify(Notice::UserTranscript { text, is_final: true });
                 let origin = Origin::Utterance(understood.id);
                 let turn = UserTurn::new(understood.started_at, understood.text, understood.end);
-                self.add_pending(turn.from(origin));
+                self.add_pending(turn.made_of(origin));
                 if self.answers_in_silence() && matches!(self.phase, Phase::Live) {
                     self.cut();
                 }
@@ -320,6 +320,11 @@ impl Conversation {
             None => user,
         });
     }
+}
+
+/// Whether there is such a key on a telephone.
+pub fn is_key(key: char) -> bool {
+    matches!(key.to_ascii_uppercase(), '0'..='9' | '*' | '#' | 'A'..='D')
 }
 
 fn count_words(text: &str) -> u32 {

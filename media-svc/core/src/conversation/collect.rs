@@ -76,7 +76,7 @@ impl Collecting {
 
 /// Pressed keys as a turn: how they stand in transcript and history.
 pub(super) fn key_turn(from: Time, keys: &str, to: Time) -> UserTurn {
-    UserTurn::new(from, format!("[keys pressed: {keys}]"), None).from(Origin::Keys { from, to })
+    UserTurn::new(from, format!("[keys pressed: {keys}]"), None).made_of(Origin::Keys { from, to })
 }
 
 impl Conversation {

@@ -26,6 +26,7 @@ mod turn;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use caller::is_key;
 pub use collect::KeyPlan;
 pub use io::*;
 pub use screening::{AnsweredBy, Screening};

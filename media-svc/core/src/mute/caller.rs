@@ -186,6 +186,17 @@ impl Caller {
         redacted.then(|| first.saturating_sub(margin)..last + margin)
     }
 
+    /// Decides about keys pressed before this that no turn has come of.
+    pub(super) fn forget_keys(&mut self, before: Time) -> Option<Range<u64>> {
+        let last = self
+            .presses
+            .iter()
+            .filter(|press| press.at < before)
+            .map(|press| press.at)
+            .max()?;
+        self.pressed(Time::ZERO, last, true)
+    }
+
     /// Decides about everything: what has a text by that alone, the rest is to be silent.
     pub(super) fn close(&mut self, heard: u64, redactor: &Redactor) -> Silent {
         let margin = samples(KEY_MARGIN, self.sample_rate_hz);

@@ -8,8 +8,8 @@
 //! - What the caller says is held from the beginning of an utterance until its turn is written. Where recognition told
 //!   when each word was said, the words of a span are silenced, with [`WORD_MARGIN`] around them; else the whole
 //!   utterance. An utterance without a final text is silenced as a whole.
-//! - Keys are held from [`KEY_MARGIN`] before they are pressed; if the text of their turn is redacted, the caller is
-//!   silent until as long after the last one.
+//! - Keys are held from [`KEY_MARGIN`] before they are pressed; if the text of their turn is redacted, or has not come
+//!   within [`LONGEST_KEYS`], the caller is silent until as long after the last one.
 //! - What the agent says is held until its turn is over; every sentence with a span in it is silenced as a whole:
 //!   nothing tells when synthesis says which word.
 //! - What is held longer than [`LONGEST_HOLD`] is decided with what is known by then, on the safe side.
@@ -29,7 +29,7 @@ use self::agent::Agent;
 use self::caller::Caller;
 use self::lane::Lane;
 use crate::Time;
-use crate::conversation::{Notice, Role, SttEvent, TurnRecord, UtteranceId};
+use crate::conversation::{Notice, Role, SttEvent, TurnRecord, UtteranceId, is_key};
 use crate::recorder::Sides;
 use crate::redact::Redactor;
 
@@ -37,6 +37,8 @@ use crate::redact::Redactor;
 pub const WORD_MARGIN: Duration = Duration::from_millis(250);
 /// The same around pressed keys: their tones are reported up to about this late.
 pub const KEY_MARGIN: Duration = Duration::from_secs(1);
+/// Longest that keys wait for their turn: not all of them get one (a tool's second request for keys forgets the first).
+pub const LONGEST_KEYS: Duration = Duration::from_secs(30);
 /// Longest that audio is held: a turn of the caller or the agent is usually a matter of seconds.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(300);
 /// Caller audio that has stopped for this long holds nothing up: a muted client sends none for minutes.
@@ -117,8 +119,10 @@ impl Mute {
     }
 
     /// A key was pressed.
-    pub fn key(&mut self, now: Time) {
-        self.caller.key(now, self.heard);
+    pub fn key(&mut self, now: Time, key: char) {
+        if is_key(key) {
+            self.caller.key(now, self.heard);
+        }
     }
 
     /// What the conversation lets know; `spoken` samples of the agent were given to the recorder before.
@@ -189,6 +193,8 @@ impl Mute {
         if self.closed {
             return self.held_until;
         }
+        let forgotten = self.caller.forget_keys(now.saturating_sub(LONGEST_KEYS));
+        self.silence_caller(forgotten);
         if self.held_until.saturating_sub(self.given) > samples(LONGEST_HOLD, self.sample_rate_hz) {
             self.give_up();
         }

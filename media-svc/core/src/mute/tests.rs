@@ -140,7 +140,7 @@ impl Call {
     }
 
     /// Milliseconds that are silent, from the first sound on.
-    fn silent(side: &[i16]) -> Vec<Range<usize>> {
+    fn silent(side: &[i16]) -> Vec<(usize, usize)> {
         let mut silent: Vec<Range<usize>> = Vec::new();
         let first = side.iter().position(|sample| *sample != 0).unwrap_or(side.len());
         for (at, _) in side.iter().enumerate().skip(first).filter(|(_, sample)| **sample == 0) {
@@ -149,7 +149,7 @@ impl Call {
                 Some(_) | None => silent.push(at..at + 1),
             }
         }
-        silent.iter().map(|range| range.start / 8..range.end / 8).collect()
+        silent.iter().map(|range| (range.start / 8, range.end / 8)).collect()
     }
 }
 
@@ -191,7 +191,7 @@ fn the_words_of_a_span_are_silent_and_those_around_it_are_not() {
     call.end();
 
     // 1.0 to 3.0 s of an utterance that began at 2 s, and the margins.
-    assert_eq!(Call::silent(&call.caller), [2_750..5_250]);
+    assert_eq!(Call::silent(&call.caller), [(2_750, 5_250)]);
     assert_eq!(call.caller.len(), 12_000 * 8);
 }
 
@@ -210,7 +210,7 @@ fn without_word_times_the_whole_utterance_is_silent() {
         call.user_turn(&[(&said, FIRST)]);
         call.until(8_000);
         call.end();
-        assert_eq!(Call::silent(&call.caller), [2_000..5_000], "{words:?}");
+        assert_eq!(Call::silent(&call.caller), [(2_000, 5_000)], "{words:?}");
     }
 }
 
@@ -259,7 +259,7 @@ fn a_number_in_two_breaths_is_one_number() {
     call.understand(2, "1111 1111, okay?", Some(&second));
     call.user_turn(&[("Sure: 4111 1111", FIRST), ("1111 1111, okay?", SECOND)]);
     call.end();
-    assert_eq!(Call::silent(&call.caller), [1_450..2_750, 4_000..4_950]);
+    assert_eq!(Call::silent(&call.caller), [(1_450, 2_750), (4_000, 4_950)]);
 }
 
 #[test]
@@ -292,7 +292,10 @@ fn what_recognition_fails_on_is_silent_until_somebody_listens_again() {
     call.begin(5);
     call.until(12_000);
     call.end();
-    assert_eq!(Call::silent(&call.caller), [1_000..3_000, 5_000..7_000, 11_000..12_000]);
+    assert_eq!(
+        Call::silent(&call.caller),
+        [(1_000, 3_000), (5_000, 7_000), (11_000, 12_000)]
+    );
 }
 
 #[test]
@@ -302,7 +305,7 @@ fn keys_are_silent_where_their_text_is_redacted() {
     for first in [3_000, 10_000] {
         call.until(first);
         for _ in 0..4 {
-            call.mute.key(call.now);
+            call.mute.key(call.now, '4');
             call.until(u64::try_from(call.now.as_millis()).unwrap() + 500);
         }
         pressed.push((ms(first), call.now - ms(500)));
@@ -312,9 +315,19 @@ fn keys_are_silent_where_their_text_is_redacted() {
     let card = format!("[keys pressed: {}]", CARD.replace(' ', ""));
     call.user_turn(&[("[keys pressed: 1234]", origin(pressed[0]))]);
     call.user_turn(&[(&card, origin(pressed[1]))]);
+    // No such key; and two that nobody asks for any more.
     call.until(20_000);
+    call.mute.key(call.now, 'x');
+    call.until(25_000);
+    call.mute.key(call.now, '1');
+    call.until(26_000);
+    call.mute.key(call.now, '#');
+    call.until(55_000);
+    assert!(call.caller.len() <= 24_000 * 8);
+    call.until(60_000);
+    assert!(call.caller.len() >= 58_000 * 8);
     call.end();
-    assert_eq!(Call::silent(&call.caller), [9_000..12_500]);
+    assert_eq!(Call::silent(&call.caller), [(9_000, 12_500), (24_000, 27_000)]);
 }
 
 #[test]
@@ -339,7 +352,7 @@ fn the_agents_sentence_with_a_span_in_it_is_silent() {
     call.end();
     // "And" is no hesitation: only the second time it is a number. A frame is heard after it is sent; the margins are 20 ms.
     let agent = &call.agent[..9_000 * 8];
-    assert_eq!(Call::silent(agent), [6_000..8_040]);
+    assert_eq!(Call::silent(agent), [(6_000, 8_040)]);
 }
 
 #[test]
@@ -354,7 +367,7 @@ fn what_the_agent_was_cut_off_in_is_silent_too() {
     call.fall_silent("Fine. It is");
     call.until(5_000);
     call.end();
-    assert_eq!(Call::silent(&call.agent[..2_480 * 8]), [2_000..2_480]);
+    assert_eq!(Call::silent(&call.agent[..2_480 * 8]), [(2_000, 2_480)]);
 }
 
 #[test]
@@ -381,13 +394,13 @@ fn what_is_held_too_long_is_decided_on_the_safe_side() {
     call.speak("The end.");
     call.until(302_500);
     assert!(call.caller.len() > 60_000 * 8);
-    assert_eq!(Call::silent(&call.caller[..60_000 * 8]), [1_000..60_000]);
+    assert_eq!(Call::silent(&call.caller[..60_000 * 8]), [(1_000, 60_000)]);
     call.fall_silent("Once upon a time. There was 4111 1111 1111 1111. The end.");
     call.understand(1, "Aha.", None);
     call.user_turn(&[("Aha.", FIRST)]);
     call.until(310_000);
     call.end();
-    assert_eq!(Call::silent(&call.agent[..300_000 * 8]), [60_000..62_040]);
+    assert_eq!(Call::silent(&call.agent[..300_000 * 8]), [(60_000, 62_040)]);
     let heard = &call.caller[305_000 * 8..];
     assert!(Call::silent(heard).is_empty());
 }

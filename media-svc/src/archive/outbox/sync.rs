@@ -166,7 +166,7 @@ fn finish_round(shared: &Shared, flushed: &[(u64, u64)]) {
         .index
         .oldest_undurable_ms()
         .map_or(0, |oldest| now_ms.saturating_sub(oldest));
-    set_gauge(&OUTBOX_DEPTH_BYTES, state.index.bytes());
+    set_gauge(&OUTBOX_DEPTH_BYTES, state.used());
     set_gauge(&OUTBOX_OLDEST_UNACKED_SECONDS, age_ms / 1000);
     let undurable = state.index.undurable();
     // Under the lock, so that two reports cannot overtake each other.
