@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use media_core::audio::pcm::{from_s16le, to_s16le};
+
 use crate::archive::{ArchiveSession, Scratch};
 use crate::metrics::OUTBOX_LOST_EVENTS;
 
@@ -21,12 +23,13 @@ pub struct Hold {
     in_memory: usize,
 }
 
-/// Consecutive frames, caller before agent.
+/// Consecutive frames. Sides are kept apart: whole slices are copied, not samples.
 enum Piece {
-    Memory(VecDeque<[i16; 2]>),
+    Memory([VecDeque<i16>; 2]),
+    /// Blocks of so many frames, the caller's before the agent's.
     Disk {
         scratch: Scratch,
-        frames: usize,
+        blocks: VecDeque<usize>,
     },
     /// There was no room for them.
     Lost(usize),
@@ -46,6 +49,12 @@ pub enum Taken {
     Lost(usize),
 }
 
+impl Piece {
+    fn of(sides: [&[i16]; 2]) -> Self {
+        Self::Memory(sides.map(|side| side.to_vec().into()))
+    }
+}
+
 impl Hold {
     /// Of a session on whose disk there is room.
     pub fn new(session: Arc<dyn ArchiveSession>) -> Self {
@@ -58,19 +67,17 @@ impl Hold {
 
     /// Adds frames; both sides have as many.
     pub fn push(&mut self, caller: &[i16], agent: &[i16]) {
-        let frames = caller.iter().zip(agent).map(|(caller, agent)| [*caller, *agent]);
-        let count = frames.len();
+        let count = caller.len().min(agent.len());
+        let sides = [caller, agent].map(|side| side.get(..count).unwrap_or_default());
         if self.in_memory + count <= MEMORY_FRAMES {
             self.in_memory += count;
             match self.pieces.back_mut() {
-                Some(Piece::Memory(held)) => held.extend(frames),
-                Some(Piece::Disk { .. } | Piece::Lost(_)) | None => {
-                    self.pieces.push_back(Piece::Memory(frames.collect()));
-                }
+                Some(Piece::Memory(held)) => held.iter_mut().zip(sides).for_each(|(held, side)| held.extend(side)),
+                Some(Piece::Disk { .. } | Piece::Lost(_)) | None => self.pieces.push_back(Piece::of(sides)),
             }
             return;
         }
-        let bytes: Vec<u8> = frames.flatten().flat_map(i16::to_le_bytes).collect();
+        let bytes = sides.map(to_s16le).concat();
         if !self.write(&bytes, count) {
             OUTBOX_LOST_EVENTS.with_label_values(&["audio"]).inc();
             match self.pieces.back_mut() {
@@ -81,11 +88,11 @@ impl Hold {
     }
 
     fn write(&mut self, bytes: &[u8], count: usize) -> bool {
-        if let Some(Piece::Disk { scratch, frames }) = self.pieces.back_mut()
+        if let Some(Piece::Disk { scratch, blocks }) = self.pieces.back_mut()
             && scratch.length() < SCRATCH_BYTES
         {
             let written = scratch.write(bytes).is_ok();
-            *frames += if written { count } else { 0 };
+            blocks.extend(written.then_some(count));
             return written;
         }
         let Ok(mut scratch) = self.session.scratch() else {
@@ -93,7 +100,8 @@ impl Hold {
         };
         let written = scratch.write(bytes).is_ok();
         if written {
-            self.pieces.push_back(Piece::Disk { scratch, frames: count });
+            let blocks = VecDeque::from([count]);
+            self.pieces.push_back(Piece::Disk { scratch, blocks });
         }
         written
     }
@@ -114,32 +122,37 @@ impl Hold {
                     }
                     return Some(Taken::Lost(taken));
                 }
-                Some(Piece::Memory(held)) => {
-                    let taken = wanted.min(held.len());
+                Some(Piece::Memory([left, right])) => {
+                    let taken = wanted.min(left.len());
                     self.in_memory -= taken;
-                    for [left, right] in held.drain(..taken) {
-                        caller.push(left);
-                        agent.push(right);
+                    for (held, side) in [(&mut *left, &mut caller), (right, &mut agent)] {
+                        let (first, second) = held.as_slices();
+                        let from_first = taken.min(first.len());
+                        side.extend_from_slice(first.get(..from_first).unwrap_or_default());
+                        side.extend_from_slice(second.get(..taken - from_first).unwrap_or_default());
+                        drop(held.drain(..taken));
                     }
-                    held.len()
+                    left.len()
                 }
-                Some(Piece::Disk { scratch, frames }) => {
-                    let mut bytes = vec![0; wanted.min(*frames) * FRAME_BYTES];
-                    if let Err(error) = scratch.read(&mut bytes) {
-                        tracing::error!(%error, "audio that was held on the outbox's disk cannot be read back: it is lost");
-                        let lost = *frames;
+                Some(Piece::Disk { scratch, blocks }) => {
+                    let Some(frames) = blocks.pop_front() else {
+                        self.pieces.pop_front();
+                        continue;
+                    };
+                    let mut bytes = vec![0; frames * FRAME_BYTES];
+                    let read = scratch.read(&mut bytes).ok();
+                    let Some(samples) = read.and_then(|()| from_s16le(&bytes).ok()) else {
+                        tracing::error!("audio that was held on the outbox's disk cannot be read back: it is lost");
+                        let lost = frames + blocks.iter().sum::<usize>();
                         self.pieces.pop_front();
                         self.pieces.push_front(Piece::Lost(lost));
                         continue;
-                    }
-                    let (samples, _) = bytes.as_chunks::<2>();
-                    let (both, _) = samples.as_chunks::<2>();
-                    for [left, right] in both {
-                        caller.push(i16::from_le_bytes(*left));
-                        agent.push(i16::from_le_bytes(*right));
-                    }
-                    *frames -= both.len();
-                    *frames
+                    };
+                    // A block more in memory, until it is taken.
+                    self.in_memory += frames;
+                    self.pieces
+                        .push_front(Piece::of(samples.split_at(frames.min(samples.len())).into()));
+                    continue;
                 }
             };
             if left == 0 {
