@@ -168,8 +168,20 @@ pub enum Input {
     /// The network to the far end was cut, and may come back: nothing is played until it has, so that what the caller
     /// misses is said when they can hear it.
     LineCut,
-    /// The far end is there again; what was being said goes on.
+    /// The far end is there again; what was being said goes on. A caller who was being put through has not been, then.
     LineBack,
+    /// The caller is being put through to somebody else: until it is known what came of it, they hear nothing of the
+    /// agent, and the agent hears nothing of them. `EndRequested` with `Transferred` when somebody has taken them.
+    PutThrough {
+        /// The tool call behind it; it is answered when nobody takes the caller.
+        tool: Option<(ReplyId, String)>,
+        /// If nothing has been said for so long, somebody has taken them, and the call ends.
+        wait: Duration,
+    },
+    /// Nobody has taken the caller, in words for the agent; the line is there, or will be back.
+    NotPutThrough(String),
+    /// The caller was not put through after all, and whoever wanted it knows why: the conversation goes on.
+    TransferWithdrawn,
     /// The far end is gone. `HangUp` follows: at once, or as soon as what the caller was just saying is recognised (at
     /// most 1.5 s later, by `Tick`), so that the last words of a call are not missing from its transcript.
     CallerGone(EndReason),
