@@ -258,6 +258,7 @@ impl Call {
             Input::Tts(speech, TtsEvent::Done | TtsEvent::Failed(_)) => {
                 self.speeches.remove(speech);
             }
+            Input::NotPutThrough(_) => metrics::PHONE_TRANSFERS.with_label_values(&["not_taken"]).inc(),
             Input::Connected
             | Input::Voice(_)
             | Input::Stt(..)
@@ -275,6 +276,8 @@ impl Call {
             | Input::EndRequested { .. }
             | Input::LineCut
             | Input::LineBack
+            | Input::PutThrough { .. }
+            | Input::TransferWithdrawn
             | Input::CallerGone(_)
             | Input::Tick => {}
         }
@@ -409,6 +412,9 @@ impl Call {
     }
 
     fn finish(mut self, reason: EndReason) -> EndReason {
+        if reason == EndReason::Transferred {
+            metrics::PHONE_TRANSFERS.with_label_values(&["taken"]).inc();
+        }
         self.replies.clear();
         self.speeches.clear();
         let now = self.now();
