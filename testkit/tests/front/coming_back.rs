@@ -238,6 +238,7 @@ async fn a_stream_that_comes_back_to_another_node_goes_on_with_its_conversation(
     let mut fleet = Fleet::start("", |builder| builder).await;
     goes_on(&fleet).await;
     is_refused_as_by_its_owner(&fleet).await;
+    finds_its_call_though_the_store_has_lost_everything(&fleet).await;
     ends_with_its_owner(&mut fleet).await;
     fleet.stop().await;
 }
@@ -335,6 +336,30 @@ async fn is_refused_as_by_its_owner(fleet: &Fleet) {
     right.socket.send(Message::text("x".repeat(70_000))).await.unwrap();
     assert_eq!(right.closed().await, 1009, "too large");
     drop(right);
+    eventually("no session and no socket to be left", LIMIT, || async {
+        Ok((fleet.sessions().await?.is_empty() && open_streams(fleet).await.is_empty()).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// Neither that the token was used is known any more, nor who has the session, until its owner says so again.
+async fn finds_its_call_though_the_store_has_lost_everything(fleet: &Fleet) {
+    let line = Line::open(fleet, "CA5").await;
+    let owner_name = owner(fleet).await;
+    let other = fleet.stack.media.iter().find(|node| node.name() != owner_name);
+    let url = format!("{}{}", other.unwrap().ws_url(), line.path);
+    let before = passed_on(fleet).await;
+
+    let redis = redis::Client::open(("127.0.0.1", fleet.stack.redis.port())).unwrap();
+    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await.unwrap();
+    let mut line = line.come_back(&url).await;
+
+    line.hear(&clip()).await;
+    assert_eq!(passed_on(fleet).await, before + 1.0);
+    assert_eq!(owner(fleet).await, owner_name, "it is the same call");
+    assert_eq!(line.hang_up().await, 1000);
     eventually("no session and no socket to be left", LIMIT, || async {
         Ok((fleet.sessions().await?.is_empty() && open_streams(fleet).await.is_empty()).then_some(()))
     })
