@@ -113,12 +113,10 @@ pub async fn owner(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreE
 /// # Errors
 /// The session store does not answer.
 pub async fn owner_after_loss(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreError> {
-    let session_id = claims.session_id.as_str();
-    if gate.store.session(session_id).await?.is_some() || !has_lost_everything(gate).await? {
-        return Ok(None);
-    }
-    // A session that is expected here is no other node's.
-    if gate.calls.list().iter().any(|listed| *listed.session_id == *session_id) {
+    let restored = *gate.store_restores.borrow();
+    let lately = restored.is_some_and(|at| at.elapsed() < RECLAIM_WITHIN);
+    // What was reserved here may have been connected elsewhere: it is no sign of the contrary.
+    if !lately && (gate.store.session(&claims.session_id).await?.is_some() || is_known(gate).await?) {
         return Ok(None);
     }
     wait_for_owner(gate, claims, RECLAIM_WITHIN).await
@@ -143,14 +141,10 @@ async fn wait_for_owner(gate: &Gate, claims: &Claims, within: Duration) -> Resul
     }
 }
 
-/// Whether the store does not know even this node, or did not a moment ago.
-async fn has_lost_everything(gate: &Gate) -> Result<bool, StoreError> {
-    let restored = *gate.store_restores.borrow();
-    if restored.is_some_and(|at| at.elapsed() < RECLAIM_WITHIN) {
-        return Ok(true);
-    }
+/// Whether the store knows this node; one that does not has lost everything, and this node has not noticed yet.
+async fn is_known(gate: &Gate) -> Result<bool, StoreError> {
     let nodes = gate.store.nodes().await?;
-    Ok(!nodes.iter().any(|node| node.node_id == *gate.node_id))
+    Ok(nodes.iter().any(|node| node.node_id == *gate.node_id))
 }
 
 /// Opens the same path at the owner, then takes the provider's socket and joins the two.
