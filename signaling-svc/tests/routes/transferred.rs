@@ -54,12 +54,15 @@ fn told(setup: &Setup) -> Vec<(TransferOutcome, String)> {
     told.into_iter().map(|told| (told.outcome(), told.reason)).collect()
 }
 
+/// What the node is told, and why.
+type Expected = Option<(TransferOutcome, &'static str)>;
+
 #[tokio::test]
 async fn every_providers_words_for_what_became_of_it_are_understood() {
     use TransferOutcome::{CallerGone, NotTaken, Taken};
     let setup = setup(&[]).await;
     // provider, report, what the node is told, what stands in the answer
-    let cases: Vec<(&str, Value, Option<(TransferOutcome, &str)>, &str)> = vec![
+    let cases: [(&str, Value, Expected, &str); 23] = [
         (
             "twilio",
             json!({"CallSid": "A", "DialCallStatus": "busy"}),

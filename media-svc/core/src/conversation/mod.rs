@@ -17,6 +17,7 @@ mod endpoint;
 mod heard;
 mod history;
 mod io;
+mod notice;
 mod playout;
 mod recognition;
 mod reply;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 pub use collect::KeyPlan;
 pub use io::*;
+pub use notice::{Notice, TurnTiming};
 pub use screening::{AnsweredBy, Screening};
 
 use self::away::Away;

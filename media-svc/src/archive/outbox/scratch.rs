@@ -27,7 +27,7 @@ impl Scratch {
     }
 
     /// Bytes written, whether read or not.
-    pub fn len(&self) -> u64 {
+    pub fn written(&self) -> u64 {
         self.written
     }
 

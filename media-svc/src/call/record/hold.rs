@@ -82,7 +82,7 @@ impl Hold {
 
     fn write(&mut self, bytes: &[u8], count: usize) -> bool {
         if let Some(Piece::Disk { scratch, frames }) = self.pieces.back_mut()
-            && scratch.len() < SCRATCH_BYTES
+            && scratch.written() < SCRATCH_BYTES
         {
             let written = scratch.write(bytes).is_ok();
             *frames += if written { count } else { 0 };
