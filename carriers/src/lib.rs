@@ -19,13 +19,14 @@ mod vonage;
 mod xml;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use service_kit::config::Config;
 use service_kit::exit::Fatal;
 
 pub use check::{is_destination, is_digits};
 pub use error::CarrierError;
-pub use sealed::TransferSeal;
+pub use sealed::{Dial, Origin, Sealed, TransferSeal};
 pub use xml::dial_document;
 
 use exotel::Exotel;
@@ -36,7 +37,11 @@ use telnyx::Telnyx;
 use twilio::Twilio;
 use vonage::Vonage;
 
-/// The providers whose calls can be steered by REST.
+/// The providers that send webhooks and whose calls can be steered by REST.
+///
+/// `media_core::wire::telephony::Provider` is another set: whoever opens media streams, Genesys AudioHook included, which
+/// has neither webhook nor REST here. Two types keep both sets exhaustive, and the wire formats free of this crate's HTTP
+/// client; they meet only by [`name`](Self::name), in tokens and sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Provider {
     /// Twilio.
@@ -87,6 +92,15 @@ impl Provider {
         }
     }
 
+    /// Whether our media stream goes on while the provider rings somebody else for the caller, and ends when they answer.
+    /// Elsewhere a transfer ends it, and a caller whom nobody takes comes back by a new one.
+    pub fn keeps_stream(self) -> bool {
+        match self {
+            Self::Telnyx => true,
+            Self::Twilio | Self::Plivo | Self::Exotel | Self::Vonage => false,
+        }
+    }
+
     /// Whether [`Carriers::send_dtmf`] exists. Where it does not, digits are sent as tones in the audio: Twilio plays
     /// digits only by a new document, which would end the media stream.
     pub fn sends_dtmf(self) -> bool {
@@ -134,6 +148,15 @@ pub struct ProviderCall {
     pub call_id: String,
 }
 
+/// How a caller comes back whom nobody takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WayBack {
+    /// Where the provider says what has become of the transfer, and asks what to do when nobody took the caller.
+    pub url: String,
+    /// How long it rings, seconds.
+    pub ring_secs: u32,
+}
+
 /// The providers' APIs. Clones share their connections.
 #[derive(Clone)]
 pub struct Carriers {
@@ -146,6 +169,10 @@ struct Providers {
     plivo: Plivo,
     exotel: Exotel,
     vonage: Vonage,
+    /// Where providers reach the control plane.
+    public_host: Option<String>,
+    ring_secs: u32,
+    seal: TransferSeal,
 }
 
 impl Carriers {
@@ -162,6 +189,9 @@ impl Carriers {
                 plivo: Plivo::new(config, &rest)?,
                 exotel: Exotel::new(config, &rest)?,
                 vonage: Vonage::new(config, &rest)?,
+                public_host: public_host(config),
+                ring_secs: config.telephony.transfer_ring_secs,
+                seal: TransferSeal::new(&config.links.service_token),
             }),
         })
     }
@@ -179,6 +209,32 @@ impl Carriers {
     /// Whether [`send_dtmf`](Self::send_dtmf) can be asked for.
     pub fn can_send_dtmf(&self, provider: &str) -> bool {
         Provider::from_name(provider).is_some_and(|provider| provider.sends_dtmf() && self.is_configured(provider))
+    }
+
+    /// Whether a caller comes back whom nobody takes after [`transfer`](Self::transfer): the provider has to reach the
+    /// control plane for that.
+    pub fn brings_back(&self, provider: &str) -> bool {
+        self.can_transfer(provider) && self.providers.public_host.is_some()
+    }
+
+    /// Whether the media stream goes on meanwhile, see [`Provider::keeps_stream`].
+    pub fn keeps_stream(&self, provider: &str) -> bool {
+        Provider::from_name(provider).is_some_and(Provider::keeps_stream)
+    }
+
+    /// How long it rings at whoever a caller is put through to.
+    pub fn ring(&self) -> Duration {
+        Duration::from_secs(self.providers.ring_secs.into())
+    }
+
+    /// The way back of a call, where there is one.
+    fn way_back(&self, provider: Provider, origin: &Origin) -> Option<WayBack> {
+        let host = self.providers.public_host.as_deref()?;
+        let sealed = self.providers.seal.seal(origin, SystemTime::now());
+        Some(WayBack {
+            url: format!("https://{host}/telephony/{}/transferred/{sealed}", provider.name()),
+            ring_secs: self.providers.ring_secs,
+        })
     }
 
     fn is_configured(&self, provider: Provider) -> bool {
@@ -217,24 +273,40 @@ impl Carriers {
         }
     }
 
-    /// Connects the caller with somebody else; the media stream ends.
+    /// Connects the caller with somebody else; the media stream ends, except where [`Provider::keeps_stream`]. With an
+    /// origin, a caller whom nobody takes comes back to it where [`brings_back`](Self::brings_back).
     ///
     /// # Errors
     /// See [`CarrierError`]; `NotSupported` for Exotel; `Invalid` when `to` is neither E.164 nor a SIP address.
-    pub async fn transfer(&self, provider: &str, call_id: &str, to: &str) -> Result<(), CarrierError> {
+    pub async fn transfer(
+        &self,
+        provider: &str,
+        call_id: &str,
+        to: &str,
+        origin: Option<&Origin>,
+    ) -> Result<(), CarrierError> {
         let timed = Timed::start(Operation::Transfer, provider);
-        timed.done(self.transfer_at(provider, call_id, to).await)
+        timed.done(self.transfer_at(provider, call_id, to, origin).await)
     }
 
-    async fn transfer_at(&self, provider: &str, call_id: &str, to: &str) -> Result<(), CarrierError> {
+    async fn transfer_at(
+        &self,
+        provider: &str,
+        call_id: &str,
+        to: &str,
+        origin: Option<&Origin>,
+    ) -> Result<(), CarrierError> {
         let p = &*self.providers;
         check::call_id(call_id)?;
         check::destination(to)?;
-        match known(provider, Operation::Transfer)? {
-            Provider::Twilio => p.twilio.transfer(call_id, to).await,
-            Provider::Telnyx => p.telnyx.transfer(call_id, to).await,
-            Provider::Plivo => p.plivo.transfer(call_id, to).await,
-            Provider::Vonage => p.vonage.transfer(call_id, to).await,
+        let known = known(provider, Operation::Transfer)?;
+        let way_back = origin.and_then(|origin| self.way_back(known, origin));
+        let way_back = way_back.as_ref();
+        match known {
+            Provider::Twilio => p.twilio.transfer(call_id, to, way_back).await,
+            Provider::Telnyx => p.telnyx.transfer(call_id, to, way_back).await,
+            Provider::Plivo => p.plivo.transfer(call_id, to, way_back).await,
+            Provider::Vonage => p.vonage.transfer(call_id, to, way_back).await,
             Provider::Exotel => Err(not_supported(provider, Operation::Transfer)),
         }
     }
@@ -288,6 +360,13 @@ impl std::fmt::Debug for Carriers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Carriers")
     }
+}
+
+/// `proxy_host`, which may have been given as a URL.
+fn public_host(config: &Config) -> Option<String> {
+    let host = config.telephony.proxy_host.as_deref()?;
+    let host = host.split_once("://").map_or(host, |(_, rest)| rest);
+    Some(host.trim_end_matches('/').to_owned())
 }
 
 fn known(provider: &str, operation: Operation) -> Result<Provider, CarrierError> {

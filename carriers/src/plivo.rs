@@ -21,8 +21,8 @@ use service_kit::exit::Fatal;
 use crate::error::CarrierError;
 use crate::metrics::Operation;
 use crate::rest::{Endpoint, Repeat, Rest};
-use crate::sealed::TransferSeal;
-use crate::{Answer, PlaceCall, Provider, not_supported};
+use crate::sealed::{Dial, TransferSeal};
+use crate::{Answer, PlaceCall, Provider, WayBack, not_supported};
 
 const NAME: &str = "plivo";
 const BASE_URL: &str = "https://api.plivo.com";
@@ -42,7 +42,7 @@ impl Plivo {
         Ok(Self {
             endpoint: rest.endpoint(config, Provider::Plivo, BASE_URL, "plivo.auth_id and api_keys.plivo")?,
             auth_id: config.telephony.accounts.plivo_auth_id.clone(),
-            public_host: config.telephony.proxy_host.clone(),
+            public_host: crate::public_host(config),
             seal: TransferSeal::new(&config.links.service_token),
             secrets: config.secrets.clone(),
         })
@@ -53,13 +53,22 @@ impl Plivo {
         self.send(Method::DELETE, &path, Repeat::Safe, None).await.map(|_| ())
     }
 
-    pub(crate) async fn transfer(&self, call_id: &str, to: &str) -> Result<(), CarrierError> {
+    pub(crate) async fn transfer(
+        &self,
+        call_id: &str,
+        to: &str,
+        way_back: Option<&WayBack>,
+    ) -> Result<(), CarrierError> {
         let missing = CarrierError::NotConfigured {
             provider: NAME,
             key: "proxy_host",
         };
         let host = self.public_host.as_deref().ok_or(missing)?;
-        let sealed = self.seal.seal(to, SystemTime::now());
+        let dial = Dial {
+            to: to.to_owned(),
+            report_to: way_back.map(|way_back| way_back.url.clone()),
+        };
+        let sealed = self.seal.seal(&dial, SystemTime::now());
         let body = json!({
             "legs": "aleg",
             "aleg_url": format!("https://{host}/telephony/plivo/transfer/{sealed}"),

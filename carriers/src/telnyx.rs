@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::error::CarrierError;
 use crate::metrics::Operation;
 use crate::rest::{Endpoint, Repeat, Rest};
-use crate::{Answer, PlaceCall, Provider, not_supported};
+use crate::{Answer, PlaceCall, Provider, WayBack, not_supported};
 
 const NAME: &str = "telnyx";
 const BASE_URL: &str = "https://api.telnyx.com";
@@ -50,8 +50,24 @@ impl Telnyx {
         self.command(call_id, "hangup", json!({})).await
     }
 
-    pub(crate) async fn transfer(&self, call_id: &str, to: &str) -> Result<(), CarrierError> {
-        self.command(call_id, "transfer", json!({ "to": to })).await
+    /// "If the transfer is unsuccessful, a `call.hangup` webhook for the other call (Leg B) will be sent […]. The original
+    /// call will remain active": nothing has to be opened again.
+    pub(crate) async fn transfer(
+        &self,
+        call_id: &str,
+        to: &str,
+        way_back: Option<&WayBack>,
+    ) -> Result<(), CarrierError> {
+        let body = match way_back {
+            Some(WayBack { url, ring_secs }) => json!({
+                "to": to,
+                "timeout_secs": ring_secs,
+                "webhook_url": url,
+                "webhook_url_method": "POST",
+            }),
+            None => json!({ "to": to }),
+        };
+        self.command(call_id, "transfer", body).await
     }
 
     pub(crate) async fn send_dtmf(&self, call_id: &str, digits: &str) -> Result<(), CarrierError> {

@@ -16,7 +16,7 @@ use service_kit::exit::Fatal;
 
 use crate::error::CarrierError;
 use crate::rest::{Endpoint, Repeat, Rest};
-use crate::{Answer, PlaceCall, Provider, not_supported, xml};
+use crate::{Answer, PlaceCall, Provider, WayBack, not_supported, xml};
 
 const NAME: &str = "twilio";
 const BASE_URL: &str = "https://api.twilio.com";
@@ -49,8 +49,13 @@ impl Twilio {
         self.update(call_id, Repeat::Safe, &form).await
     }
 
-    pub(crate) async fn transfer(&self, call_id: &str, to: &str) -> Result<(), CarrierError> {
-        let document = xml::dial_document(Provider::Twilio, to).unwrap_or_default();
+    pub(crate) async fn transfer(
+        &self,
+        call_id: &str,
+        to: &str,
+        way_back: Option<&WayBack>,
+    ) -> Result<(), CarrierError> {
+        let document = xml::dial_document(Provider::Twilio, to, way_back).unwrap_or_default();
         self.update(call_id, Repeat::Unsafe, &[("Twiml", &document)]).await
     }
 

@@ -16,7 +16,7 @@ use service_kit::exit::{self, Fatal};
 use crate::error::CarrierError;
 use crate::metrics::Operation;
 use crate::rest::{Endpoint, Repeat, Rest};
-use crate::{Answer, PlaceCall, Provider, not_supported};
+use crate::{Answer, PlaceCall, Provider, WayBack, not_supported};
 use jwt::Signer;
 
 const NAME: &str = "vonage";
@@ -61,9 +61,25 @@ impl Vonage {
             .await
     }
 
-    pub(crate) async fn transfer(&self, call_id: &str, to: &str) -> Result<(), CarrierError> {
-        let connect = json!([{ "action": "connect", "endpoint": [endpoint(to)] }]);
-        let body = json!({ "action": "transfer", "destination": { "type": "ncco", "ncco": connect } });
+    /// `eventType: synchronous`: the answer to the event that says that nobody took the caller is the next NCCO.
+    pub(crate) async fn transfer(
+        &self,
+        call_id: &str,
+        to: &str,
+        way_back: Option<&WayBack>,
+    ) -> Result<(), CarrierError> {
+        let connect = match way_back {
+            Some(WayBack { url, ring_secs }) => json!({
+                "action": "connect",
+                "endpoint": [endpoint(to)],
+                "timeout": ring_secs,
+                "eventType": "synchronous",
+                "eventUrl": [url],
+                "eventMethod": "POST",
+            }),
+            None => json!({ "action": "connect", "endpoint": [endpoint(to)] }),
+        };
+        let body = json!({ "action": "transfer", "destination": { "type": "ncco", "ncco": [connect] } });
         self.modify(&[call_id], Repeat::Unsafe, &body).await
     }
 

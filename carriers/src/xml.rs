@@ -1,12 +1,14 @@
 //! The XML documents that steer a call at Twilio and Plivo.
 
-use crate::Provider;
+use crate::{Provider, WayBack};
 
-/// `<Response><Dial>…` that connects the caller with `to`, or `None` where the provider speaks no XML.
+/// `<Response><Dial>…` that connects the caller with `to`, or `None` where the provider speaks no XML. With a way back the
+/// provider asks there what to do when nobody takes the caller (`action`), and says there when somebody does (Twilio
+/// `statusCallback`, Plivo `callbackUrl`).
 ///
-/// Twilio: [TwiML Voice: `<Dial>`](https://www.twilio.com/docs/voice/twiml/dial), `<Number>` and `<Sip>`. Plivo:
+/// Twilio: [TwiML Voice: `<Dial>`](https://www.twilio.com/docs/voice/twiml/dial), `<Number>` and `<Sip>` below it. Plivo:
 /// [The Dial element](https://www.plivo.com/docs/voice/xml/dial), `<Number>` and `<User>`. Read November 2026.
-pub fn dial_document(provider: Provider, to: &str) -> Option<String> {
+pub fn dial_document(provider: Provider, to: &str, way_back: Option<&WayBack>) -> Option<String> {
     let noun = match (provider, to.starts_with("sip")) {
         (Provider::Twilio | Provider::Plivo, false) => "Number",
         (Provider::Twilio, true) => "Sip",
@@ -14,8 +16,21 @@ pub fn dial_document(provider: Provider, to: &str) -> Option<String> {
         (Provider::Telnyx | Provider::Exotel | Provider::Vonage, _) => return None,
     };
     let to = escaped(to);
+    let (mut of_dial, mut of_noun) = (String::new(), String::new());
+    if let Some(WayBack { url, ring_secs }) = way_back {
+        let url = escaped(url);
+        of_dial = format!(r#" timeout="{ring_secs}" action="{url}" method="POST""#);
+        match provider {
+            Provider::Twilio => {
+                of_noun =
+                    format!(r#" statusCallback="{url}" statusCallbackEvent="answered" statusCallbackMethod="POST""#);
+            }
+            Provider::Plivo => of_dial.push_str(&format!(r#" callbackUrl="{url}" callbackMethod="POST""#)),
+            Provider::Telnyx | Provider::Exotel | Provider::Vonage => {}
+        }
+    }
     Some(format!(
-        r#"<?xml version="1.0" encoding="UTF-8"?><Response><Dial><{noun}>{to}</{noun}></Dial></Response>"#
+        r#"<?xml version="1.0" encoding="UTF-8"?><Response><Dial{of_dial}><{noun}{of_noun}>{to}</{noun}></Dial></Response>"#
     ))
 }
 
@@ -56,10 +71,29 @@ mod tests {
 
     #[test]
     fn numbers_and_sip_addresses_are_dialled_by_their_own_nouns() {
-        let dialled = |provider, to| dial_document(provider, to).unwrap_or_default();
+        let dialled = |provider, to| dial_document(provider, to, None).unwrap_or_default();
         assert!(dialled(Provider::Twilio, "+1").contains("<Dial><Number>+1</Number></Dial>"));
         assert!(dialled(Provider::Twilio, "sip:a@b").contains("<Dial><Sip>sip:a@b</Sip></Dial>"));
         assert!(dialled(Provider::Plivo, "sip:a@b").contains("<Dial><User>sip:a@b</User></Dial>"));
-        assert_eq!(dial_document(Provider::Vonage, "+1"), None);
+        assert_eq!(dial_document(Provider::Vonage, "+1", None), None);
+    }
+
+    #[test]
+    fn a_way_back_is_named_in_each_providers_own_attributes() {
+        let way_back = WayBack {
+            url: "https://h/a?b&c".to_owned(),
+            ring_secs: 25,
+        };
+        let dialled = |provider| dial_document(provider, "+1", Some(&way_back)).unwrap_or_default();
+        assert!(
+            dialled(Provider::Twilio).contains(
+                r#"<Dial timeout="25" action="https://h/a?b&amp;c" method="POST"><Number statusCallback="https://h/a?b&amp;c" statusCallbackEvent="answered" statusCallbackMethod="POST">+1</Number>"#
+            )
+        );
+        assert!(
+            dialled(Provider::Plivo).contains(
+                r#"<Dial timeout="25" action="https://h/a?b&amp;c" method="POST" callbackUrl="https://h/a?b&amp;c" callbackMethod="POST"><Number>+1</Number>"#
+            )
+        );
     }
 }

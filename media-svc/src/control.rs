@@ -19,8 +19,9 @@ use voxray_proto::control::media_control_server::{MediaControl, MediaControlServ
 use voxray_proto::control::{
     AddCandidatesRequest, AddCandidatesResponse, CreateSessionRequest, CreateSessionResponse, DrainRequest,
     DrainResponse, EndSessionRequest, EndSessionResponse, GetLoadRequest, ListSessionsRequest, ListSessionsResponse,
-    Load, MediaReport, OfferRequest, OfferResponse, ReportAnsweredByRequest, ReportAnsweredByResponse, SendDtmfRequest,
-    SendDtmfResponse, Session, TransferSessionRequest, TransferSessionResponse, Transport,
+    Load, MediaReport, OfferRequest, OfferResponse, ReportAnsweredByRequest, ReportAnsweredByResponse,
+    ReportTransferRequest, ReportTransferResponse, SendDtmfRequest, SendDtmfResponse, Session, TransferSessionRequest,
+    TransferSessionResponse, Transport,
 };
 
 use crate::archive::ArchiveSink;
@@ -175,6 +176,14 @@ impl MediaControl for Control {
         let request = request.into_inner();
         steer::answered_by(&self.calls, &request.session_id, request.answered_by()).await?;
         Ok(Response::new(ReportAnsweredByResponse {}))
+    }
+
+    async fn report_transfer(
+        &self,
+        request: Request<ReportTransferRequest>,
+    ) -> Result<Response<ReportTransferResponse>, Status> {
+        steer::transfer_ended(&self.calls, request.into_inner()).await?;
+        Ok(Response::new(ReportTransferResponse {}))
     }
 
     async fn get_load(&self, _request: Request<GetLoadRequest>) -> Result<Response<Load>, Status> {

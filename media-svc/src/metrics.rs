@@ -37,6 +37,9 @@ pub fn declare(transports: &[MediaTransport]) {
     for outcome in ["returned", "lost", "passed_on"] {
         PHONE_STREAM_CUTS.with_label_values(&[outcome]);
     }
+    for outcome in ["taken", "not_taken"] {
+        PHONE_TRANSFERS.with_label_values(&[outcome]);
+    }
     if transports.contains(&MediaTransport::WebRtc) {
         for state in ["connecting", "connected", "disconnected", "failed", "closed"] {
             WEBRTC_CONNECTIONS.with_label_values(&[state]);
@@ -197,6 +200,16 @@ pub static PHONE_STREAM_CUTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec(
         "voxray_phone_stream_cuts_total",
         "Phone streams that were cut and came back in time, or did not; and those that came back to another node and were passed on.",
+        &["outcome"],
+    )
+});
+
+/// What became of callers who were put through. Label: outcome (`taken` by somebody, or `not_taken`: refused, not answered,
+/// or not possible; the caller stayed with the agent or came back).
+pub static PHONE_TRANSFERS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "voxray_phone_transfers_total",
+        "Callers who were put through to somebody else and were taken, or were not and went on with the agent.",
         &["outcome"],
     )
 });

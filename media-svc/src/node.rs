@@ -155,9 +155,9 @@ impl Node {
         }
     }
 
-    /// Changes whenever what this node has in the session store has to be written again: the store was away, or has lost
-    /// what it had.
-    pub fn restores(&self) -> watch::Receiver<u64> {
+    /// When what this node has in the session store last had to be written again: the store was away, or has lost what it
+    /// had. Changes each time.
+    pub fn restores(&self) -> watch::Receiver<Option<Instant>> {
         self.reporter.restores.subscribe()
     }
 
@@ -213,7 +213,7 @@ impl Node {
 struct Reporter {
     store: Arc<dyn Store>,
     record: NodeRecord,
-    restores: watch::Sender<u64>,
+    restores: watch::Sender<Option<Instant>>,
 }
 
 impl Reporter {
@@ -237,7 +237,7 @@ impl Reporter {
                     "the session store is back: what this node has there is written again"
                 );
                 self.restore_reservations(&calls).await;
-                self.restores.send_modify(|times| *times += 1);
+                self.restores.send_replace(Some(Instant::now()));
             }
             registered |= outcome.is_ok();
             match outcome {

@@ -15,7 +15,8 @@ use tonic::{Request, Status};
 use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_proto::control::{
     AddCandidatesRequest, CreateSessionRequest, CreateSessionResponse, EndSessionRequest, ListSessionsRequest,
-    OfferRequest, OfferResponse, ReportAnsweredByRequest, SendDtmfRequest, Session, TransferSessionRequest,
+    OfferRequest, OfferResponse, ReportAnsweredByRequest, ReportTransferRequest, SendDtmfRequest, Session,
+    TransferSessionRequest,
 };
 
 /// Longest wait for a node's answer; a caller is waiting too, and there may be another node.
@@ -140,6 +141,11 @@ impl MediaNodes {
     /// Tells a session who has answered its call.
     pub async fn report_answered_by(&self, url: &str, request: ReportAnsweredByRequest) -> Result<(), Status> {
         self.client(url)?.report_answered_by(request).await.map(drop)
+    }
+
+    /// Tells a session what has become of its transfer.
+    pub async fn report_transfer(&self, url: &str, request: ReportTransferRequest) -> Result<(), Status> {
+        self.client(url)?.report_transfer(request).await.map(drop)
     }
 
     /// Drops the connections to nodes that are not in this list any more.

@@ -32,6 +32,8 @@ pub struct Answer {
     text: String,
     /// Names and arguments.
     tools: Vec<(String, String)>,
+    /// When the tools have answered.
+    then: String,
 }
 
 impl Answer {
@@ -39,8 +41,15 @@ impl Answer {
     pub fn say(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
-            tools: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// Says this when its tools have answered; without it, nothing more.
+    #[must_use]
+    pub fn and_then_say(mut self, text: impl Into<String>) -> Self {
+        self.then = text.into();
+        self
     }
 
     /// Also calls a tool, without arguments.
@@ -146,8 +155,8 @@ impl LanguageModel for Mind {
         let after_tool = matches!(request.messages.last(), Some(Message::ToolResult { .. }));
         let answers = &self.0.answers;
         let answer = answers.get(said.saturating_sub(1)).or(answers.last()).cloned();
-        // What a tool answered needs no further words.
-        let answer = answer.filter(|_| !after_tool).unwrap_or_default();
+        let answer = answer.unwrap_or_default();
+        let answer = if after_tool { Answer::say(answer.then) } else { answer };
         let tasks = call.tasks.clone();
         tasks.spawn_owned("scripted-llm", async move {
             let words = answer

@@ -127,3 +127,31 @@ pub fn normalised_arguments() -> Vec<std::ffi::OsString> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    /// The page is what people copy from.
+    #[test]
+    fn every_providers_page_has_a_line_that_is_a_call_of_that_provider() {
+        let page = include_str!("../../docs/telephony.md");
+        let lines: Vec<_> = page
+            .split('`')
+            .filter(|code| code.starts_with("voxray call --provider "))
+            .collect();
+        let mut providers = Vec::new();
+        for line in &lines {
+            let parsed = Cli::try_parse_from(line.split_whitespace());
+            let parsed = parsed.unwrap_or_else(|error| panic!("{line}: {error}"));
+            let Some(Command::Call(call)) = parsed.command else {
+                panic!("{line}: {:?}", parsed.command)
+            };
+            assert_eq!(call.files, [PathBuf::from("hello.wav")], "{line}");
+            providers.push(call.provider);
+        }
+        assert_eq!(providers, ["twilio", "telnyx", "plivo", "exotel", "vonage", "genesys"]);
+    }
+}

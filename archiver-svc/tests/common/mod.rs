@@ -279,6 +279,8 @@ pub fn config(dir: &Path) -> Config {
             },
             request_timeout_secs: 5.0,
             transfer_to: Vec::new(),
+            transfer_ring_secs: 30,
+            transfer_not_taken: config::TransferNotTaken::Agent,
             machine_detection: false,
             voicemail_message: None,
             genesys_client_secret: None,

@@ -267,6 +267,7 @@ impl Call {
             Input::Tts(speech, TtsEvent::Done | TtsEvent::Failed(_)) => {
                 self.speeches.remove(speech);
             }
+            Input::NotPutThrough(_) => metrics::PHONE_TRANSFERS.with_label_values(&["not_taken"]).inc(),
             Input::Connected
             | Input::Voice(_)
             | Input::Stt(..)
@@ -284,6 +285,8 @@ impl Call {
             | Input::EndRequested { .. }
             | Input::LineCut
             | Input::LineBack
+            | Input::PutThrough { .. }
+            | Input::TransferWithdrawn
             | Input::CallerGone(_)
             | Input::Tick => {}
         }
@@ -423,6 +426,9 @@ impl Call {
     }
 
     async fn finish(mut self, reason: EndReason) -> EndReason {
+        if reason == EndReason::Transferred {
+            metrics::PHONE_TRANSFERS.with_label_values(&["taken"]).inc();
+        }
         self.replies.clear();
         self.speeches.clear();
         let now = self.now();

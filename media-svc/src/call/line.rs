@@ -6,6 +6,7 @@ use media_core::conversation::{EndReason, MarkId, Notice, Typed};
 use media_core::wire::client::Wish;
 use tokio::sync::mpsc;
 
+use super::away::WayBack;
 use crate::metrics::{PIPELINE_BACKPRESSURE_SECONDS, PIPELINE_QUEUE_DEPTH};
 
 /// Commands waiting for a socket's writer: 5 s of 20 ms frames. Playout is paced, so the queue is all but empty unless
@@ -118,6 +119,8 @@ pub struct CallerLink {
     pub events: CallerEvents,
     /// To the transport.
     pub commands: mpsc::Sender<CallerCommand>,
+    /// Present where a caller who was put through and is not taken can be brought back.
+    pub way_back: Option<WayBack>,
 }
 
 /// The transport's end of the link.
@@ -163,6 +166,7 @@ pub fn link(input_queue_cap: usize) -> (CallerLink, TransportLink) {
         CallerLink {
             events: CallerEvents(events),
             commands,
+            way_back: None,
         },
         TransportLink {
             input: PipelineInput(event_sender),

@@ -1,5 +1,6 @@
 //! One task a call: the driver around the conversation, and the registry of live calls.
 
+mod away;
 mod driver;
 mod ear;
 mod line;
@@ -15,6 +16,7 @@ mod barge_in_tests;
 #[cfg(test)]
 mod screening_tests;
 
+pub use away::{Away, WayBack};
 pub use driver::{CallSetup, run};
 pub use line::{
     CALLER_COMMANDS, CallerCommand, CallerEvent, CallerEvents, CallerLink, PipelineInput, TransportLink,

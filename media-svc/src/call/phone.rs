@@ -3,10 +3,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use carriers::{CarrierError, Carriers};
+use carriers::{CarrierError, Carriers, Origin};
 use media_core::conversation::EndReason;
 use service_kit::tasks::TaskScope;
+use tokio::time::Instant;
+
+use super::away::WayBack;
+
+/// Beyond the time it rings: until it rings, until the provider has noticed that nobody answers, and has told us.
+const RING_MARGIN: Duration = Duration::from_secs(20);
+/// For how much longer the stream may come back when the conversation has given the caller up.
+const STREAM_MARGIN: Duration = Duration::from_secs(5);
+/// How long a provider takes at most to open the stream again when it has been answered that it should.
+const RETURN_WITHIN: Duration = Duration::from_secs(10);
 
 /// One phone call at its provider.
 #[derive(Debug)]
@@ -18,6 +29,7 @@ pub struct PhoneLine {
     transfer_to: Vec<String>,
     /// Somebody else has the caller now: the call must not be ended.
     transferred: AtomicBool,
+    way_back: Option<WayBack>,
 }
 
 /// How digits reach the far end.
@@ -38,7 +50,20 @@ impl PhoneLine {
             call_id,
             transfer_to,
             transferred: AtomicBool::new(false),
+            way_back: None,
         }
+    }
+
+    /// With the way on which a caller comes back whom nobody takes, where the provider and the configuration have one.
+    #[must_use]
+    pub fn with_way_back(mut self, way_back: Option<WayBack>) -> Self {
+        self.way_back = way_back.filter(|_| self.is_known() && self.carriers.brings_back(&self.provider));
+        self
+    }
+
+    /// How long it takes at most to hear that nobody takes a caller; `None` when a caller who is put through is gone.
+    pub fn waits_for_return(&self) -> Option<Duration> {
+        self.way_back.as_ref().map(|_| self.carriers.ring() + RING_MARGIN)
     }
 
     /// Where the agent may transfer to; empty when the provider cannot.
@@ -57,15 +82,51 @@ impl PhoneLine {
     pub async fn transfer(&self, to: &str) -> Result<(), CarrierError> {
         // Set first: the provider may close our stream before it answers.
         self.transferred.store(true, Ordering::Release);
-        let moved = self.carriers.transfer(&self.provider, &self.call_id, to).await;
+        let origin = self.way_back.as_ref().map(|way_back| {
+            let until = self.carriers.ring() + RING_MARGIN + STREAM_MARGIN;
+            way_back.away.begin(Instant::now() + until);
+            Origin {
+                session_id: way_back.session_id.to_string(),
+                call_id: self.call_id.clone(),
+                token: way_back.token.clone(),
+            }
+        });
+        let asked = self
+            .carriers
+            .transfer(&self.provider, &self.call_id, to, origin.as_ref());
+        let moved = asked.await;
         // When the answer was lost it may have been done, and a call that was handed over must not be ended.
         if moved
             .as_ref()
             .is_err_and(|error| !matches!(error, CarrierError::TimedOut(_)))
         {
-            self.transferred.store(false, Ordering::Release);
+            self.is_ours_again();
         }
         moved
+    }
+
+    /// Nobody takes the caller: our stream goes on, or is about to be opened again.
+    pub fn expect_back(&self) {
+        self.transferred.store(false, Ordering::Release);
+        match &self.way_back {
+            Some(way_back) if !self.carriers.keeps_stream(&self.provider) => {
+                way_back.away.shorten(Instant::now() + RETURN_WITHIN);
+            }
+            Some(_) | None => self.is_ours_again(),
+        }
+    }
+
+    fn is_ours_again(&self) {
+        self.transferred.store(false, Ordering::Release);
+        if let Some(way_back) = &self.way_back {
+            way_back.away.end();
+        }
+    }
+
+    /// Whether somebody else has the caller, or may have.
+    pub fn is_over_there(&self) -> bool {
+        let is_away = self.way_back.as_ref().is_none_or(|way_back| way_back.away.is_on());
+        is_away && self.transferred.load(Ordering::Acquire)
     }
 
     /// Sends digits by the provider, or says that they have to be played.
@@ -91,7 +152,7 @@ impl PhoneLine {
             | EndReason::TransportFailed(_)
             | EndReason::ProviderFailed(_)
             | EndReason::TimeLimit
-            | EndReason::AnsweringMachine => self.transferred.load(Ordering::Acquire),
+            | EndReason::AnsweringMachine => self.is_over_there(),
         };
         if over_there || !self.is_known() || !self.carriers.can_hang_up(&self.provider) {
             return;

@@ -300,6 +300,9 @@ impl Spans {
             | Input::EndRequested { .. }
             | Input::LineCut
             | Input::LineBack
+            | Input::PutThrough { .. }
+            | Input::NotPutThrough(_)
+            | Input::TransferWithdrawn
             | Input::CallerGone(_)
             | Input::Tick => {}
         }

@@ -7,7 +7,7 @@ use carriers::CarrierError;
 use media_core::conversation::{AnsweredBy, EndReason, Input};
 use tokio::sync::mpsc;
 use tonic::Status;
-use voxray_proto::control::AnsweredBy as Verdict;
+use voxray_proto::control::{AnsweredBy as Verdict, ReportTransferRequest, TransferOutcome};
 
 use crate::call::phone::{DigitsBy, PhoneLine};
 use crate::call::registry::{Calls, SteerError};
@@ -18,13 +18,55 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connects the caller with somebody else, and ends the session.
 pub async fn transfer(calls: &Calls, session_id: &str, to: &str) -> Result<(), Status> {
     let (input, line) = phone(calls, session_id)?;
-    line.transfer(to).await.map_err(refused)?;
+    let wait = line.waits_for_return();
+    if let Some(wait) = wait {
+        order(&input, Input::PutThrough { tool: None, wait }).await?;
+    }
+    if let Err(error) = line.transfer(to).await {
+        if wait.is_some() {
+            order(&input, Input::TransferWithdrawn).await?;
+        }
+        return Err(refused(error));
+    }
     tracing::info!(session_id, "transferred through the API");
-    let end = Input::EndRequested {
-        reason: EndReason::Transferred,
+    match wait {
+        // The session ends when somebody takes the caller.
+        Some(_) => Ok(()),
+        None => order(&input, end(EndReason::Transferred)).await,
+    }
+}
+
+/// Passes on what has become of a transfer.
+pub async fn transfer_ended(calls: &Calls, request: ReportTransferRequest) -> Result<(), Status> {
+    let outcome = request.outcome();
+    let (input, line) = phone(calls, &request.session_id)?;
+    match outcome {
+        // A provider may say at last that the leg of somebody who never answered is over.
+        TransferOutcome::Taken if !line.is_over_there() => Ok(()),
+        TransferOutcome::Taken => order(&input, end(EndReason::Transferred)).await,
+        TransferOutcome::CallerGone => order(&input, end(EndReason::CallerHungUp)).await,
+        TransferOutcome::NotTaken if request.last_words.is_empty() => {
+            line.expect_back();
+            order(&input, Input::NotPutThrough(request.reason)).await
+        }
+        TransferOutcome::NotTaken => {
+            line.expect_back();
+            order(&input, Input::TransferWithdrawn).await?;
+            let goodbye = Input::EndRequested {
+                reason: EndReason::AgentHungUp,
+                last_words: Some(request.last_words),
+            };
+            order(&input, goodbye).await
+        }
+        TransferOutcome::Unspecified => Err(Status::invalid_argument("outcome is missing")),
+    }
+}
+
+fn end(reason: EndReason) -> Input {
+    Input::EndRequested {
+        reason,
         last_words: None,
-    };
-    order(&input, end).await
+    }
 }
 
 /// Presses keys for the far end.

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use voxray_proto::control::TransferOutcome;
 use voxray_proto::control::media_control_client::MediaControlClient;
 
 use super::*;
@@ -310,6 +311,21 @@ async fn only_a_phone_call_that_has_begun_can_be_steered() {
     let nothing = report(voxray_proto::control::AnsweredBy::Unspecified);
     let refused = client.report_answered_by(nothing).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+    let ended = |outcome: TransferOutcome, last_words: &str| ReportTransferRequest {
+        session_id: "phone".to_owned(),
+        outcome: outcome.into(),
+        reason: "busy".to_owned(),
+        last_words: last_words.to_owned(),
+    };
+    // Nobody has been put through: what a provider says late ends nothing.
+    client.report_transfer(ended(TransferOutcome::Taken, "")).await.unwrap();
+    client
+        .report_transfer(ended(TransferOutcome::NotTaken, ""))
+        .await
+        .unwrap();
+    assert!(matches!(orders.recv().await, Some(Input::NotPutThrough(why)) if why == "busy"));
+    let refused = client.report_transfer(ended(TransferOutcome::Unspecified, "")).await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
     let transfer = TransferSessionRequest {
         session_id: "phone".to_owned(),
         to: "+14155550100".to_owned(),

@@ -15,6 +15,7 @@ use service_kit::token::Claims;
 use service_kit::trace::{Parent, Side, Span};
 use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{HeldStreams, Relays, Timeouts, WebRtc};
@@ -48,7 +49,7 @@ pub struct Gate {
     /// Parent of all calls.
     pub scope: TaskScope,
     /// Changes whenever the store has to be told again of every call.
-    pub store_restores: watch::Receiver<u64>,
+    pub store_restores: watch::Receiver<Option<Instant>>,
     /// How long a far end may take for what.
     pub timeouts: Timeouts,
     /// Phone streams that may come back after a cut.
@@ -228,7 +229,8 @@ impl Gate {
         let line = (transport.name == transport_name(MediaTransport::Telephony)).then(|| {
             let (provider, call_id) = (admitted.provider.clone(), admitted.call_id.clone());
             let transfer_to = self.config.telephony.transfer_to.clone();
-            Arc::new(PhoneLine::new(self.carriers.clone(), provider, call_id, transfer_to))
+            let line = PhoneLine::new(self.carriers.clone(), provider, call_id, transfer_to);
+            Arc::new(line.with_way_back(link.way_back.clone()))
         });
         if let Some(line) = &line {
             admitted.slot.attach(Arc::clone(line));
@@ -316,7 +318,7 @@ impl Gate {
         &self,
         record: SessionRecord,
         tenant: Option<String>,
-        restores: watch::Receiver<u64>,
+        restores: watch::Receiver<Option<Instant>>,
     ) -> AbortOnDrop {
         let kept = KeptSession {
             store: self.store.clone(),
@@ -329,7 +331,7 @@ impl Gate {
     }
 
     /// Tells of what the store loses from this moment on.
-    fn restores_from_now_on(&self) -> watch::Receiver<u64> {
+    fn restores_from_now_on(&self) -> watch::Receiver<Option<Instant>> {
         let mut restores = self.store_restores.clone();
         restores.mark_unchanged();
         restores
@@ -347,7 +349,7 @@ struct KeptSession {
 }
 
 impl KeptSession {
-    async fn keep(self, mut restores: watch::Receiver<u64>) {
+    async fn keep(self, mut restores: watch::Receiver<Option<Instant>>) {
         let mut interval = tokio::time::interval(self.ttl / 3);
         let mut node_reports = true;
         loop {
@@ -444,7 +446,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_session_that_the_store_has_lost_is_listed_and_counted_again() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let (_node, restores) = watch::channel(0);
+        let (_node, restores) = watch::channel(None);
         let scope = TaskScope::root("test");
         let kept = KeptSession {
             store: Arc::clone(&store),

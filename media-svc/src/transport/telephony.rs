@@ -44,16 +44,16 @@ pub use genesys::{open as open_genesys, open_with_connector as open_genesys_with
 pub use held::HeldStreams;
 pub use relay::Relays;
 
-use super::admission::Admitted;
+use super::admission::{Admitted, NotAdmitted};
 use super::reader::{self, Received};
 use super::tokens::NotRedeemed;
 use super::writer::{self, Closing, Encode};
 use super::{Gate, Timeouts};
-use crate::call::{TransportTraits, link};
+use crate::call::{Away, TransportTraits, WayBack, link};
 use crate::metrics::{PROTOCOL_ERRORS, TOKENS_REFUSED};
 use held::Return;
 use line::{Connection, Line};
-use relay::NotPassedOn;
+use relay::{NotPassedOn, Owner};
 use wire::{Inbound, Outbound};
 
 const TRANSPORT: &str = "telephony";
@@ -139,7 +139,20 @@ async fn accept(
         Ok(claims) => claims,
         Err(refused) => return elsewhere(gate, &asked, upgrade, refused).await,
     };
-    let admitted = gate.admit(claims, MediaTransport::Telephony).await?;
+    let is_relayed = asked.headers.contains_key(relay::RELAYED);
+    if !is_relayed && let Some(owner) = relay::owner_after_loss(&gate, &claims).await.map_err(store_away)? {
+        return onwards(gate, owner, &asked, upgrade, taken_elsewhere()).await;
+    }
+    let admitted = match gate.admit_session(claims.clone(), MediaTransport::Telephony).await {
+        Ok(admitted) => admitted,
+        Err(refused @ NotAdmitted::OwnedBy(_)) if !is_relayed => {
+            return match relay::owner_of_claimed(&gate, &claims).await.map_err(store_away)? {
+                Some(owner) => onwards(gate, owner, &asked, upgrade, taken_elsewhere()).await,
+                None => Err(refused.into()),
+            };
+        }
+        Err(refused) => return Err(refused.into()),
+    };
     let expected = Expected {
         provider: Provider::from_name(&admitted.provider),
         id: admitted.call_id.clone(),
@@ -159,20 +172,39 @@ async fn elsewhere(
         Some(claims) if !asked.headers.contains_key(relay::RELAYED) => relay::owner(&gate, claims).await,
         Some(_) | None => Ok(None),
     };
-    let Some(owner) = owner.map_err(|error| ApiError::unavailable(error.to_string()))? else {
-        return Err(refused.refuse());
-    };
+    match owner.map_err(store_away)? {
+        // A refusal is counted there.
+        Some(owner) => onwards(gate, owner, asked, upgrade, refused.into()).await,
+        None => Err(refused.refuse()),
+    }
+}
+
+/// Passes a stream on to the node that has its call; `refused` is the answer when that does not take it.
+async fn onwards(
+    gate: Arc<Gate>,
+    owner: Owner,
+    asked: &Asked,
+    upgrade: WebSocketUpgrade,
+    refused: ApiError,
+) -> Result<Response, ApiError> {
     relay::pass_on(gate, owner, &asked.uri, upgrade)
         .await
         .map_err(|error| match error {
-            // It has counted that.
-            NotPassedOn::Refused => refused.into(),
+            NotPassedOn::Refused => refused,
             NotPassedOn::BadAddress { .. } | NotPassedOn::Unreachable(_) | NotPassedOn::TimedOut => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%error, cause, "a phone stream that came back after a cut cannot be passed on: media nodes have to reach each other by media_advertise_url");
                 ApiError::unavailable(error.to_string())
             }
         })
+}
+
+fn store_away(error: session_store::StoreError) -> ApiError {
+    ApiError::unavailable(error.to_string())
+}
+
+fn taken_elsewhere() -> ApiError {
+    ApiError::Conflict("another node has this session".to_owned())
 }
 
 /// What is known of a stream before it says so itself.
@@ -231,7 +263,7 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
             return;
         }
     };
-    let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
+    let (mut caller, transport) = link(gate.config.pipeline.input_queue_cap);
     let (traits, start) = (traits(&connection.start), &connection.start);
     // The stream may know what the webhook did not: how the provider calls this call.
     if admitted.call_id.is_empty() {
@@ -244,7 +276,15 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
     let call_id = expected.id;
     let (session_id, provider) = (admitted.session_id.clone(), start.provider);
     tracing::info!(%session_id, provider = provider.name(), "a phone stream has begun");
+    let token = token.filter(|_| provider.may_return());
+    let away = Away::default();
+    caller.way_back = token.clone().map(|token| WayBack {
+        session_id: Arc::clone(&session_id),
+        token,
+        away: away.clone(),
+    });
     let line = Line {
+        away,
         input: transport.input,
         commands: transport.commands,
         timeouts: gate.timeouts,
@@ -257,8 +297,9 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
     let holder = Arc::clone(&gate);
     let _line = scope.spawn_owned("phone stream", async move {
         let _carrying = carrying;
-        let token = token.filter(|_| provider.may_return());
-        let remembered = holder.held.remember(token.as_deref(), session_id, call_id);
+        let remembered = holder
+            .held
+            .remember(token.as_deref(), session_id, call_id, line.away.clone());
         line.carry(connection, remembered).await;
     });
     gate.run(admitted, body, traits, caller).await;

@@ -14,8 +14,8 @@ use super::transcripts;
 use super::value::Value;
 use super::{
     Agent, Archiver, ClientTransport, Config, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport, Outbox,
-    PeerTlsFiles, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony, TurnDetection,
-    TurnTaking, WebRtc,
+    PeerTlsFiles, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony,
+    TransferNotTaken, TurnDetection, TurnTaking, WebRtc,
 };
 
 /// Makes the configuration; problems go to `merged`, and the result is used only when there are none.
@@ -80,6 +80,11 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             accounts: phone_accounts(v),
             request_timeout_secs: v.float("telephony.request_timeout_secs"),
             transfer_to: v.list("telephony.transfer_to"),
+            transfer_ring_secs: v.number("telephony.transfer_ring_secs"),
+            transfer_not_taken: match v.word("telephony.transfer_not_taken").as_str() {
+                "goodbye" => TransferNotTaken::Goodbye,
+                _ => TransferNotTaken::Agent,
+            },
             machine_detection: v.flag("outbound.machine_detection"),
             voicemail_message: v.text("outbound.voicemail_message"),
         },

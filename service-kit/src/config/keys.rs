@@ -148,6 +148,8 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("vonage.private_key", Text, "Private key of the Vonage application in PEM: signs the requests to Vonage.").hidden().env(&["VONAGE_PRIVATE_KEY"]),
     Key::new("telephony.request_timeout_secs", Float { min: 0.05, max: 60.0 }, "Longest wait in seconds for a phone provider's API, each attempt.").or("5"),
     Key::new("telephony.transfer_to", List, "Phone numbers (E.164) or SIP addresses that the agent may transfer a call to; the first is used when it names none. Empty = the agent cannot transfer."),
+    Key::new("telephony.transfer_ring_secs", Int { min: 5, max: 120 }, "Seconds that a transferred call rings before the caller comes back to the agent (Twilio, Telnyx, Plivo, Vonage; needs `proxy_host`).").or("30"),
+    Key::new("telephony.transfer_not_taken", Choice(&["agent", "goodbye"]), "What becomes of a caller whose transfer nobody takes: back to the agent, or `telephony.busy_message` and the end of the call.").or("agent"),
     Key::new("outbound.machine_detection", Bool, "Whether outbound calls that are answered by a machine are told from those a person answers.").or("true"),
     Key::new("outbound.voicemail_message", Text, "What is said to an answering machine after its beep; `{{name}}` is replaced from the session's body; unset = the call ends."),
     // Limits

@@ -296,10 +296,23 @@ pub struct Telephony {
     pub request_timeout_secs: f64,
     /// Where the agent may transfer calls to; the first is the default.
     pub transfer_to: Vec<String>,
+    /// How long a transferred call rings, seconds.
+    pub transfer_ring_secs: u32,
+    /// What becomes of a caller whom nobody takes.
+    pub transfer_not_taken: TransferNotTaken,
     /// Whether a machine that answers an outbound call is told from a person.
     pub machine_detection: bool,
     /// What is said to an answering machine; `None` = nothing, the call ends.
     pub voicemail_message: Option<String>,
+}
+
+/// What becomes of a caller whose transfer nobody takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferNotTaken {
+    /// Back to the agent.
+    Agent,
+    /// `telephony.busy_message`, and the end.
+    Goodbye,
 }
 
 /// Accounts at the phone providers' APIs; tokens are among the secrets.

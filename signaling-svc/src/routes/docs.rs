@@ -4,7 +4,7 @@ use axum::{Json, Router, routing::get};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{archive, calls, nodes, offer, recording, root, sessions, start, steer, telephony, webrtc};
+use super::{archive, calls, nodes, offer, recording, root, sessions, start, steer, telephony, transferred, webrtc};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,7 +32,8 @@ use super::{archive, calls, nodes, offer, recording, root, sessions, start, stee
         webrtc::offer,
         telephony::webhook,
         telephony::configured,
-        telephony::plivo_transfer,
+        transferred::plivo_dial,
+        transferred::report,
         calls::place,
         calls::status,
         health,

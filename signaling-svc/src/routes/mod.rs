@@ -14,6 +14,7 @@ mod shape;
 mod start;
 mod steer;
 mod telephony;
+mod transferred;
 mod webrtc;
 
 use std::sync::Arc;
@@ -68,6 +69,10 @@ fn shared() -> Router<Arc<App>> {
         .route("/telephony/{provider}/status", get(calls::status).post(calls::status))
         .route(
             "/telephony/plivo/transfer/{sealed}",
-            get(telephony::plivo_transfer).post(telephony::plivo_transfer),
+            get(transferred::plivo_dial).post(transferred::plivo_dial),
+        )
+        .route(
+            "/telephony/{provider}/transferred/{sealed}",
+            get(transferred::report).post(transferred::report),
         )
 }

@@ -1,13 +1,10 @@
-//! `/telephony/{provider}` and `POST /`: the webhook of a phone call. `/telephony/plivo/transfer/{sealed}`: where Plivo
-//! fetches what to do with a call that is transferred.
+//! `/telephony/{provider}` and `POST /`: the webhook of a phone call.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use carriers::TransferSeal;
-use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 use service_kit::http::ApiError;
 use service_kit::ids;
@@ -52,20 +49,6 @@ pub async fn configured(State(app): State<Arc<App>>, webhook: Webhook) -> Result
         ));
     }
     take(&app, served(&app, provider)?, &webhook).await
-}
-
-/// What Plivo does with a call that is transferred: dials the number that is sealed into the path.
-#[utoipa::path(post, path = "/telephony/plivo/transfer/{sealed}", tag = "telephony",
-    params(("sealed" = String, Path, description = "Made by this deployment for one transfer; good for two minutes")),
-    responses((status = 200, description = "Plivo XML that dials", content_type = "text/xml", body = String),
-        (status = 404, description = "Made elsewhere, changed, or too old")))]
-pub async fn plivo_transfer(State(app): State<Arc<App>>, Path(sealed): Path<String>) -> Result<Response, ApiError> {
-    let seal = TransferSeal::new(&app.config.links.service_token);
-    let document = seal
-        .open(&sealed, SystemTime::now())
-        .and_then(|to| carriers::dial_document(Provider::Plivo, &to))
-        .ok_or_else(|| ApiError::NotFound("there is no such transfer, or not any more".to_owned()))?;
-    Ok(([(CONTENT_TYPE, "text/xml")], document).into_response())
 }
 
 /// The provider by its name in the path, if this server takes its calls.

@@ -6,6 +6,7 @@ pub mod plivo;
 pub mod progress;
 pub mod signed;
 pub mod telnyx;
+pub mod transferred;
 pub mod twilio;
 pub mod vonage;
 pub mod webhook;

@@ -34,6 +34,11 @@ pub fn say_and_hang_up(sentence: &str) -> String {
     response(&format!("<Speak>{}</Speak><Hangup/>", escape(sentence)))
 }
 
+/// Ends the call.
+pub fn hang_up() -> String {
+    response("<Hangup/>")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

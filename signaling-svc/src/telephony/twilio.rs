@@ -40,6 +40,11 @@ pub fn say_and_hang_up(sentence: &str) -> String {
     response(&format!("<Say>{}</Say><Hangup/>", escape(sentence)))
 }
 
+/// Ends the call.
+pub fn hang_up() -> String {
+    response("<Hangup/>")
+}
+
 /// Asks another URL for a document.
 pub fn redirect(url: &str) -> String {
     response(&format!("<Redirect>{}</Redirect>", escape(url)))

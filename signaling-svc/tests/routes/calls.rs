@@ -271,7 +271,11 @@ async fn a_provider_whose_account_is_not_configured_names_the_key() {
 async fn plivo_is_told_where_a_transferred_call_goes_by_a_path_that_nobody_can_make_up() {
     let setup = setup(&[]).await;
     let token = service_kit::config::Secret::new(crate::support::SERVICE_TOKEN);
-    let sealed = carriers::TransferSeal::new(&token).seal("+15550009999", std::time::SystemTime::now());
+    let dial = carriers::Dial {
+        to: "+15550009999".to_owned(),
+        report_to: None,
+    };
+    let sealed = carriers::TransferSeal::new(&token).seal(&dial, std::time::SystemTime::now());
 
     let answer = setup
         .plane

@@ -20,5 +20,6 @@ mod start;
 mod steer;
 mod support;
 mod telephony;
+mod transferred;
 mod webhooks;
 mod webrtc;

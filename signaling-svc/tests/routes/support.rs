@@ -193,6 +193,7 @@ pub struct Asked {
     pub transfers: Mutex<Vec<TransferSessionRequest>>,
     pub digits: Mutex<Vec<SendDtmfRequest>>,
     pub answered_by: tokio::sync::watch::Sender<Vec<ReportAnsweredByRequest>>,
+    pub transferred: Mutex<Vec<ReportTransferRequest>>,
     /// Every call is answered with this instead.
     refusal: Mutex<Option<Status>>,
 }
@@ -350,6 +351,14 @@ impl MediaControl for Scripted {
             .answered_by
             .send_modify(|told| told.push(request.into_inner()));
         self.asked.answer(ReportAnsweredByResponse {})
+    }
+
+    async fn report_transfer(
+        &self,
+        request: tonic::Request<ReportTransferRequest>,
+    ) -> Result<Response<ReportTransferResponse>, Status> {
+        self.asked.transferred.lock().unwrap().push(request.into_inner());
+        self.asked.answer(ReportTransferResponse {})
     }
 
     async fn list_sessions(

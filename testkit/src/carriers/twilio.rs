@@ -23,7 +23,8 @@ pub(super) fn read(request: &Request) -> Asked {
             }
             let document = request.field("Twiml");
             let inner = document
-                .split_once("<Number>")
+                .split_once("<Number")
+                .and_then(|(_, rest)| rest.split_once('>'))
                 .and_then(|(_, rest)| rest.split_once("</Number>"));
             match inner {
                 Some((to, _)) => Asked::Transfer {

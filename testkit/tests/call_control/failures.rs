@@ -122,7 +122,7 @@ async fn a_provider_that_is_not_there_is_unavailable() {
         server.settings()
     };
     let carriers = Carriers::from_config(&config(&settings, &[])).unwrap();
-    let error = carriers.transfer("twilio", CALL, NUMBER).await.unwrap_err();
+    let error = carriers.transfer("twilio", CALL, NUMBER, None).await.unwrap_err();
     assert!(matches!(error, CarrierError::Unavailable { .. }), "{error:?}");
 }
 
@@ -133,7 +133,7 @@ async fn ids_and_numbers_that_are_none_never_reach_a_provider() {
     carriers.hang_up("plivo", "..").await.unwrap();
     carriers.hang_up("plivo", "").await.unwrap();
     assert!(matches!(
-        carriers.transfer("plivo", CALL, "call me").await,
+        carriers.transfer("plivo", CALL, "call me", None).await,
         Err(CarrierError::Invalid(_))
     ));
     assert!(matches!(

@@ -11,4 +11,6 @@
 mod calls;
 mod failures;
 mod requests;
+mod server;
 mod support;
+mod transfers;

@@ -2,7 +2,8 @@
 
 use std::time::SystemTime;
 
-use carriers::{CarrierError, Provider, TransferSeal};
+use carriers::{CarrierError, Dial, Origin, Provider, TransferSeal};
+use serde_json::json;
 use service_kit::config::Secret;
 use voxray_testkit::carriers::Asked;
 
@@ -28,7 +29,7 @@ async fn a_call_that_has_ended_already_is_ended_successfully_but_cannot_be_trans
         let (server, carriers) = provider(name, &[]).await;
         server.end_call(CALL);
         carriers.hang_up(name.name(), CALL).await.unwrap();
-        let transfer = carriers.transfer(name.name(), CALL, NUMBER).await;
+        let transfer = carriers.transfer(name.name(), CALL, NUMBER, None).await;
         assert!(
             matches!(transfer, Err(CarrierError::NotFound)),
             "{name:?}: {transfer:?}"
@@ -40,7 +41,7 @@ async fn a_call_that_has_ended_already_is_ended_successfully_but_cannot_be_trans
 async fn a_call_is_transferred_to_the_number_that_is_named() {
     for name in [Provider::Twilio, Provider::Telnyx, Provider::Vonage] {
         let (server, carriers) = provider(name, &[]).await;
-        carriers.transfer(name.name(), CALL, NUMBER).await.unwrap();
+        carriers.transfer(name.name(), CALL, NUMBER, None).await.unwrap();
         let to = if name == Provider::Vonage {
             "14155550100"
         } else {
@@ -57,7 +58,7 @@ async fn a_call_is_transferred_to_the_number_that_is_named() {
 #[tokio::test]
 async fn plivo_is_given_a_url_of_ours_that_hides_the_number_from_everyone_else() {
     let (server, carriers) = provider(Provider::Plivo, &[("service_token", "deployment")]).await;
-    carriers.transfer("plivo", CALL, NUMBER).await.unwrap();
+    carriers.transfer("plivo", CALL, NUMBER, None).await.unwrap();
     let Asked::Transfer { to, .. } = server.request(0).await.unwrap().asked else {
         panic!("no transfer");
     };
@@ -65,8 +66,67 @@ async fn plivo_is_given_a_url_of_ours_that_hides_the_number_from_everyone_else()
         .strip_prefix("https://voice.example.com/telephony/plivo/transfer/")
         .unwrap();
     assert!(!sealed.contains("4155550100"));
-    let opened = TransferSeal::new(&Secret::new("deployment")).open(sealed, SystemTime::now());
-    assert_eq!(opened.as_deref(), Some(NUMBER));
+    let opened: Option<Dial> = TransferSeal::new(&Secret::new("deployment")).open(sealed, SystemTime::now());
+    assert_eq!(opened.map(|dial| dial.to).as_deref(), Some(NUMBER));
+}
+
+#[tokio::test]
+async fn every_provider_is_told_how_long_to_ring_and_where_to_say_what_came_of_it() {
+    let origin = Origin {
+        session_id: "session-1".to_owned(),
+        call_id: CALL.to_owned(),
+        token: "secret-token".to_owned(),
+    };
+    // A host name may be given as a URL.
+    let reachable = [
+        ("proxy_host", "https://voice.example.com/"),
+        ("telephony.transfer_ring_secs", "25"),
+        ("service_token", "deployment"),
+    ];
+    for name in Provider::ALL.into_iter().filter(|provider| provider.transfers()) {
+        let (server, carriers) = provider(name, &reachable).await;
+        carriers
+            .transfer(name.name(), CALL, NUMBER, Some(&origin))
+            .await
+            .unwrap();
+        let request = server.request(0).await.unwrap();
+        let seal = TransferSeal::new(&Secret::new("deployment"));
+        let (url, ring) = match name {
+            Provider::Twilio => {
+                let twiml = request.field("Twiml");
+                assert!(twiml.contains(r#"<Dial timeout="25" action="#), "{twiml}");
+                let (_, rest) = twiml.split_once("action=\"").unwrap();
+                (rest.split_once('"').unwrap().0.to_owned(), json!(25))
+            }
+            Provider::Telnyx => (
+                request.text("/webhook_url").to_owned(),
+                request.json["timeout_secs"].clone(),
+            ),
+            Provider::Plivo => {
+                let (_, sealed) = request.text("/aleg_url").rsplit_once('/').unwrap();
+                let dial: Dial = seal.open(sealed, SystemTime::now()).unwrap();
+                (dial.report_to.unwrap(), json!(25))
+            }
+            Provider::Vonage => {
+                let connect = &request.json["destination"]["ncco"][0];
+                assert_eq!(connect["eventType"], "synchronous");
+                (
+                    connect["eventUrl"][0].as_str().unwrap().to_owned(),
+                    connect["timeout"].clone(),
+                )
+            }
+            Provider::Exotel => panic!("it has no transfers"),
+        };
+        assert_eq!(ring, 25, "{name:?}");
+        assert!(!url.contains("secret-token"), "{url}");
+        let sealed = url
+            .strip_prefix(&format!(
+                "https://voice.example.com/telephony/{}/transferred/",
+                name.name()
+            ))
+            .unwrap();
+        assert_eq!(seal.open(sealed, SystemTime::now()).as_ref(), Some(&origin), "{name:?}");
+    }
 }
 
 #[tokio::test]

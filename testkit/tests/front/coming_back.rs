@@ -239,6 +239,7 @@ async fn a_stream_that_comes_back_to_another_node_goes_on_with_its_conversation(
     goes_on(&fleet).await;
     is_refused_as_by_its_owner(&fleet).await;
     ends_with_its_owner(&mut fleet).await;
+    finds_its_call_though_the_store_has_lost_everything(&fleet).await;
     fleet.stop().await;
 }
 
@@ -337,6 +338,45 @@ async fn is_refused_as_by_its_owner(fleet: &Fleet) {
     drop(right);
     eventually("no session and no socket to be left", LIMIT, || async {
         Ok((fleet.sessions().await?.is_empty() && open_streams(fleet).await.is_empty()).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// Neither that the token was used is known any more, nor who has the session, until its owner says so again.
+async fn finds_its_call_though_the_store_has_lost_everything(fleet: &Fleet) {
+    let carrying = async || {
+        let found = eventually("the session to be connected", LIMIT, || async {
+            let sessions = fleet.sessions().await?;
+            let ours = sessions.iter().find(|session| session["callId"] == "CA5");
+            let ours = ours.filter(|session| session["state"] == "connected");
+            Ok(ours.map(|session| session["node"].as_str().unwrap().to_owned()))
+        });
+        found.await.unwrap()
+    };
+    let line = Line::open(fleet, "CA5").await;
+    let owner_name = carrying().await;
+    let mut alive = fleet.stack.media.iter().filter(|node| node.process().is_ok());
+    let other = alive.find(|node| node.name() != owner_name).unwrap();
+    let url = format!("{}{}", other.ws_url(), line.path);
+    let before = passed_on(fleet).await;
+    eventually("slots kept for calls that went elsewhere to be free", LIMIT, || async {
+        Ok((fleet.load().await? == 1).then_some(()))
+    })
+    .await
+    .unwrap();
+
+    let redis = redis::Client::open(("127.0.0.1", fleet.stack.redis.port())).unwrap();
+    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await.unwrap();
+    let mut line = line.come_back(&url).await;
+
+    line.hear(&clip()).await;
+    assert_eq!(passed_on(fleet).await, before + 1.0);
+    assert_eq!(carrying().await, owner_name, "it is the same call");
+    assert_eq!(line.hang_up().await, 1000);
+    eventually("no socket to be left", LIMIT, || async {
+        Ok(open_streams(fleet).await.is_empty().then_some(()))
     })
     .await
     .unwrap();

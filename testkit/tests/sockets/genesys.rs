@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use media_core::wire::far_end::FarEnd;
-use media_core::wire::telephony::Provider;
+use media_core::wire::telephony::{Message as WireMessage, Provider};
 use service_kit::config::{Config, Secret, Secrets};
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use voxray::caller::{Call, CallError, Step};
 use voxray_testkit::scripted::{Answer, Script};
 
-use crate::support::{LIMIT, Server, Socket, closed, send, stream_start};
+use crate::support::{LIMIT, Server, Socket, closed, put, send, stream_start};
 
 const PATH: &str = "/telephony/genesys/ws/bot";
 const KEY: &str = "the-key-of-the-integration";
@@ -175,4 +175,53 @@ async fn pings_are_answered_and_a_test_of_the_connection_is_no_call() {
     server.is_idle().await;
     assert_eq!(server.recordings().len(), 1, "the test left nothing behind");
     server.stop().await;
+}
+
+/// As for the providers that come by a token: documented, counted, and of no harm to the next call.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_socket_of_genesys_brings_it_ends_as_documented_and_is_counted() {
+    let server = Server::start_with(Script::new(), Default::default(), with_key).await;
+    let far_end = || FarEnd::new(stream_start(Provider::Genesys, "CA1"));
+    let text = |message| match message {
+        WireMessage::Text(text) => Message::text(text),
+        WireMessage::Binary(bytes) => Message::binary(bytes),
+    };
+    let key = || text(far_end().dtmf('1'));
+    // whether the session is open, what comes, how often, close code
+    let cases = [
+        (false, "audio", Message::binary(vec![0xFF; 160]), 1, 1008),
+        (false, "a key", key(), 1, 1008),
+        (false, "junk", Message::text("hello"), 1, 1007),
+        (false, "a megabyte", Message::text("x".repeat(1 << 20)), 1, 1009),
+        (true, "junk", Message::text("hello"), 51, 1007),
+        (true, "a megabyte", Message::binary(vec![0; 1 << 20]), 1, 1009),
+    ];
+    for (open, case, message, times, code) in cases {
+        let before = protocol_errors(&server).await;
+        let mut socket = connected(&server).await;
+        if open {
+            for message in far_end().opening() {
+                put(&mut socket, message).await;
+            }
+        }
+        for _ in 0..times {
+            send(&mut socket, message.clone()).await;
+        }
+        let (closed_with, reason) = closed(&mut socket).await;
+        assert_eq!(closed_with, code, "{case}, open: {open}: {reason}");
+        assert!(protocol_errors(&server).await > before, "{case}, open: {open}");
+    }
+    let greeted = vec![Step::WaitForSpeech {
+        heard: Duration::from_millis(100),
+        timeout: LIMIT,
+    }];
+    call(&server, greeted).place().await.unwrap();
+    server.stop().await;
+}
+
+async fn protocol_errors(server: &Server) -> f64 {
+    let text = server.get("/metrics").await.text().await.unwrap();
+    let counter = "voxray_protocol_errors_total{transport=\"telephony\"}";
+    let line = text.lines().find(|line| line.starts_with(counter));
+    line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }

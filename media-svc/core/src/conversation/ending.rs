@@ -31,8 +31,8 @@ pub(super) enum Phase {
 
 impl Conversation {
     pub(super) fn on_end_requested(&mut self, reason: EndReason, last_words: Option<String>) {
-        // Nobody would hear last words on a line that is cut.
-        let at_once = self.line_is_cut
+        // Nobody would hear last words on a line that is cut, or while the caller hears another phone ring.
+        let at_once = self.is_unheard()
             || match &reason {
                 EndReason::Requested
                 | EndReason::TimeLimit
@@ -127,6 +127,13 @@ impl Conversation {
 
     /// Hangs up now. What was said and heard so far is in the transcript.
     pub(super) fn finish(&mut self, reason: EndReason) {
+        if reason == EndReason::Transferred
+            && let Some(turn) = self.talking()
+            && matches!(turn.model, Model::AwaitingTools { .. })
+        {
+            // The tool that it waits for has done what it was called for: nothing is cut off.
+            turn.model = Model::Complete;
+        }
         self.cut();
         for utterance in self.recognition.abandon(self.now) {
             self.emit(Output::CancelUtterance(utterance));

@@ -6,8 +6,10 @@
 //! A file a job: `endpoint` finds speech in voice frames, `recognition` collects its text, `caller` makes user turns
 //! of it, `collect` takes the keys a tool asked for; `turn` is what the agent says in answer, `reply` the model behind it,
 //! `speech` the pieces in synthesis, `playout` the clock of outgoing audio and what of it was heard; `screening` finds out
-//! who has answered an outbound call; `ending` closes the call.
+//! who has answered an outbound call; `away` is the time while a caller is being put through to somebody else; `ending`
+//! closes the call.
 
+mod away;
 mod caller;
 mod collect;
 mod ending;
@@ -15,6 +17,7 @@ mod endpoint;
 mod heard;
 mod history;
 mod io;
+mod notice;
 mod playout;
 mod recognition;
 mod reply;
@@ -29,8 +32,10 @@ use std::time::Duration;
 pub use caller::is_key;
 pub use collect::KeyPlan;
 pub use io::*;
+pub use notice::{Notice, TurnTiming};
 pub use screening::{AnsweredBy, Screening};
 
+use self::away::Away;
 use self::caller::{Keys, UserTurn};
 use self::collect::Collecting;
 use self::ending::Phase;
@@ -66,6 +71,8 @@ pub struct Conversation {
     next_seq: u32,
     /// The network to the far end is cut: nothing is played.
     line_is_cut: bool,
+    /// The caller is being put through to somebody else.
+    away: Option<Away>,
 }
 
 /// Ids given out last.
@@ -120,6 +127,7 @@ impl Conversation {
             ids: Ids::default(),
             next_seq: 0,
             line_is_cut: false,
+            away: None,
             settings,
         }
     }
@@ -155,6 +163,7 @@ impl Conversation {
                 self.keys.due(),
                 self.collecting.as_ref().and_then(Collecting::due),
                 self.screen.due(),
+                self.away_until(),
                 self.idle_due(),
                 self.agent_deadline(),
             ],
@@ -163,6 +172,9 @@ impl Conversation {
     }
 
     fn apply(&mut self, input: Input) {
+        if self.misses(&input) {
+            return;
+        }
         match input {
             Input::Connected => self.on_connected(),
             Input::Voice(frame) => {
@@ -187,7 +199,10 @@ impl Conversation {
             Input::Interrupt => self.on_interrupt(),
             Input::EndRequested { reason, last_words } => self.on_end_requested(reason, last_words),
             Input::LineCut => self.on_line_cut(),
-            Input::LineBack => self.line_is_cut = false,
+            Input::LineBack => self.on_line_back(),
+            Input::PutThrough { tool, wait } => self.on_put_through(tool, wait),
+            Input::NotPutThrough(why) => self.on_not_put_through(&why),
+            Input::TransferWithdrawn => self.away = None,
             Input::CallerGone(reason) => self.close(reason),
             Input::Tick => {}
         }
@@ -212,6 +227,7 @@ impl Conversation {
         self.expire_keys();
         self.expire_collecting();
         self.expire_screen();
+        self.expire_away();
         self.marks.expire(self.now);
         self.expire_reply();
         self.expire_speech();
@@ -235,6 +251,7 @@ impl Conversation {
         self.answer_when_possible();
         let quiet = matches!(self.phase, Phase::Live)
             && self.screen.is_open()
+            && self.away.is_none()
             && matches!(self.agent, Agent::Listening)
             && !self.has_question()
             && self.keys.due().is_none()

@@ -340,11 +340,12 @@ impl Conversation {
     pub(super) fn pump(&mut self) {
         let now = self.now;
         let frame_samples = self.pacer.frame_samples();
+        let is_unheard = self.is_unheard();
         let Agent::Talking(turn) = &mut self.agent else { return };
         loop {
             match turn.speech.next(frame_samples) {
                 // Nobody hears it.
-                Next::Frame if self.line_is_cut => break,
+                Next::Frame if is_unheard => break,
                 Next::Frame => {
                     let Some(start) = self.pacer.admit(now) else { break };
                     let Some((frame, begins)) = turn.speech.take_frame(start, frame_samples) else {
@@ -409,7 +410,7 @@ impl Conversation {
     pub(super) fn agent_deadline(&self) -> Option<Time> {
         let Agent::Talking(turn) = &self.agent else { return None };
         let frame = match turn.speech.next(self.pacer.frame_samples()) {
-            Next::Frame => Some(self.pacer.due()).filter(|_| !self.line_is_cut),
+            Next::Frame => Some(self.pacer.due()).filter(|_| !self.is_unheard()),
             Next::PieceEnd | Next::Nothing => None,
         };
         let awaited = turn.is_complete() || self.waits_to_be_heard();

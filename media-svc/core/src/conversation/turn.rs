@@ -123,6 +123,7 @@ impl Conversation {
     pub(super) fn answer_when_possible(&mut self) {
         let ready = matches!(self.phase, Phase::Live)
             && self.screen.is_open()
+            && self.away.is_none()
             && matches!(self.agent, Agent::Listening)
             && !self.recognition.is_finishing()
             && !self.caller_holds_turn();

@@ -23,7 +23,8 @@ pub use outbound::Outbound;
 /// Longest message that is read, in bytes; a second of 16 kHz linear audio is 42 668 characters of base64.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// A phone provider.
+/// Who opens a media stream. The providers that are asked by REST are `carriers::Provider`, a smaller set that this crate,
+/// which knows no network, does not see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Provider {
     /// Twilio Media Streams.

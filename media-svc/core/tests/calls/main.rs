@@ -15,4 +15,5 @@ mod recorder;
 mod recorder_hour;
 mod screening;
 mod tools;
+mod transfers;
 mod turns;

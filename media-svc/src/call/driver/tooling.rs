@@ -48,13 +48,22 @@ impl Call {
             }
             (Wish::Transfer(to), Some(line)) => {
                 let line = Arc::clone(line);
+                let wait = line.waits_for_return();
+                if let Some(wait) = wait {
+                    let tool = Some((reply, call.id.clone()));
+                    conversation.handle_input(now, Input::PutThrough { tool, wait });
+                }
                 self.ask_provider(async move {
-                    match line.transfer(&to).await {
-                        Ok(()) => vec![Input::EndRequested {
+                    match (line.transfer(&to).await, wait) {
+                        (Ok(()), Some(_)) => Vec::new(),
+                        (Ok(()), None) => vec![Input::EndRequested {
                             reason: EndReason::Transferred,
                             last_words: None,
                         }],
-                        Err(error) => vec![result(format!("error: the call could not be transferred: {error}"))],
+                        (Err(error), Some(_)) => vec![Input::NotPutThrough(error.to_string())],
+                        (Err(error), None) => {
+                            vec![result(format!("error: the call could not be transferred: {error}"))]
+                        }
                     }
                 });
             }

@@ -3,7 +3,8 @@
 //! A stream is remembered by the token it was opened with, which is the only thing a provider that connects again has:
 //! it uses the same URL. While the first socket lives, that token stays used up. Once the socket is cut, or nothing has
 //! come on it for [`STALLED`], the same token on the same node brings the same call back, whatever its expiry; on
-//! another node it is refused like any used token, because the call is not there.
+//! another node it is refused like any used token, because the call is not there. The same holds while the caller is
+//! being put through to somebody else ([`Away`]): a provider whose transfer nobody takes opens the stream again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::line::Connection;
+use crate::call::Away;
 
 /// A socket on which not one of a hundred expected frames has come is as good as cut.
 pub const STALLED: Duration = Duration::from_secs(2);
@@ -32,6 +34,7 @@ pub struct Stream {
     /// The provider's call id that a new socket must carry.
     pub call_id: String,
     returns: mpsc::Sender<Connection>,
+    away: Away,
     opened: Instant,
     heard_ms: AtomicU64,
     is_cut: AtomicBool,
@@ -56,7 +59,7 @@ impl Stream {
 
     fn may_be_replaced(&self) -> bool {
         let silent = self.age_ms().saturating_sub(self.heard_ms.load(Ordering::Relaxed));
-        self.is_cut.load(Ordering::Relaxed) || u128::from(silent) >= STALLED.as_millis()
+        self.is_cut.load(Ordering::Relaxed) || self.away.is_on() || u128::from(silent) >= STALLED.as_millis()
     }
 }
 
@@ -99,13 +102,14 @@ impl Drop for Return {
 
 impl HeldStreams {
     /// Remembers a stream that has begun; without a token it cannot come back.
-    pub fn remember(&self, token: Option<&str>, session_id: Arc<str>, call_id: String) -> Remembered<'_> {
+    pub fn remember(&self, token: Option<&str>, session_id: Arc<str>, call_id: String, away: Away) -> Remembered<'_> {
         // One at a time: whoever comes while another one waits is refused before its upgrade.
         let (sender, returns) = mpsc::channel(1);
         let stream = Arc::new(Stream {
             session_id,
             call_id,
             returns: sender,
+            away,
             opened: Instant::now(),
             heard_ms: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),

@@ -8,12 +8,13 @@ use media_core::conversation::EndReason;
 use media_core::wire::telephony::{Answer, Frame, Start};
 use service_kit::config::Pipeline;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::held::{Remembered, Stream};
 use super::wire::{Inbound, Outbound};
 use super::{TRANSPORT, Timeouts};
-use crate::call::{CallerCommand, CallerEvent, PipelineInput};
+use crate::call::{Away, CallerCommand, CallerEvent, PipelineInput};
 use crate::metrics::{PHONE_STREAM_CUTS, PROTOCOL_ERRORS};
 use crate::transport::reader::{self, Received};
 use crate::transport::writer::{self, CLOSE_TIMEOUT, Closing, Written};
@@ -34,6 +35,8 @@ pub struct Connection {
 
 /// The stream of one call.
 pub struct Line {
+    /// Whether the caller is being put through: then whoever ends the stream ends no call.
+    pub away: Away,
     /// To the call.
     pub input: PipelineInput,
     /// From the call.
@@ -84,8 +87,10 @@ impl Line {
                     return;
                 }
             }
+            // A provider opens the stream again when nobody takes the caller.
+            self.away.end();
             PHONE_STREAM_CUTS.with_label_values(&["returned"]).inc();
-            tracing::info!(session_id = %remembered.stream.session_id, "a phone stream came back after a cut");
+            tracing::info!(session_id = %remembered.stream.session_id, "a phone stream came back");
             remembered.stream.set_cut(false);
             self.input.send(CallerEvent::LineBack).await;
         }
@@ -98,9 +103,10 @@ impl Line {
             return None;
         }
         remembered.stream.set_cut(true);
-        tracing::info!(session_id = %remembered.stream.session_id, "a phone stream was cut: waiting for it to come back");
+        tracing::info!(session_id = %remembered.stream.session_id, "a phone stream was cut, or its caller is being put through: waiting for it to come back");
         self.input.send(CallerEvent::LineCut).await;
-        let deadline = tokio::time::sleep(self.timeouts.hold);
+        let mut away = self.away.changes();
+        let deadline = tokio::time::sleep_until(self.expected_until());
         tokio::pin!(deadline);
         let mut lost = false;
         loop {
@@ -111,14 +117,20 @@ impl Line {
                     // The conversation knows that nobody hears it; these are its last frames before that.
                     Some(_) => {}
                 },
+                Ok(()) = away.changed(), if !lost => deadline.as_mut().reset(self.expected_until()),
                 () = &mut deadline, if !lost => {
                     lost = true;
                     PHONE_STREAM_CUTS.with_label_values(&["lost"]).inc();
-                    let why = format!("the stream was cut and did not come back within {} s", self.timeouts.hold.as_secs_f64());
+                    let why = "the stream was cut and did not come back in time".to_owned();
                     self.input.send(CallerEvent::Closed(EndReason::TransportFailed(why))).await;
                 }
             }
         }
+    }
+
+    /// When a stream that is not there has to be back.
+    fn expected_until(&self) -> Instant {
+        self.away.until().unwrap_or_else(|| Instant::now() + self.timeouts.hold)
     }
 
     /// Carries the stream over one socket.
@@ -138,7 +150,7 @@ impl Line {
             let _ = replies.try_send(answer);
         }
         let outbound = Outbound::new(Some(&connection.start));
-        let input = &self.input;
+        let (input, away) = (&self.input, &self.away);
         let writing = writer::write(connection.sink, &mut self.commands, sources, outbound, self.pipeline);
         let reading = Reading {
             stream: connection.stream,
@@ -154,7 +166,19 @@ impl Line {
             (out, mut stream) = &mut reading => {
                 let end = match out {
                     ReadOut::Cut => return Ending::Cut,
+                    ReadOut::Ended(_) if away.is_on() => {
+                        let _ = refuse.send(Some(Closing::new(Closing::NORMAL, "the caller is being put through")));
+                        tokio::join!(writing, reader::linger(&mut stream, false));
+                        return Ending::Cut;
+                    }
                     ReadOut::Ended(end) => end,
+                    // What a stream that is being left still brings, or does not, ends no call either.
+                    ReadOut::Refused(reason) if away.is_on() => {
+                        let broken = reason.is_broken();
+                        let _ = refuse.send(Some(reason));
+                        tokio::join!(writing, reader::linger(&mut stream, broken));
+                        return Ending::Cut;
+                    }
                     ReadOut::Refused(reason) => {
                         PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
                         let end = EndReason::TransportFailed(reason.reason.clone());
@@ -179,11 +203,11 @@ impl Line {
                     Ending::Over
                 }
                 Written::Broken => match tokio::time::timeout(CLOSE_TIMEOUT, reading).await {
-                    Ok((ReadOut::Ended(end), _)) => {
+                    Ok((ReadOut::Ended(end), _)) if !away.is_on() => {
                         input.send(CallerEvent::Closed(end)).await;
                         Ending::Over
                     }
-                    Ok((ReadOut::Cut | ReadOut::Refused(_), _)) | Err(_) => Ending::Cut,
+                    Ok((ReadOut::Ended(_) | ReadOut::Cut | ReadOut::Refused(_), _)) | Err(_) => Ending::Cut,
                 },
             },
             Some(next) = remembered.returns.recv() => Ending::Replaced(Box::new(next)),

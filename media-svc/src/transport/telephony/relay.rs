@@ -8,6 +8,8 @@
 //!   refusal is the provider's answer, before the upgrade.
 //! - Nowhere else is passed on to: the token has to be one that this deployment signed, its session has to be connected in
 //!   the session store, on a node that is registered there.
+//! - A store that has lost everything knows neither that the token was used nor who has the session. Its owner says so
+//!   again within two heartbeats: meanwhile the stream waits ([`RECLAIM_WITHIN`]), instead of beginning a second call.
 //! - What was passed on once carries [`RELAYED`] and is not passed on again. Nobody gains anything by sending that header.
 //! - A node takes no slot for a stream that it only passes on: the call counts where it is. The socket counts in
 //!   `http_active_connections` of both nodes.
@@ -24,9 +26,10 @@ use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Uri};
 use service_kit::http::{ActiveConnection, LiveRoute};
 use service_kit::token::Claims;
-use session_store::{SessionState, StoreError};
+use session_store::{NODE_HEARTBEAT, SessionState, StoreError};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, protocol};
@@ -42,6 +45,13 @@ pub const RELAYED: HeaderName = HeaderName::from_static("x-voxray-relayed");
 
 /// A node that does not take the connection within this time does not answer: the call waits 10 s for its stream.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A node that has lost its entries in the store has written them again after two heartbeats, if it lives.
+const RECLAIM_WITHIN: Duration = NODE_HEARTBEAT.saturating_mul(2).saturating_add(Duration::from_secs(1));
+/// Between the claim and the session's record there is one request.
+const LISTED_WITHIN: Duration = Duration::from_secs(1);
+/// How often is looked meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Room for one message and a few answers to pings; what does not fit breaks the connection.
 const WRITE_BUFFER_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
@@ -96,6 +106,45 @@ pub async fn owner(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreE
         node_id,
         url: node.public_url,
     }))
+}
+
+/// The node that has the session of a token which looks as good as new, if the store has just lost what it knew of both.
+///
+/// # Errors
+/// The session store does not answer.
+pub async fn owner_after_loss(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreError> {
+    let restored = *gate.store_restores.borrow();
+    let lately = restored.is_some_and(|at| at.elapsed() < RECLAIM_WITHIN);
+    // What was reserved here may have been connected elsewhere: it is no sign of the contrary.
+    if !lately && (gate.store.session(&claims.session_id).await?.is_some() || is_known(gate).await?) {
+        return Ok(None);
+    }
+    wait_for_owner(gate, claims, RECLAIM_WITHIN).await
+}
+
+/// The node that has claimed the session of this token.
+///
+/// # Errors
+/// The session store does not answer.
+pub async fn owner_of_claimed(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreError> {
+    wait_for_owner(gate, claims, LISTED_WITHIN).await
+}
+
+async fn wait_for_owner(gate: &Gate, claims: &Claims, within: Duration) -> Result<Option<Owner>, StoreError> {
+    let until = Instant::now() + within;
+    loop {
+        let found = owner(gate, claims).await?;
+        if found.is_some() || Instant::now() >= until {
+            return Ok(found);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Whether the store knows this node; one that does not has lost everything, and this node has not noticed yet.
+async fn is_known(gate: &Gate) -> Result<bool, StoreError> {
+    let nodes = gate.store.nodes().await?;
+    Ok(nodes.iter().any(|node| node.node_id == *gate.node_id))
 }
 
 /// Opens the same path at the owner, then takes the provider's socket and joins the two.
