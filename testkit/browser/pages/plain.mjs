@@ -33,7 +33,13 @@ window.start = async (_transport, server, { move, ...options }) => {
   window.quiet = () => quiet(window.events);
   window.moved = () => moves;
   window.measured = () => measured(line.pc);
-  window.hangUp = () => line.pc.close();
+  // What `pc.close()` says may not get through a relay that is closed with it: the server would wait for this page.
+  window.hangUp = async () => {
+    const closed = new Promise((resolve) => (line.chat.onclose = resolve));
+    line.chat.send(JSON.stringify({ label: "rtvi-ai", type: "disconnect-bot", id: "2", data: {} }));
+    await closed;
+    line.pc.close();
+  };
 };
 
 /** What the browser's statistics say of the connection: the server's reports of this page's audio, and the way it goes. */

@@ -13,6 +13,7 @@ use voxray_testkit::servers::{Coturn, RELAY_IP};
 use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 
 use crate::plane::{LIMIT, Plane, SHORT};
+use crate::returning::LEAVE;
 use crate::signalling::without_candidates;
 
 const IPV6: Kind = Kind {
@@ -183,6 +184,11 @@ async fn a_client_and_a_node_that_reach_nothing_but_a_turn_server_talk_through_i
 
     assert_eq!(theirs.ip().to_string(), RELAY_IP);
     assert_eq!(client.far_end().await.unwrap(), theirs);
+    client.say(LEAVE).await.unwrap();
+    client
+        .message(|message| message["message"]["type"] == "peerLeft")
+        .await
+        .unwrap();
     client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;

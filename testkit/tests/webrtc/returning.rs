@@ -10,7 +10,8 @@ use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 use crate::plane::{Plane, SHORT, eventually};
 
 const CABLE: Kind = Kind { cable: true, ..PLAIN };
-const LEAVE: &str = r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#;
+/// The client hangs up by a message.
+pub const LEAVE: &str = r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#;
 
 fn two_turns() -> Script {
     Script::new()
