@@ -42,8 +42,8 @@ export function failure(response, body) {
   return new ApiError(said.charAt(0).toUpperCase() + said.slice(1), response.status);
 }
 
-function post(path, body, method = "POST") {
-  return json(path, { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+function post(path, body, { method = "POST", signal } = {}) {
+  return json(path, { method, signal, headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 }
 
 const of = (id) => `/sessions/${encodeURIComponent(id)}`;
@@ -69,8 +69,8 @@ export const api = {
   nodes: async () => (await json("/nodes")).data.nodes,
   /** Makes a session. */
   start: (body) => post("/start", body),
-  /** Offers WebRTC for a session. */
-  offer: (id, body) => post(`${of(id)}/api/offer`, body),
+  /** Offers WebRTC for a session, at first or again. */
+  offer: (id, body, signal) => post(`${of(id)}/api/offer`, body, { signal }),
   /** More ways to reach this browser. */
-  candidates: (id, body) => post(`${of(id)}/api/offer`, body, "PATCH"),
+  candidates: (id, body) => post(`${of(id)}/api/offer`, body, { method: "PATCH" }),
 };

@@ -201,7 +201,7 @@ impl Recorder {
         Some(self.mix(sides.first_frame, &sides.caller.samples, &sides.agent.samples))
     }
 
-    /// Everything left, up to the end of the call at `now`. Nothing may be added afterwards.
+    /// Everything left, up to the end of the call at `now`; call again until `None`. Nothing may be added afterwards.
     pub fn finish(&mut self, now: Time) -> Option<RecordedChunk> {
         let sides = self.finish_sides(now)?;
         Some(self.mix(sides.first_frame, &sides.caller.samples, &sides.agent.samples))
@@ -220,7 +220,7 @@ impl Recorder {
 
     /// The same as [`Self::finish`] for who changes something before [`Self::mix`].
     pub fn finish_sides(&mut self, now: Time) -> Option<Sides> {
-        let end = self.frame_at(now);
+        let end = self.frame_at(now).min(self.given + self.frame_at(MAX_CHUNK));
         self.give(end)
     }
 

@@ -85,7 +85,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("metrics_enabled", Bool, "Whether `GET /metrics` answers.").or("true"),
     // Clients
     Key::new("transport", Choice(&["websocket", "smallwebrtc", "both"]), "What clients may connect with.").or("both"),
-    Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes.").or("stun:stun.l.google.com:19302").hidden(),
+    Key::new("webrtc_ice_servers", IceServers, "STUN and TURN servers, handed to clients and used by media nodes; with `secret` (coturn's `static-auth-secret`) every client gets credentials of its own, good for a day.").or("stun:stun.l.google.com:19302").hidden(),
     Key::new("rtc_max_duration_secs", SECONDS, "Longest session in seconds after the first inbound audio; 0 = no limit.").or("0"),
     Key::new("session_store", Choice(&["memory", "redis"]), "Where sessions, nodes and tokens live: in this process, or shared by all.").or("memory"),
     Key::new("redis_url", Url(&["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"]), "Redis, needed with `session_store` redis: one server (`redis://[user:password@]host:6379[/db]`), Sentinel (`redis+sentinel://host:26379,host:26379/primary[/db][?sentinel_password=…]`) or Cluster (`redis+cluster://host:6379,host:6379`); `rediss` is TLS.").hidden(),

@@ -5,6 +5,7 @@
 mod build;
 mod connections;
 mod docs;
+mod ice;
 mod keys;
 mod listeners;
 mod load;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 pub use connections::{ConnectionLimits, Otlp};
 pub use docs::{json_schema, json_schema_text, markdown};
+pub use ice::IceServer;
 pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload};
 pub use recording::{AudioFormat, RecordingTag, S3Encryption};
 pub use schema::{Key, Kind, SCHEMA, find};
@@ -132,19 +134,6 @@ pub struct WebRtc {
     pub ice_servers: Vec<IceServer>,
     /// Session limit in seconds after the first inbound audio; 0 = none.
     pub max_duration_secs: f64,
-}
-
-/// One ICE server as browsers expect it.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, PartialEq)]
-pub struct IceServer {
-    /// `stun:` and `turn:` URLs.
-    pub urls: Vec<String>,
-    /// TURN user.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub username: Option<String>,
-    /// TURN password.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub credential: Option<String>,
 }
 
 /// Session store.

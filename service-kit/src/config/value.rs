@@ -74,7 +74,7 @@ pub(super) fn from_text(key: &Key, text: &str) -> Result<Value, String> {
             ice_servers(&json)
         }
         Kind::IceServers => Some(Value::IceServers(
-            split(text).into_iter().map(plain_ice_server).collect(),
+            split(text).into_iter().map(IceServer::open).collect(),
         )),
     };
     checked(key, value, &format!("{text:?}"))
@@ -114,7 +114,7 @@ fn split(text: &str) -> Vec<String> {
 
 fn ice_servers(json: &Json) -> Option<Value> {
     let servers = json.as_array()?.iter().map(|entry| match entry {
-        Json::String(url) => Some(plain_ice_server(url.clone())),
+        Json::String(url) => Some(IceServer::open(url.clone())),
         // Browsers allow one URL where a list is meant.
         Json::Object(fields) => {
             let mut fields = fields.clone();
@@ -126,14 +126,6 @@ fn ice_servers(json: &Json) -> Option<Value> {
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) => None,
     });
     servers.collect::<Option<Vec<_>>>().map(Value::IceServers)
-}
-
-fn plain_ice_server(url: String) -> IceServer {
-    IceServer {
-        urls: vec![url],
-        username: None,
-        credential: None,
-    }
 }
 
 /// Checks range, choices and form.
@@ -154,7 +146,9 @@ fn checked(key: &Key, value: Option<Value>, written: &str) -> Result<Value, Stri
                 .iter()
                 .flat_map(|server| &server.urls)
                 .all(|url| is_ice_url(url))
-                && servers.iter().all(|server| !server.urls.is_empty())
+                && servers
+                    .iter()
+                    .all(|server| !server.urls.is_empty() && server.is_usable())
         }
         _ => true,
     };
@@ -204,7 +198,8 @@ pub(super) fn allowed(key: &Key) -> String {
         }
         Kind::Path => "a path".to_owned(),
         Kind::IceServers => {
-            "a list of stun: and turn: URLs, or of {\"urls\": […], \"username\", \"credential\"}".to_owned()
+            "a list of stun: URLs, and for TURN of {\"urls\": […], \"username\", \"credential\"} or {\"urls\": […], \"secret\"}"
+                .to_owned()
         }
     }
 }

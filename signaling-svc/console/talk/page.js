@@ -34,6 +34,8 @@ class Talk {
     /** Counts attempts: what comes from an earlier one is passed over. */
     this.attempt = 0;
     this.phase = "idle";
+    /** There is no way through the network at the moment. */
+    this.lost = false;
     this.holding = false;
     v.go.addEventListener("click", () => (this.phase === "idle" || this.phase === "over" ? this.begin(true) : this.hangUp()));
     v.mute.addEventListener("click", () => this.toggle(v.mute));
@@ -77,6 +79,7 @@ class Talk {
     const mine = ++this.attempt;
     const current = () => mine === this.attempt;
     this.state = quiet();
+    this.lost = false;
     this.show("connecting");
     replace(this.v.trouble);
     replace(this.v.after);
@@ -105,6 +108,8 @@ class Talk {
     const handlers = {
       microphone: this.microphone,
       told: (message) => current() && this.told(message),
+      lost: () => current() && this.line(true),
+      back: () => current() && this.line(false),
       ended: (why) => current() && this.over(why),
     };
     const way = this.v.way.value;
@@ -121,6 +126,11 @@ class Talk {
   told(message) {
     this.state = take(this.state, message);
     if (message.type === "error") replace(this.v.trouble, h("p", { class: "notice" }, this.state.error));
+    this.show("live");
+  }
+
+  line(lost) {
+    this.lost = lost;
     this.show("live");
   }
 
@@ -152,7 +162,8 @@ class Talk {
 
   show(phase) {
     this.phase = phase;
-    const activity = phase === "live" ? this.state.activity : phase;
+    const live = this.lost ? "reconnecting" : this.state.activity;
+    const activity = phase === "live" ? live : phase;
     showActivity(this.v, activity, { tool: this.state.tool, way: this.link?.way });
     if (phase === "over") this.v.detail.textContent = "";
     showTurns(this.v, this.state.turns);

@@ -7,6 +7,7 @@ import { millis } from "../format.js";
 export const ACTIVITY = {
   idle: "Ready when you are",
   connecting: "Connecting",
+  reconnecting: "Reconnecting",
   listening: "Listening",
   hearing: "Hearing you",
   thinking: "Thinking",
@@ -77,7 +78,8 @@ export function showActivity(v, activity, { tool = "", way = "" } = {}) {
   v.go.classList.toggle("live", live || activity === "connecting");
   v.mute.disabled = v.keys.disabled = !live;
   v.way.disabled = v.device.disabled = live || activity === "connecting";
-  if (live) v.detail.textContent = `Connected by ${way}`;
+  if (activity === "reconnecting") v.detail.textContent = "The connection was lost. The call waits for it for up to 15 seconds.";
+  else if (live) v.detail.textContent = `Connected by ${way}`;
 }
 
 /** What each element of the transcript shows. */

@@ -1,6 +1,7 @@
 // A conversation over WebRTC: the browser's own audio, and a data channel for everything else.
 
 import { api } from "../api.js";
+import { Lifeline } from "./lifeline.js";
 import { listenTo } from "./meter.js";
 import { clientReady, readRtvi } from "./rtvi.js";
 
@@ -9,8 +10,11 @@ const READY_MS = 8000;
 /** How often the data channel says that this page is still there, milliseconds. */
 const PING_MS = 1000;
 
-/** Connects; `microphone` may be missing. `told` gets every RTVI message, `ended` why it is over. */
-export async function connectWebRtc({ microphone, told, ended }) {
+/**
+ * Connects; `microphone` may be missing. `told` gets every RTVI message, `ended` why it is over. `lost` and `back` are
+ * called when there is no way through the network for a while.
+ */
+export async function connectWebRtc({ microphone, told, lost, back, ended }) {
   const { sessionId, iceConfig } = await api.start({ transport: "webrtc" });
   const peer = new RTCPeerConnection({ iceServers: iceConfig?.iceServers ?? [] });
   const context = new AudioContext();
@@ -30,15 +34,22 @@ export async function connectWebRtc({ microphone, told, ended }) {
   let over = false;
   let muted = false;
   let ping = 0;
+  let peerId;
   const finish = (why) => {
     if (over) return;
     over = true;
     clearInterval(ping);
+    lifeline.end();
     peer.close();
     context.close();
     speaker.srcObject = null;
     ended(why);
   };
+  const restart = (signal) => {
+    peer.restartIce();
+    return negotiate(signal);
+  };
+  const lifeline = new Lifeline({ restart, lost, back, gone: finish });
   const send = (text) => channel.readyState === "open" && channel.send(text);
   try {
     await context.resume();
@@ -53,9 +64,8 @@ export async function connectWebRtc({ microphone, told, ended }) {
   }
   ping = setInterval(() => send(`ping: ${Date.now()}`), PING_MS);
   channel.onclose = () => finish("");
-  peer.onconnectionstatechange = () => {
-    if (peer.connectionState === "failed") finish("The connection was lost. Check the network, then press the button again.");
-  };
+  peer.onconnectionstatechange = () => lifeline.state(peer.connectionState);
+  lifeline.state(peer.connectionState);
   channel.onmessage = ({ data }) => {
     const message = typeof data === "string" ? readRtvi(data) : null;
     if (message) told(message);
@@ -72,26 +82,34 @@ export async function connectWebRtc({ microphone, told, ended }) {
     },
     levels: () => [muted ? 0 : levels[0](), levels[1]()],
     close: () => {
+      // Without a connection it gets there by the API alone.
+      if (lifeline.holding) api.end(sessionId).catch(() => {});
       send(JSON.stringify({ label: "rtvi-ai", type: "disconnect-bot", id: "bye", data: {} }));
       finish("");
     },
   };
 
-  async function greet() {
-    let peerId;
+  /** Offers, at first and again. What is found before the answer belongs to this offer, and waits for it. */
+  async function negotiate(signal) {
     const early = [];
+    let answered = false;
     const tell = (candidates) => api.candidates(sessionId, { pc_id: peerId, candidates }).catch(() => {});
     peer.onicecandidate = ({ candidate }) => {
       const one = { candidate: candidate?.candidate ?? "", sdp_mid: candidate?.sdpMid ?? "0", sdp_mline_index: candidate?.sdpMLineIndex ?? 0 };
-      if (peerId) tell([one]);
+      if (answered) tell([one]);
       else early.push(one);
     };
     await peer.setLocalDescription();
     const { sdp, type } = peer.localDescription;
-    const answer = await api.offer(sessionId, { sdp, type });
+    const answer = await api.offer(sessionId, { sdp, type, pc_id: peerId }, signal);
+    answered = true;
     peerId = answer.pc_id;
     if (early.length > 0) tell(early);
     await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+  }
+
+  async function greet() {
+    await negotiate();
     await new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error("No way through the network to the media node was found by WebRTC. Choose WebSocket, or check media.udp_port and the firewall.")), READY_MS);
       channel.onopen = () => send(clientReady());

@@ -58,6 +58,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "talk/worklets.js",
         "talk/socket.js",
         "talk/webrtc.js",
+        "talk/lifeline.js",
         "calls/page.js",
         "call/page.js",
         "call/wav.js",

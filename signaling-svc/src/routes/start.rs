@@ -1,7 +1,7 @@
 //! `POST /start`: makes a session.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -164,11 +164,13 @@ async fn make(app: &App, request: StartRequest, session_id: String) -> Result<St
                 .put_session(&record, app.session_ttl())
                 .await
                 .map_err(store_error)?;
+            let (servers, now) = (&app.config.webrtc.ice_servers, SystemTime::now());
+            let ice_servers = servers.iter().map(|server| server.for_client(&new.session_id, now));
             Ok(Started::WebRtc(StartedWebRtc {
-                session_id: new.session_id,
                 ice_config: IceConfig {
-                    ice_servers: app.config.webrtc.ice_servers.clone(),
+                    ice_servers: ice_servers.collect(),
                 },
+                session_id: new.session_id,
             }))
         }
         StartTransport::WebSocket => {

@@ -61,6 +61,26 @@ async fn clients_get_the_credentials_of_a_turn_server() {
 }
 
 #[tokio::test]
+async fn every_client_gets_turn_credentials_of_its_own_where_there_is_a_secret() {
+    let servers = r#"[{"urls": "turn:turn.example.com:3478", "secret": "north"}]"#;
+    let plane = Plane::start(&Switch::new(), &[("webrtc_ice_servers", servers)]).await;
+
+    let answers = [
+        plane.post("/start", json!({})).await.json(),
+        plane.post("/start", json!({})).await.json(),
+    ];
+
+    let [one, other] = answers.map(|answer| {
+        assert!(!answer.to_string().contains("north"), "{answer}");
+        let server = answer["iceConfig"]["iceServers"][0].clone();
+        let user = server["username"].as_str().unwrap();
+        assert!(user.ends_with(answer["sessionId"].as_str().unwrap()), "{user}");
+        server["credential"].as_str().unwrap().to_owned()
+    });
+    assert_ne!(one, other);
+}
+
+#[tokio::test]
 async fn version_one_answers_the_plain_envelope() {
     let plane = Plane::start(&Switch::new(), &[]).await;
 

@@ -1,12 +1,13 @@
 // The talk page: a call by voice, by keys and by text, seen by a second pair of eyes that ends it.
 import assert from "node:assert/strict";
 
+import { lostAndFound } from "./lost.mjs";
 import { above, accessible, picture, value } from "./visitor.mjs";
 
 const STATUS = "#status";
 
 /** Holds a call; answers its `sessionId` and what was said. */
-export async function talkPage(visitor, page, pictures) {
+export async function talkPage(visitor, page, network, pictures) {
   await page.getByRole("button", { name: "Start talking" }).waitFor();
   await accessible(page, "talk");
   await picture(page, pictures, "talk-light");
@@ -50,6 +51,7 @@ export async function talkPage(visitor, page, pictures) {
   await page.getByRole("button", { name: "Hold space to talk" }).click();
 
   await page.waitForFunction(() => document.getElementById("status").textContent === "Listening");
+  const lost = await lostAndFound(page, network, pictures);
   await page.getByRole("button", { name: "Keypad" }).click();
   const spoken = await turns.and(page.locator(".agent")).count();
   for (const key of ["4", "2", "hash"]) await page.getByRole("button", { name: key, exact: true }).click();
@@ -65,12 +67,12 @@ export async function talkPage(visitor, page, pictures) {
   const way = (await page.locator(".detail").innerText()).replace("Connected by ", "");
   const sessionId = await end(visitor, page, pictures);
   const { said, interim } = await page.evaluate(() => ({ said: globalThis.said, interim: globalThis.interim }));
-  for (const status of ["Connecting", "Listening", "Hearing you", "Thinking", "Speaking", "Call ended"]) {
+  for (const status of ["Connecting", "Reconnecting", "Listening", "Hearing you", "Thinking", "Speaking", "Call ended"]) {
     assert.ok(said.includes(status), `the status never was ${status}: ${said}`);
   }
   assert.notEqual(interim, "", "no interim text was seen");
   assert.equal(await value(page, ".level.caller"), 0);
-  return { sessionId, way, said, interim };
+  return { sessionId, way, said, interim, lost };
 }
 
 /** Somebody else finds the call in the list and ends it. */

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { scale, stages, summary } from "../../../signaling-svc/console/call/timing.js";
 import { LEVELS_PER_SECOND, WavLevels } from "../../../signaling-svc/console/call/wav.js";
 import { clock, duration, millis, percentile } from "../../../signaling-svc/console/format.js";
+import { ATTEMPT_MS, GONE, HOLD_MS, Lifeline, OVER } from "../../../signaling-svc/console/talk/lifeline.js";
 import { audioFrame, messageFrame, readFrame, readRtvi, rtvi, sessionOf } from "../../../signaling-svc/console/talk/rtvi.js";
 import { pressed, quiet, take, typed } from "../../../signaling-svc/console/talk/state.js";
 import { reason } from "../../../signaling-svc/console/talk/microphone.js";
@@ -154,4 +155,71 @@ test("whatever the microphone's trouble is, the person is told what to do", () =
     assert.match(reason({ name }), /Allow|Connect|Close/);
   }
   assert.match(reason(new Error("odd")), /odd/);
+});
+
+/** A lifeline whose clock stands still until it is moved. `answers`: what each attempt meets, an error or nothing. */
+function lifeline(...answers) {
+  const seen = [];
+  const due = new Map();
+  let now = 0;
+  let last = 0;
+  const clock = {
+    setTimeout: (work, after) => (due.set(++last, [now + after, work]), last),
+    clearTimeout: (timer) => due.delete(timer),
+  };
+  const restart = async () => {
+    seen.push("restart");
+    const answer = answers.shift();
+    if (answer) throw answer;
+  };
+  const line = new Lifeline({ restart, lost: () => seen.push("lost"), back: () => seen.push("back"), gone: (why) => seen.push(why), clock });
+  const settle = () => new Promise(setImmediate);
+  const pass = async (span) => {
+    const end = now + span;
+    for (;;) {
+      await settle();
+      const [timer, entry] = [...due].sort(([, [a]], [, [b]]) => a - b)[0] ?? [];
+      if (timer === undefined || entry[0] > end) break;
+      due.delete(timer);
+      now = entry[0];
+      entry[1]();
+    }
+    now = end;
+  };
+  return { line, seen, pass, due };
+}
+
+test("a connection that is lost is offered anew until it is back, and nothing goes on after that", async () => {
+  const { line, seen, pass, due } = lifeline(Object.assign(new Error("no network"), { status: 0 }), Object.assign(new Error("busy"), { status: 503 }));
+  line.state("connected");
+  line.state("disconnected");
+  line.state("failed");
+  await pass(2 * ATTEMPT_MS);
+  line.state("connecting");
+  line.state("connected");
+  assert.deepEqual(seen, ["lost", "restart", "restart", "restart", "back"]);
+  await pass(2 * HOLD_MS);
+  assert.deepEqual([seen.length, due.size], [5, 0]);
+  line.state("disconnected");
+  assert.deepEqual(seen.slice(5), ["lost", "restart"]);
+});
+
+test("who is not back in time, or has been given up by the server, is told what to do", async () => {
+  const late = lifeline();
+  late.line.state("failed");
+  await late.pass(HOLD_MS - 1);
+  assert.ok(!late.seen.includes(GONE));
+  await late.pass(1);
+  assert.equal(late.seen.at(-1), GONE);
+  const refused = lifeline(Object.assign(new Error("unknown"), { status: 404 }));
+  refused.line.state("disconnected");
+  await refused.pass(0);
+  assert.equal(refused.seen.at(-1), OVER);
+  for (const { line, seen, pass, due } of [late, refused]) {
+    line.state("connected");
+    line.state("disconnected");
+    await pass(HOLD_MS);
+    assert.deepEqual([seen.filter((what) => what === "back").length, due.size], [0, 0]);
+  }
+  for (const why of [GONE, OVER]) assert.match(why, /press the button/i);
 });

@@ -2,21 +2,25 @@
 import assert from "node:assert/strict";
 
 import { launch } from "../lib/chromium.mjs";
+import { hideAddresses, nat } from "../lib/nat.mjs";
 import { task } from "../lib/task.mjs";
 import { chromium } from "../lib/tools.mjs";
 import { callPage } from "./call.mjs";
+import { lostForGood } from "./lost.mjs";
 import { talkPage } from "./talk.mjs";
 import { above, accessible, picture, Visitor } from "./visitor.mjs";
 
 const VIEW = { viewport: { width: 1360, height: 860 }, locale: "en-GB", timezoneId: "UTC" };
 
-await task(async ({ executable, server, guarded, key, way, microphone, pictures }) => {
+await task(async ({ executable, server, guarded, key, way, mediaPort, microphone, pictures }) => {
   const browser = await launch({ executable, microphone });
   const context = await browser.newContext({ ...VIEW, colorScheme: "light", permissions: ["microphone"] });
   context.setDefaultTimeout(20_000);
+  const network = await nat(mediaPort);
+  await hideAddresses(context);
   const visitor = new Visitor(context, server);
   const page = await visitor.open("/");
-  const talked = await step("talk", () => talkPage(visitor, page, pictures)).catch(async (error) => {
+  const talked = await step("talk", () => talkPage(visitor, page, network, pictures)).catch(async (error) => {
     console.log(visitor.complaints, await page.locator("main").innerText());
     await picture(page, pictures, "failed");
     throw error;
@@ -24,9 +28,14 @@ await task(async ({ executable, server, guarded, key, way, microphone, pictures 
   const seen = await step("call", () => callPage(page, pictures, talked));
   await step("calls", () => finishedCalls(page, pictures, talked));
   await step("nodes", () => nodes(page, pictures));
+  // What waits longest waits beside what follows.
+  const given = step("lost", () => lostForGood(visitor, network, pictures));
+  given.catch(() => {});
   await step("socket", () => overSocket(visitor, pictures));
   await step("colours", () => colours(page, talked, pictures));
+  await given;
   assert.equal(talked.way, way);
+  assert.ok(network.passed() > 1000, `${network.passed()} packets went through the NAT`);
   visitor.done();
   await context.close();
   await step("key", () => apiKey(browser, guarded, key, pictures));
@@ -67,12 +76,24 @@ async function nodes(page, pictures) {
   await picture(page, pictures, "nodes-light");
 }
 
-/** The other way to talk, and how one hangs up. */
+/** The other way to talk, another microphone, and how one hangs up. */
 async function overSocket(visitor, pictures) {
   const page = await visitor.open("/console/#/talk");
   await page.getByLabel("Connection").selectOption("WebSocket");
+  await page.evaluate(() => {
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+      const stream = await ask(wanted);
+      globalThis.opened = stream.getAudioTracks()[0].getSettings().deviceId;
+      return stream;
+    };
+  });
+  const microphones = page.getByLabel("Microphone", { exact: true });
+  await microphones.locator("option").nth(2).waitFor({ state: "attached" });
+  const [chosen] = await microphones.selectOption({ index: 2 });
   await page.getByRole("button", { name: "Start talking" }).click();
   await page.getByText("Connected by WebSocket").waitFor();
+  assert.equal(await page.evaluate(() => globalThis.opened), chosen);
   await page.locator(".turn.agent").first().waitFor();
   await above(page, ".level.agent", 20);
   await page.getByRole("button", { name: "Hang up" }).click();

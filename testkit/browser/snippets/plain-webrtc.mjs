@@ -21,24 +21,30 @@ export async function call(server, { body, apiKey, onMessage = console.log } = {
   chat.onmessage = ({ data }) => onMessage(JSON.parse(data));
   const opened = new Promise((resolve) => (chat.onopen = resolve));
 
-  const found = [];
-  pc.onicecandidate = ({ candidate }) => candidate && found.push(candidate);
-  await pc.setLocalDescription();
-  const answer = await send("POST", path, { sdp: pc.localDescription.sdp, type: "offer" });
+  let pc_id;
   const trickle = (candidates) =>
     send("PATCH", path, {
-      pc_id: answer.pc_id,
+      pc_id,
       candidates: candidates.map((one) => ({
         candidate: one.candidate,
         sdp_mid: one.sdpMid,
         sdp_mline_index: one.sdpMLineIndex,
       })),
     });
-  pc.onicecandidate = ({ candidate }) => candidate && trickle([candidate]);
-  await pc.setRemoteDescription(answer);
-  if (found.length) await trickle(found);
+  /** Offers what the connection is to be: at first, after a change of its tracks, and after `pc.restartIce()`. */
+  const offer = async () => {
+    const found = [];
+    pc.onicecandidate = ({ candidate }) => candidate && found.push(candidate);
+    await pc.setLocalDescription();
+    const answer = await send("POST", path, { sdp: pc.localDescription.sdp, type: "offer", pc_id });
+    pc_id = answer.pc_id;
+    pc.onicecandidate = ({ candidate }) => candidate && trickle([candidate]);
+    await pc.setRemoteDescription(answer);
+    if (found.length) await trickle(found);
+  };
+  await offer();
   await opened;
   const ready = { version: "2.0.0", about: { library: "browser" } };
   chat.send(JSON.stringify({ label: "rtvi-ai", type: "client-ready", id: "1", data: ready }));
-  return { pc, chat, speaker };
+  return { pc, chat, speaker, sessionId, offer };
 }

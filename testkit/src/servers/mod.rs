@@ -1,8 +1,9 @@
-//! Real servers on free loopback ports: Redis, PostgreSQL, PgBouncer, MariaDB and an S3 server, each in a temporary
+//! Real servers on free loopback ports: Redis, PostgreSQL, PgBouncer, MariaDB, TURN and an S3 server, each in a temporary
 //! folder, killed on drop.
 
 mod account;
 mod certificate;
+mod coturn;
 mod mariadb;
 mod nginx;
 mod pgbouncer;
@@ -20,6 +21,7 @@ use anyhow::Context;
 use tempfile::TempDir;
 
 pub use self::certificate::{Certificate, peer_certificates};
+pub use self::coturn::{Coturn, RELAY_IP};
 pub use self::mariadb::MariaDb;
 pub use self::nginx::Nginx;
 pub use self::pgbouncer::PgBouncer;

@@ -37,6 +37,14 @@ pub fn nginx() -> anyhow::Result<PathBuf> {
         .context("nginx is not installed: run `make tools`")
 }
 
+/// `turnserver`, which is coturn.
+///
+/// # Errors
+/// When it is not installed.
+pub fn turnserver() -> anyhow::Result<PathBuf> {
+    system_program("turnserver").context("coturn is not installed: run `make tools`")
+}
+
 /// SeaweedFS (`weed`), the S3 server.
 ///
 /// # Errors

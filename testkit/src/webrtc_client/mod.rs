@@ -2,9 +2,10 @@
 
 mod cable;
 mod ear;
+mod engine;
 mod mic;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,36 +13,30 @@ use anyhow::{Context, bail};
 use media_core::rtp::{AudioCodec, SEND_RATE_HZ};
 use serde_json::{Value, json};
 use service_kit::tasks::TaskScope;
-use tokio::net::UdpSocket;
 use tokio::sync::{Mutex, mpsc, watch};
 use voxray::wav;
 use webrtc::api::APIBuilder;
 use webrtc::api::interceptor_registry::configure_rtcp_reports;
-use webrtc::api::media_engine::{
-    MIME_TYPE_OPUS, MIME_TYPE_PCMA, MIME_TYPE_PCMU, MIME_TYPE_TELEPHONE_EVENT, MIME_TYPE_VP8, MediaEngine,
-};
-use webrtc::api::setting_engine::SettingEngine;
 use webrtc::data_channel::RTCDataChannel;
 use webrtc::data_channel::data_channel_state::RTCDataChannelState;
-use webrtc::ice::mdns::MulticastDnsMode;
-use webrtc::ice::udp_mux::{UDPMuxDefault, UDPMuxParams};
-use webrtc::ice::udp_network::UDPNetwork;
+use webrtc::ice_transport::ice_server::RTCIceServer;
 use webrtc::interceptor::registry::Registry;
 use webrtc::peer_connection::RTCPeerConnection;
 use webrtc::peer_connection::configuration::RTCConfiguration;
 use webrtc::peer_connection::offer_answer_options::RTCOfferOptions;
 use webrtc::peer_connection::peer_connection_state::RTCPeerConnectionState;
+use webrtc::peer_connection::policy::ice_transport_policy::RTCIceTransportPolicy;
 use webrtc::peer_connection::sdp::session_description::RTCSessionDescription;
 use webrtc::rtp_transceiver::RTCRtpTransceiverInit;
-use webrtc::rtp_transceiver::rtp_codec::{RTCRtpCodecCapability, RTCRtpCodecParameters, RTPCodecType};
+use webrtc::rtp_transceiver::rtp_codec::RTPCodecType;
 use webrtc::rtp_transceiver::rtp_transceiver_direction::RTCRtpTransceiverDirection;
 
 use crate::scripted::TONE_HZ;
 use crate::servers::tools::workspace_root;
 use crate::wait::eventually;
 pub use cable::Cable;
-use cable::Plugged;
 use ear::Ear;
+use engine::{audio_codec, media_engine, settings};
 use mic::Mic;
 
 /// Whatever takes longer has failed.
@@ -52,9 +47,6 @@ const FRAME: Duration = Duration::from_millis(20);
 const KEYS_TYPE: u8 = 110;
 /// Messages of the agent that nobody has read; when it is full, further ones are lost, and with them the test.
 const MESSAGES: usize = 1_000;
-/// Longer than any test: a client that hears nothing waits, so that tests decide what is too long.
-const PATIENCE: Duration = Duration::from_secs(60);
-const KEEPALIVE: Duration = Duration::from_millis(200);
 
 /// What a client offers.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +59,8 @@ pub struct Kind {
     pub video: bool,
     /// Pitch of the agent's voice.
     pub voice_hz: f64,
+    /// The only address of its machine.
+    pub address: IpAddr,
 }
 
 /// Opus, for an agent with the voice of [`crate::scripted`].
@@ -75,6 +69,7 @@ pub const PLAIN: Kind = Kind {
     cable: false,
     video: false,
     voice_hz: TONE_HZ,
+    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
 };
 
 /// The client; what it does in the background ends when it is dropped.
@@ -103,6 +98,29 @@ impl Client {
     /// # Errors
     /// The library does not make a connection like this.
     pub async fn new(session_id: &str, kind: Kind) -> anyhow::Result<Self> {
+        Self::with(session_id, kind, RTCConfiguration::default()).await
+    }
+
+    /// One that reaches nothing but the TURN servers among these (`iceServers` of `/start`).
+    ///
+    /// # Errors
+    /// The servers are none, or the library does not make a connection like this.
+    pub async fn relayed(session_id: &str, kind: Kind, ice_servers: &Value) -> anyhow::Result<Self> {
+        let servers: Vec<service_kit::config::IceServer> = serde_json::from_value(ice_servers.clone())?;
+        let servers = servers.into_iter().map(|server| RTCIceServer {
+            urls: server.urls,
+            username: server.username.unwrap_or_default(),
+            credential: server.credential.unwrap_or_default(),
+        });
+        let configuration = RTCConfiguration {
+            ice_servers: servers.collect(),
+            ice_transport_policy: RTCIceTransportPolicy::Relay,
+            ..RTCConfiguration::default()
+        };
+        Self::with(session_id, kind, configuration).await
+    }
+
+    async fn with(session_id: &str, kind: Kind, configuration: RTCConfiguration) -> anyhow::Result<Self> {
         let cable = Arc::new(Cable::default());
         let audio = audio_codec(kind.codec);
         let payload_type = audio.payload_type;
@@ -111,9 +129,19 @@ impl Client {
             .with_interceptor_registry(configure_rtcp_reports(Registry::new()))
             .with_setting_engine(settings(kind, &cable).await?)
             .build();
-        let pc = Arc::new(api.new_peer_connection(RTCConfiguration::default()).await?);
+        let pc = Arc::new(api.new_peer_connection(configuration).await?);
         let mic = Mic::new(kind.codec, audio)?;
-        pc.add_track(mic.track()).await?;
+        let (ear, tasks) = (Arc::new(Ear::default()), TaskScope::root("webrtc client"));
+        let sender = pc.add_track(mic.track()).await?;
+        // The library works on the reports it hands out: they have to be read.
+        let stopped = tasks.token();
+        tasks.spawn("reports of what is sent", async move {
+            let reading = async { while sender.read_rtcp().await.is_ok() {} };
+            tokio::select! {
+                () = reading => {}
+                () = stopped.cancelled() => {}
+            }
+        });
         if kind.video {
             for direction in [
                 RTCRtpTransceiverDirection::Sendrecv,
@@ -131,9 +159,16 @@ impl Client {
             told.send_replace(state);
             Box::pin(async {})
         }));
-        let (ear, tasks) = (Arc::new(Ear::default()), TaskScope::root("webrtc client"));
         let (hearing, listener) = (tasks.clone(), Arc::clone(&ear));
-        pc.on_track(Box::new(move |track, _, _| {
+        pc.on_track(Box::new(move |track, receiver, _| {
+            let stopped = hearing.token();
+            hearing.spawn("reports of what is heard", async move {
+                let reading = async { while receiver.read_rtcp().await.is_ok() {} };
+                tokio::select! {
+                    () = reading => {}
+                    () = stopped.cancelled() => {}
+                }
+            });
             let (ear, stopped) = (Arc::clone(&listener), hearing.token());
             hearing.spawn("ear", async move {
                 tokio::select! {
@@ -238,6 +273,17 @@ impl Client {
         let connected = tokio::time::timeout(LIMIT, connected).await;
         connected.context("the client is not connected")??;
         Ok(())
+    }
+
+    /// Where the agent's media comes from.
+    ///
+    /// # Errors
+    /// No way to the agent has been chosen.
+    pub async fn far_end(&self) -> anyhow::Result<SocketAddr> {
+        let transport = self.pc.sctp().transport();
+        let pair = transport.ice_transport().get_selected_candidate_pair().await;
+        let remote = pair.context("no candidate pair has been selected")?.remote;
+        Ok(SocketAddr::new(remote.address.parse()?, remote.port))
     }
 
     /// Says a sentence of a real person, in its own time, and half a second of silence more than ends a turn.
@@ -352,60 +398,6 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.tasks.cancel();
-    }
-}
-
-async fn settings(kind: Kind, cable: &Arc<Cable>) -> anyhow::Result<SettingEngine> {
-    let mut settings = SettingEngine::default();
-    settings.set_ice_multicast_dns_mode(MulticastDnsMode::Disabled);
-    settings.set_include_loopback_candidate(true);
-    settings.set_ip_filter(Box::new(|ip| ip == Ipv4Addr::LOCALHOST));
-    settings.set_ice_timeouts(Some(PATIENCE), Some(PATIENCE), Some(KEEPALIVE));
-    if kind.cable {
-        let plugged = Plugged {
-            socket: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?,
-            cable: Arc::clone(cable),
-        };
-        settings.set_udp_network(UDPNetwork::Muxed(UDPMuxDefault::new(UDPMuxParams::new(plugged))));
-    }
-    Ok(settings)
-}
-
-fn audio_codec(codec: AudioCodec) -> RTCRtpCodecParameters {
-    let (mime, channels, number, format) = match codec {
-        AudioCodec::Opus => (MIME_TYPE_OPUS, 2, 111, "minptime=10;useinbandfec=1"),
-        AudioCodec::Pcmu => (MIME_TYPE_PCMU, 0, 0, ""),
-        AudioCodec::Pcma => (MIME_TYPE_PCMA, 0, 8, ""),
-    };
-    parameters(mime, codec.clock_hz(), channels, number, format)
-}
-
-fn media_engine(audio: &RTCRtpCodecParameters) -> anyhow::Result<MediaEngine> {
-    let mut media = MediaEngine::default();
-    media.register_codec(audio.clone(), RTPCodecType::Audio)?;
-    let keys = parameters(
-        MIME_TYPE_TELEPHONE_EVENT,
-        audio.capability.clock_rate,
-        0,
-        KEYS_TYPE,
-        "0-16",
-    );
-    media.register_codec(keys, RTPCodecType::Audio)?;
-    media.register_codec(parameters(MIME_TYPE_VP8, 90_000, 0, 96, ""), RTPCodecType::Video)?;
-    Ok(media)
-}
-
-fn parameters(mime: &str, clock_rate: u32, channels: u16, payload_type: u8, format: &str) -> RTCRtpCodecParameters {
-    RTCRtpCodecParameters {
-        capability: RTCRtpCodecCapability {
-            mime_type: mime.to_owned(),
-            clock_rate,
-            channels,
-            sdp_fmtp_line: format.to_owned(),
-            rtcp_feedback: Vec::new(),
-        },
-        payload_type,
-        ..RTCRtpCodecParameters::default()
     }
 }
 

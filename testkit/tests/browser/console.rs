@@ -8,6 +8,7 @@ use serde_json::json;
 use service_kit::config::{self, Profile, Sources};
 use voxray::single::SingleProcess;
 use voxray_testkit::browser::{Script, scripts};
+use voxray_testkit::ports::free_port;
 use voxray_testkit::scripted;
 use voxray_testkit::servers::tools::{node, workspace_root};
 
@@ -52,7 +53,11 @@ async fn the_console_page_talks_shows_calls_and_can_be_used_by_everyone() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let facts = scripts().join("console/facts.json");
+    let media_port = free_port().unwrap();
     let settings = [
+        // The walk has a NAT before it, which it cuts.
+        ("media.udp_port", &*media_port.to_string()),
+        ("media.nat_ips", "127.0.0.2"),
         ("local.facts_file", facts.to_str().unwrap()),
         ("greeting", "Harbour Music, hello. What can I do for you?"),
     ];
@@ -74,6 +79,7 @@ async fn the_console_page_talks_shows_calls_and_can_be_used_by_everyone() {
         "guarded": guarded.base_url(),
         "key": KEY,
         "way": "WebRTC",
+        "mediaPort": media_port,
         "microphone": microphone.write(folders[0].path()),
         "pictures": pictures,
     });

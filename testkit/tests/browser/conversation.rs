@@ -59,6 +59,10 @@ pub struct Conversation {
     heard: Tape,
     /// What the browser says about its player, with WebRTC.
     played: Option<Played>,
+    /// What came of a change of networks, where the page makes one.
+    pub moved: Value,
+    /// What the browser's statistics and the session's API answer say of the connection, where the page looks at them.
+    pub told: Value,
     #[serde(skip)]
     tape: Vec<i16>,
 }

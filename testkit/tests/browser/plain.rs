@@ -2,31 +2,43 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use voxray_testkit::api;
 use voxray_testkit::ports::free_port;
+use voxray_testkit::servers::Coturn;
+use voxray_testkit::stack::Stack;
+use voxray_testkit::wait::eventually;
 
 use crate::conversation::{Conversation, said_by_the_agent};
 use crate::ears::Ears;
 use crate::microphone::Microphone;
-use crate::support::{connected, deployment, no_sessions, stop, turn, turns};
+use crate::support::{LIMIT, connected, deployment, no_sessions, stop, turn, turns};
 
+/// The greeting comes over the direct way. Then the page offers a camera on the live connection, and then its network
+/// is one that lets nothing through but TURN: it restarts ICE, and the conversation goes on through the relay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_without_a_library_is_understood_and_answered() {
+async fn a_page_without_a_library_is_understood_and_answered_and_goes_on_in_another_network() {
     let _turn = turn().await;
     let port = free_port().unwrap();
-    let deployment = deployment().env("VOXRAY_CORS_ALLOWED_ORIGINS", format!("http://127.0.0.1:{port}"));
+    let relay = Coturn::start().await.unwrap_or_else(|error| panic!("{error:?}"));
+    let deployment = deployment()
+        .env("VOXRAY_CORS_ALLOWED_ORIGINS", format!("http://127.0.0.1:{port}"))
+        .env("VOXRAY_WEBRTC_ICE_SERVERS", relay.ice_servers().to_string());
     let stack = deployment.start().await.unwrap_or_else(|error| panic!("{error:?}"));
     let base = stack.signaling[0].url();
     let seconds = Duration::from_secs;
     let caller = Microphone::default()
-        .quiet(seconds(6))
+        .quiet(seconds(9))
         .say("austen-0930.wav")
         .quiet(seconds(1));
-    let args = json!({"server": base, "port": port, "options": {"body": {"name": "Mary"}}});
+    let args = json!({"server": base, "port": port, "options": {"body": {"name": "Mary"}, "move": "relay"}});
 
     let (call, session_id) = tokio::join!(Conversation::hold("plain", &caller, args), connected(&base));
 
     no_sessions(&base).await;
+    println!("{:#}", call.moved);
+    has_moved(&call.moved);
+    agree(&call.told);
     call.assert_played();
     call.assert_transcribed(&caller);
     let turns = turns(&base, &session_id).await;
@@ -36,5 +48,62 @@ async fn a_page_without_a_library_is_understood_and_answered() {
     assert!(greeting.contains("Mary"), "{greeting:?}");
     let ears = Ears::new().await;
     call.assert_heard(&ears, &[(0, greeting), (1, answer)]).await;
+    is_one_call(&stack, &session_id).await;
     stop(stack).await;
+}
+
+/// The camera changed nothing, ICE did: before it, and after it.
+fn has_moved(moved: &Value) {
+    assert_eq!(moved["camera"], "inactive", "{moved:#}");
+    assert_ne!(moved["before"]["kind"], "relay", "{moved:#}");
+    assert_eq!(moved["before"]["fragment"], moved["onward"]["fragment"], "{moved:#}");
+    assert_ne!(moved["after"]["fragment"], moved["before"]["fragment"], "{moved:#}");
+    assert_eq!(moved["after"]["kind"], "relay", "{moved:#}");
+}
+
+/// What the browser's statistics say, the session's API answer says too. What is lost, the change of networks took.
+fn agree(told: &Value) {
+    println!("{told:#}");
+    for field in ["jitterMs", "lossPercent"] {
+        let [browser, server] = ["browser", "server"].map(|side| told[side][field].as_f64().unwrap());
+        let apart = (browser - server).abs();
+        assert!(apart <= 1.0 + 0.5 * browser.max(server), "{field}: {told:#}");
+    }
+    // Two measurements of the same way, seconds apart.
+    for side in ["browser", "server"] {
+        assert!(told[side]["rttMs"].as_f64().unwrap() > 0.0, "{told:#}");
+    }
+}
+
+/// One session from the first word to the last, with one recording, in which one ICE restart was counted.
+async fn is_one_call(stack: &Stack, session_id: &str) {
+    let recorded = eventually("the recording", LIMIT, || async {
+        let mut keys = stack.s3.keys(&stack.bucket, "recordings/").await?;
+        keys.retain(|key| key.ends_with(".wav"));
+        Ok((!keys.is_empty()).then_some(keys))
+    });
+    let keys = recorded.await.unwrap();
+    let [key] = &keys[..] else {
+        panic!("one recording: {keys:?}")
+    };
+    assert!(key.contains(session_id), "{key}");
+    let recording = stack.s3.object(&stack.bucket, key).await.unwrap();
+    let wav = hound::WavReader::new(&recording[..]).unwrap();
+    let seconds = wav.duration() / wav.spec().sample_rate;
+    assert!(seconds >= 12, "{seconds} s from the greeting to the answer");
+    let mut restarts = 0.0;
+    for node in &stack.media {
+        let metrics = api::client()
+            .get(format!("{}/metrics", node.url()))
+            .send()
+            .await
+            .unwrap();
+        let metrics = metrics.text().await.unwrap();
+        let mut lines = metrics.lines();
+        let line = lines.find(|line| line.starts_with("webrtc_reconnection_attempts_total"));
+        restarts += line
+            .and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .unwrap();
+    }
+    assert_eq!(restarts, 1.0);
 }

@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod measures;
+mod networks;
 mod plane;
 mod returning;
 mod signalling;

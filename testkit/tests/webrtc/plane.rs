@@ -134,14 +134,19 @@ impl Plane {
         plane
     }
 
-    /// What `/start` answers a client.
+    /// A session that is started.
     pub async fn begin(&self, body: Value) -> String {
-        let (status, answer) = self
+        self.begin_with_servers(body).await.0
+    }
+
+    /// The same, and the ICE servers that the client is told.
+    pub async fn begin_with_servers(&self, body: Value) -> (String, Value) {
+        let (status, mut answer) = self
             .ask(Method::POST, &format!("{}/start", self.a), &json!({ "body": body }))
             .await;
         assert_eq!(status, 201, "{answer}");
-        assert_eq!(answer["iceConfig"]["iceServers"], json!([]));
-        answer["sessionId"].as_str().unwrap().to_owned()
+        let session_id = answer["sessionId"].as_str().unwrap().to_owned();
+        (session_id, answer["iceConfig"]["iceServers"].take())
     }
 
     /// A client of a new session, talking.
@@ -251,6 +256,7 @@ fn config(folder: &TempDir, settings: &[(&str, &str)]) -> Config {
         ("host", "127.0.0.1"),
         ("port", "0"),
         ("greeting", "Hello."),
+        ("webrtc_ice_servers", "[]"),
         ("data_dir", folder.path().to_str().unwrap()),
     ];
     let flags = always.iter().chain(settings);
@@ -260,9 +266,7 @@ fn config(folder: &TempDir, settings: &[(&str, &str)]) -> Config {
             .collect(),
         ..Sources::default()
     };
-    let mut config = load(&sources, Profile::SingleProcess).unwrap().config;
-    config.webrtc.ice_servers.clear();
-    config
+    load(&sources, Profile::SingleProcess).unwrap().config
 }
 
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use voxray_testkit::scripted::{Answer, Script};
 use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
@@ -9,7 +10,8 @@ use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 use crate::plane::{Plane, SHORT, eventually};
 
 const CABLE: Kind = Kind { cable: true, ..PLAIN };
-const LEAVE: &str = r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#;
+/// The client hangs up by a message.
+pub const LEAVE: &str = r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#;
 
 fn two_turns() -> Script {
     Script::new()
@@ -52,6 +54,26 @@ async fn an_ice_restart_keeps_the_call_and_its_recording() {
     client.say(LEAVE).await.unwrap();
     is_one_conversation(&plane, &client.session_id).await;
     client.close().await.unwrap();
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+/// It has offered, and does not take the answer. ICE alone would look for it twice as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_not_found_after_an_ice_restart_is_waited_for_as_long_as_any_other() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let client = plane.connected(PLAIN).await;
+    client.hears_out().await.unwrap();
+    let failures = "webrtc_connection_failures_total{reason=\"failed\"}";
+    let before = plane.metric(failures).await;
+
+    let sdp = client.local_offer(true).await.unwrap();
+    let url = format!("{}/sessions/{}/api/offer", plane.a, client.session_id);
+    let again = json!({ "sdp": sdp, "type": "offer", "pc_id": client.pc_id });
+    assert_eq!(plane.ask(Method::POST, &url, &again).await.0, 200);
+
+    plane.archived(&client.session_id).await;
+    assert_eq!(plane.metric(failures).await, before, "it was ICE that gave up");
     plane.is_idle().await;
     plane.stop().await;
 }

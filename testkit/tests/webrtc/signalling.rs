@@ -7,7 +7,8 @@ use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 
 use crate::plane::{Plane, SHORT};
 
-fn without_candidates(sdp: &str) -> (String, Vec<String>) {
+/// An offer, and its candidates apart.
+pub fn without_candidates(sdp: &str) -> (String, Vec<String>) {
     let (candidates, rest): (Vec<&str>, Vec<&str>) = sdp.lines().partition(|line| line.starts_with("a=candidate:"));
     let rest = rest.into_iter().filter(|line| *line != "a=end-of-candidates");
     let candidates = candidates.into_iter().map(|line| line[2..].to_owned());

@@ -162,6 +162,10 @@ impl JitterBuffer {
         let ahead = i64::from(frame.timestamp.wrapping_sub(next.timestamp as u32) as i32);
         let timestamp = unwrapped(next.timestamp, ahead);
         if sequence.abs_diff(next.sequence) > LARGEST_GAP {
+            if self.is_outage(now, next, sequence, timestamp) {
+                let missing = sequence.saturating_sub(next.sequence);
+                self.lost += missing.saturating_sub(self.waiting.len() as u64);
+            }
             // What waits belongs to a stream that is over.
             self.waiting.clear();
             self.given_up.clear();
@@ -238,6 +242,19 @@ impl JitterBuffer {
     /// How long a missing packet is waited for: a quarter longer than packets have been overtaken by.
     fn wait(&self) -> Duration {
         (self.overtaken + self.overtaken / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+    }
+
+    /// Whether a packet so far ahead is of the same stream, of which too much was lost to make up for it: its time and
+    /// the time that has passed are those of the packets in between.
+    fn is_outage(&self, now: Time, next: Position, sequence: u64, timestamp: u64) -> bool {
+        let missing = sequence.saturating_sub(next.sequence);
+        let span = timestamp.saturating_sub(next.timestamp);
+        let late = self
+            .last_transit
+            .map(|last| self.transit(now, timestamp).abs_diff(last));
+        missing > 0
+            && span == missing * u64::from(next.duration)
+            && late.is_some_and(|late| late < u64::from(self.clock_hz))
     }
 
     fn start(&mut self, now: Time, frame: Frame) {
@@ -337,13 +354,17 @@ impl JitterBuffer {
     }
 
     fn measure(&mut self, now: Time, timestamp: u64) {
-        let arrived = now.as_micros() as i64 * i64::from(self.clock_hz) / 1_000_000;
-        let transit = arrived.wrapping_sub(timestamp as i64);
+        let transit = self.transit(now, timestamp);
         if let Some(last) = self.last_transit.replace(transit) {
             // No two packets are a second apart by jitter: that is a sender's clock set anew.
             let difference = transit.abs_diff(last).min(u64::from(self.clock_hz));
             self.jitter_16 = self.jitter_16 - (self.jitter_16 + 8) / 16 + difference;
         }
+    }
+
+    fn transit(&self, now: Time, timestamp: u64) -> i64 {
+        let arrived = now.as_micros() as i64 * i64::from(self.clock_hz) / 1_000_000;
+        arrived.wrapping_sub(timestamp as i64)
     }
 
     fn duration(&self, units: u64) -> Duration {

@@ -22,7 +22,7 @@ fn drain(recorder: &mut Recorder, end: Time) -> Vec<i16> {
     let mut next = 0;
     let mut hash = Sha256::new();
     let mut chunks: Vec<RecordedChunk> = std::iter::from_fn(|| recorder.take_chunk(end)).collect();
-    chunks.extend(recorder.finish(end));
+    chunks.extend(std::iter::from_fn(|| recorder.finish(end)));
     for chunk in chunks {
         assert_eq!(chunk.first_frame, next);
         hash.update(&chunk.pcm);
@@ -199,6 +199,17 @@ fn an_hour_with_jitter_and_drifting_clocks_stays_aligned_in_bounded_memory() {
     }
 }
 
+/// Nothing comes from a client that has vanished, and its call is kept for some time.
+#[test]
+fn a_long_silence_at_the_end_is_given_out_in_chunks_that_fit_a_message() {
+    let mut recorder = Recorder::new(16_000, Channels::Stereo);
+    recorder.caller(ms(20), &[100; 320]);
+    let chunks: Vec<RecordedChunk> = std::iter::from_fn(|| recorder.finish(ms(60_000))).collect();
+    let sizes: Vec<usize> = chunks.iter().map(|chunk| chunk.pcm.len()).collect();
+    assert!(sizes.iter().all(|size| *size <= 320_000), "{sizes:?}");
+    assert_eq!(sizes.iter().sum::<usize>(), 60 * 64_000);
+}
+
 #[test]
 fn a_recording_of_silence_is_as_long_as_the_call() {
     let mut recorder = Recorder::new(RATE_HZ, Channels::Stereo);
@@ -228,7 +239,7 @@ proptest! {
                 }
             }
         }
-        if let Some(chunk) = recorder.finish(now) {
+        while let Some(chunk) = recorder.finish(now) {
             prop_assert_eq!(chunk.first_frame, frames);
             frames += chunk.pcm.len() as u64 / 2;
         }

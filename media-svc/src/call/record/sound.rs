@@ -110,7 +110,7 @@ impl Sound {
         let Some(muted) = &mut self.muted else {
             return self.recorder.finish(now).map(chunk);
         };
-        if let Some(sides) = self.recorder.finish_sides(now) {
+        while let Some(sides) = self.recorder.finish_sides(now) {
             muted.push(&sides);
         }
         muted.mute.close(self.recorder.agent_samples());

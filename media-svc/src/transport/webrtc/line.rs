@@ -49,6 +49,9 @@ pub struct Line {
     connected: bool,
     /// Until when a client that is gone is waited for.
     cut: Option<Cut>,
+    /// Until when a way must be found after an ICE restart: there is none until then, and ICE itself looks for longer
+    /// than a client is waited for.
+    restarting: Option<Instant>,
     /// The client's connection was closed by its far end.
     left: bool,
     /// When the session has lasted as long as it may; set by the first audio.
@@ -97,6 +100,7 @@ impl Line {
             started: Instant::now(),
             connected: false,
             cut: None,
+            restarting: None,
             left: false,
             limit: None,
             heard_audio: false,
@@ -156,6 +160,7 @@ impl Line {
                     }
                 }
                 () = at(self.cut.filter(|cut| !cut.told).map(|cut| cut.until)) => self.give_up().await,
+                () = at(self.restarting) => self.miss_restarted().await,
                 () = at(self.limit) => self.end_for_time(),
                 _ = measure.tick() => self.measure().await,
             }
@@ -241,6 +246,7 @@ impl Line {
             PeerState::Connected => {
                 self.connected = true;
                 self.left = false;
+                self.restarting = None;
                 if let Some(cut) = self.cut.take()
                     && !cut.told
                 {
@@ -272,6 +278,14 @@ impl Line {
             told: false,
         });
         self.tell(CallerEvent::LineCut).await;
+    }
+
+    async fn miss_restarted(&mut self) {
+        self.restarting = None;
+        let state = self.live.state();
+        if state != Some(PeerState::Connected) {
+            self.cut_off(state.unwrap_or(PeerState::Connecting)).await;
+        }
     }
 
     async fn give_up(&mut self) {
@@ -323,6 +337,7 @@ impl Line {
     async fn renegotiate(&mut self, offer: &Offer) -> Result<Answered, Refused> {
         let (sdp, restarts) = self.live.renegotiate(offer).await?;
         if restarts {
+            self.restarting = Some(Instant::now() + self.timeouts.vanished);
             WEBRTC_RECONNECTIONS.inc();
             tracing::info!(session_id = %self.entry.session_id(), "ICE is restarted");
         }

@@ -1,13 +1,14 @@
 //! A peer connection with its audio in both directions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use media_core::Time;
 use media_core::rtp::{AudioReceiver, AudioSender, Heard, JitterReport, Packet};
 use service_kit::tasks::TaskScope;
 use tokio::sync::mpsc;
 
-use super::peer::{Engine, FarReport, PEER_EVENTS, Peer, PeerError, PeerEvent};
+use super::peer::{Engine, FarReport, PEER_EVENTS, Peer, PeerError, PeerEvent, PeerState};
 use super::sdp::{Offer, Settled};
 use super::{Refused, candidates};
 use crate::metrics::WEBRTC_CONNECTIONS_ACTIVE;
@@ -27,6 +28,9 @@ pub struct Live {
     scope: TaskScope,
     _counted: Counted,
 }
+
+/// Longest that the library may take to close a connection. It waits for ever where a TURN server has stopped to answer.
+const CLOSING: Duration = Duration::from_secs(5);
 
 struct Counted;
 
@@ -76,6 +80,11 @@ impl Live {
     /// The parent of its tasks.
     pub fn scope(&self) -> &TaskScope {
         &self.scope
+    }
+
+    /// How its connection is; `None` before it is on its way.
+    pub fn state(&self) -> Option<PeerState> {
+        self.peer.state()
     }
 
     /// What happens next.
@@ -168,7 +177,9 @@ impl Drop for Live {
     fn drop(&mut self) {
         let (peer, scope) = (Arc::clone(&self.peer), self.scope.clone());
         self.scope.spawn("webrtc close", async move {
-            peer.close().await;
+            if tokio::time::timeout(CLOSING, peer.close()).await.is_err() {
+                tracing::warn!(limit = ?CLOSING, "a peer connection does not close and is left to itself");
+            }
             scope.cancel();
         });
     }

@@ -123,14 +123,14 @@ impl WebRtc {
     /// Opens the port; `None` where `media.transports` has no `webrtc`.
     ///
     /// # Errors
-    /// The port is taken, or the configuration of addresses and servers is wrong.
+    /// The port is taken, or this machine does not have the address.
     pub fn open(config: &Config, timeouts: super::RtcTimeouts, scope: &TaskScope) -> Result<Option<Self>, Fatal> {
         if !config.media.transports.contains(&MediaTransport::WebRtc) {
             return Ok(None);
         }
         let port = Arc::new(MediaPort::open(config, scope)?);
         Ok(Some(Self {
-            engine: Arc::new(Engine::new(port, &config.webrtc.ice_servers, timeouts)?),
+            engine: Arc::new(Engine::new(port, &config.webrtc.ice_servers, timeouts)),
             sessions: Arc::default(),
         }))
     }

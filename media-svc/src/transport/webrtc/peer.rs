@@ -5,11 +5,10 @@ mod codecs;
 mod reading;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use media_core::rtp::{AudioCodec, Outgoing, Packet};
 use service_kit::config::IceServer;
-use service_kit::exit::{self, Fatal};
 use service_kit::tasks::TaskScope;
 use tokio::sync::mpsc;
 use webrtc::api::APIBuilder;
@@ -46,7 +45,7 @@ const GATHERING: Duration = Duration::from_secs(1);
 const KEEPALIVE: Duration = Duration::from_secs(1);
 /// The label of the data channel that messages go over; others are left alone.
 const CHAT: &str = "chat";
-/// Name of the agent's audio in the answer.
+/// Name of the agent's audio in the answer, and of the node where a TURN server wants one.
 const STREAM: &str = "voxray";
 
 /// What happens at a peer.
@@ -131,41 +130,38 @@ pub struct FarReport {
 /// Makes peers.
 pub struct Engine {
     port: Arc<MediaPort>,
-    turn_servers: Vec<RTCIceServer>,
+    turn_servers: Vec<IceServer>,
     timeouts: RtcTimeouts,
 }
 
 impl Engine {
     /// With the TURN servers of these; a STUN server tells nothing that `media.nat_ips` does not.
-    ///
-    /// # Errors
-    /// A server's URL that is none, or a TURN server without credentials.
-    pub fn new(port: Arc<MediaPort>, ice_servers: &[IceServer], timeouts: RtcTimeouts) -> Result<Self, Fatal> {
-        let mut turn_servers = Vec::new();
-        for server in ice_servers {
+    pub fn new(port: Arc<MediaPort>, ice_servers: &[IceServer], timeouts: RtcTimeouts) -> Self {
+        let turn = ice_servers.iter().filter_map(|server| {
             let urls = server.urls.iter().filter(|url| url.starts_with("turn"));
-            let turn = RTCIceServer {
-                urls: urls.cloned().collect(),
-                username: server.username.clone().unwrap_or_default(),
-                credential: server.credential.clone().unwrap_or_default(),
-            };
-            if turn.urls.is_empty() {
-                continue;
-            }
-            if turn.username.is_empty() || turn.credential.is_empty() {
-                return Err(Fatal::new(
-                    exit::CONFIG,
-                    format!("webrtc_ice_servers: {} has no credentials", turn.urls.join(", ")),
-                    "give it as {\"urls\": [...], \"username\": \"...\", \"credential\": \"...\"}",
-                ));
-            }
-            turn_servers.push(turn);
-        }
-        Ok(Self {
+            let urls: Vec<String> = urls.cloned().collect();
+            let server = server.clone();
+            (!urls.is_empty()).then_some(IceServer { urls, ..server })
+        });
+        Self {
+            turn_servers: turn.collect(),
             port,
-            turn_servers,
             timeouts,
-        })
+        }
+    }
+
+    /// With credentials that are good from now on.
+    fn turn_servers(&self) -> Vec<RTCIceServer> {
+        let now = SystemTime::now();
+        let servers = self.turn_servers.iter().map(|server| {
+            let server = server.for_client(STREAM, now);
+            RTCIceServer {
+                urls: server.urls,
+                username: server.username.unwrap_or_default(),
+                credential: server.credential.unwrap_or_default(),
+            }
+        });
+        servers.collect()
     }
 
     /// What an offer says, with addresses as the peer needs them.
@@ -219,7 +215,7 @@ impl Peer {
             .with_setting_engine(engine.settings())
             .build();
         let configuration = RTCConfiguration {
-            ice_servers: engine.turn_servers.clone(),
+            ice_servers: engine.turn_servers(),
             ..RTCConfiguration::default()
         };
         let connection = api
@@ -283,6 +279,11 @@ impl Peer {
             settled,
             with_addresses(&answer, &self.audio_mid, self.port.advertised()),
         ))
+    }
+
+    /// How the connection is; `None` before it is on its way.
+    pub fn state(&self) -> Option<PeerState> {
+        known(self.connection.connection_state())
     }
 
     /// What audio is sent as.

@@ -171,8 +171,10 @@ pub fn with_addresses(answer: &str, audio_mid: &str, addresses: impl Iterator<It
     complete
 }
 
+/// RTCP goes with RTP (`rtcp-mux`): what the library says again for the second component is of no use.
 fn is_relayed(line: &str) -> bool {
-    line.starts_with("candidate:") && line.contains(" typ relay")
+    let component = line.strip_prefix("candidate:").and_then(|rest| rest.split(' ').nth(1));
+    component == Some("1") && line.contains(" typ relay")
 }
 
 /// The session's lines first, then each media section's.

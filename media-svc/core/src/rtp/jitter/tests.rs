@@ -164,6 +164,19 @@ fn a_jump_begins_a_new_stream() {
 }
 
 #[test]
+fn what_an_outage_took_is_lost_although_nothing_is_heard_in_its_place() {
+    let mut buffer = JitterBuffer::new(48_000);
+    for number in (0..10).chain(200..210) {
+        let now = ms(u64::from(number) * 20 + 3);
+        buffer.push(now, frame(number));
+        assert_eq!(drain(&mut buffer, now), [Playout::Frame(frame(number))]);
+    }
+    let report = buffer.report();
+    assert_eq!((report.received, report.lost), (20, 190));
+    assert_eq!(report.jitter, Duration::ZERO);
+}
+
+#[test]
 fn jitter_is_that_of_the_standard() {
     let mut buffer = JitterBuffer::new(48_000);
     // Every other packet is 10 ms late: the transit changes by 10 ms each time, and the estimate converges to that.

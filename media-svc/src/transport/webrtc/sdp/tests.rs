@@ -77,10 +77,9 @@ fn what_is_no_usable_offer_is_refused_with_what_is_missing() {
 
 #[test]
 fn the_client_gets_the_addresses_of_the_port_and_of_relays() {
-    let inside = OFFER.replace(
-        "x.local 5000 typ host",
-        "198.51.100.1 6000 typ relay raddr 0.0.0.0 rport 0",
-    );
+    let relay = "198.51.100.1 6000 typ relay raddr 0.0.0.0 rport 0";
+    let second = format!("{relay}\r\na=candidate:9 2 udp 1 {relay}");
+    let inside = OFFER.replace("x.local 5000 typ host", &second);
     let addresses = ["192.0.2.1:7".parse().unwrap()];
     let answer = with_addresses(&inside, "0", addresses.into_iter());
     let candidates: Vec<&str> = answer.lines().filter(|line| line.starts_with("a=candidate")).collect();
