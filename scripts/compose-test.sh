@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image, starts compose.yaml, places a call through nginx, looks for it in PostgreSQL and S3, and calls again with
-# four media nodes.
+# Builds the image, starts compose.yaml, places a call through nginx, looks for it in PostgreSQL and S3, calls again with
+# four media nodes, and asks Prometheus what it sees of all of them.
 #
 #   scripts/compose-test.sh                 with this machine's container engine
 #   scripts/compose-test.sh --own-engine    with a dockerd of its own and images made here: nothing is pulled
@@ -22,7 +22,7 @@ export VOXRAY_VERSION=compose-test
 export VOXRAY_PUBLIC_PORT=${VOXRAY_PUBLIC_PORT:-127.0.0.1:8080}
 url=http://localhost:${VOXRAY_PUBLIC_PORT##*:}
 export VOXRAY_MEDIA_PUBLIC_URL=ws://localhost:${VOXRAY_PUBLIC_PORT##*:}
-engine_dir= engine_pid= started= made_secrets=
+engine_dir= engine_pid= started= made_secrets= seen=
 
 say() { printf 'compose-test: %s (%ss)\n' "$*" "$SECONDS" >&2; }
 compose() { "$tools/bin/docker-compose" "$@"; }
@@ -98,4 +98,28 @@ if [ "$nodes" != 4 ]; then
 fi
 "$DOCKER" run --rm --network host --read-only --tmpfs /tmp --volume "$PWD/testdata/speech:/speech:ro" \
     "voxray:$VOXRAY_VERSION" call --url "$url" --out /tmp/call.wav /speech/austen-0880.wav >&2
+
+# Where images are pulled, Grafana as well; compose-images.sh has none.
+say "profile observability"
+observability=(prometheus)
+if [ -z "$own_engine" ]; then observability+=(grafana); fi
+compose --profile observability up --no-build --no-recreate --detach --wait --wait-timeout 180 "${observability[@]}" >&2
+ask() { compose exec -T nginx curl -fsS --data-urlencode "query=$1" http://prometheus:9090/api/v1/query; }
+for _ in $(seq 60); do
+    # One signaling service, four media nodes, one archiver.
+    if ask 'sum(up) == 6 and sum(voxray_sessions_active) == 0' | grep -q '"metric"'; then seen=1; break; fi
+    sleep 1
+done
+if [ -z "$seen" ]; then
+    say "Prometheus does not see all services: $(ask up)"
+    exit 1
+fi
+if compose exec -T nginx curl -fsS http://prometheus:9090/api/v1/rules | grep -q '"health":"err"'; then
+    say "a rule cannot be evaluated"
+    exit 1
+fi
+if [ -z "$own_engine" ] && ! compose exec -T nginx curl -fsS 'http://grafana:3000/api/search?type=dash-db' | grep -q '"title"'; then
+    say "Grafana has no dashboards"
+    exit 1
+fi
 say "passed"

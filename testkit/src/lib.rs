@@ -3,6 +3,7 @@
 pub mod api;
 pub mod browser;
 pub mod carriers;
+pub mod metrics;
 pub mod openai;
 pub mod ports;
 pub mod process;
@@ -11,5 +12,6 @@ pub mod scripted;
 pub mod servers;
 pub mod service;
 pub mod stack;
+pub mod usage;
 pub mod wait;
 pub mod webrtc_client;
