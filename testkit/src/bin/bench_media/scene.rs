@@ -14,6 +14,8 @@ use crate::callers::{Callers, Count, Far};
 
 /// How long the scripted agent speaks in each turn.
 pub const ANSWER: Duration = Duration::from_secs(3);
+/// A node loads its models right after it has said that it is ready.
+const LOADING: Duration = Duration::from_secs(5);
 /// Longest for a process to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// When callers and process take more than this part of all processors, what is measured is the machine.
@@ -121,10 +123,12 @@ impl Node {
                 .env_for(Role::Media, "OPENAI_API_KEY", "bench")
                 .env_for(Role::Media, "VOXRAY_GREETING", "");
         }
-        Ok(Self {
-            stack: builder.start().await?,
-            _agent: agent,
-        })
+        let stack = builder.start().await?;
+        if local {
+            // What they take belongs to the idle node.
+            tokio::time::sleep(LOADING).await;
+        }
+        Ok(Self { stack, _agent: agent })
     }
 
     fn media(&self) -> anyhow::Result<&Service> {
