@@ -4,14 +4,23 @@
 #
 #   scripts/compose-test.sh                 with this machine's container engine
 #   scripts/compose-test.sh --own-engine    with a dockerd of its own and images made here: nothing is pulled
+#   scripts/compose-test.sh --binary FILE   with a voxray built here (on Debian 12, or no newer) in place of the Dockerfile's
+#                                           Rust stage, which takes as long as a cold release build
 #
 # --own-engine needs root and Debian's docker.io and debootstrap, some 10 GB below $VOXRAY_ENGINE_DIR (a temporary
 # folder by default), and leaves nothing behind. Behind a proxy with its own certificate authority set EXTRA_CA=ca.pem.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=${VOXRAY_TOOLS:-$PWD/.cache/tools}
-own_engine=
-[ "${1:-}" = --own-engine ] && own_engine=1
+own_engine= binary=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --own-engine) own_engine=1 ;;
+        --binary) binary=$(readlink -e "${2:?--binary FILE}"); shift ;;
+        *) sed -n 's/^#   //p' "$0" >&2; exit 64 ;;
+    esac
+    shift
+done
 
 # Debian's client: newer ones cannot build without buildx.
 if [ -n "$own_engine" ] && [ -x /usr/bin/docker ]; then DOCKER=/usr/bin/docker; fi
@@ -22,7 +31,7 @@ export VOXRAY_VERSION=compose-test
 export VOXRAY_PUBLIC_PORT=${VOXRAY_PUBLIC_PORT:-127.0.0.1:8080}
 url=http://localhost:${VOXRAY_PUBLIC_PORT##*:}
 export VOXRAY_MEDIA_PUBLIC_URL=ws://localhost:${VOXRAY_PUBLIC_PORT##*:}
-engine_dir= engine_pid= started= made_secrets= seen=
+engine_dir= engine_pid= context= started= made_secrets= seen=
 
 say() { printf 'compose-test: %s (%ss)\n' "$*" "$SECONDS" >&2; }
 compose() { "$tools/bin/docker-compose" "$@"; }
@@ -33,6 +42,7 @@ clean_up() {
         if [ "$status" != 0 ]; then compose ps -a >&2 || true; compose logs --tail 20 >&2 || true; fi
         compose down --volumes --timeout 30 >/dev/null 2>&1 || true
     fi
+    if [ -n "$context" ]; then rm -rf "$context"; fi
     if [ -n "$made_secrets" ]; then rm -rf .secrets; fi
     if [ -n "$engine_pid" ]; then
         kill "$engine_pid" 2>/dev/null || true
@@ -60,7 +70,15 @@ fi
 say "building the image"
 secret=()
 if [ -n "${EXTRA_CA:-}" ]; then secret=(--secret "id=extra_ca,src=$EXTRA_CA"); fi
-DOCKER_BUILDKIT=1 "$DOCKER" build "${secret[@]}" --tag "voxray:$VOXRAY_VERSION" . >&2
+build() { DOCKER_BUILDKIT=1 "$DOCKER" build "${secret[@]}" --tag "voxray:$VOXRAY_VERSION" "$@" >&2; }
+if [ -n "$binary" ]; then
+    context=$(mktemp -d)
+    cp "$binary" "$context/voxray"
+    sed '/^FROM rust:/,/^$/c\FROM scratch AS build\nCOPY voxray /out/voxray\n' Dockerfile > "$context/Dockerfile"
+    build "$context"
+else
+    build .
+fi
 
 say "starting compose.yaml"
 if [ ! -d .secrets ]; then made_secrets=1; scripts/compose-secrets.sh; fi

@@ -137,11 +137,11 @@ async fn bare_wire(plan: &Plan) -> anyhow::Result<BTreeMap<usize, f64>> {
             measured.cores * 1_000.0 / calls as f64,
             measured.callers,
             heard.late_p99_ms(),
-            (measured.machine - measured.cores - measured.callers).max(0.0),
+            measured.others(),
         );
         cores.insert(calls, measured.cores);
-        if measured.is_full() {
-            println!("        the machine is full");
+        if let Some(why) = measured.is_over(&heard) {
+            println!("        {why}");
             break;
         }
     }

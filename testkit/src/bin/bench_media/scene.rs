@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const FULL: f64 = 0.9;
 /// A node whose frames leave later than this is overloaded (docs/operations.md).
 const LATE_SECS: f64 = 0.03;
+/// Callers who are later than this do not speak at the pace of speech.
+const LATEST_CALLERS_MS: f64 = 50.0;
+/// With more than this taken by others, lateness is theirs, in processors.
+const DISTURBED: f64 = 0.2;
 const LATENESS: &str = "voxray_frame_lateness_seconds";
 const TURNS: &str = "voxray_turn_latency_seconds";
 const ANSWERED: &str = "voxray_turn_latency_seconds_count{stage=\"total\"}";
@@ -45,9 +49,21 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Whether callers and process have the machine to themselves and need more.
-    pub fn is_full(&self) -> bool {
-        std::thread::available_parallelism().is_ok_and(|all| self.cores + self.callers > FULL * all.get() as f64)
+    /// What everybody else took.
+    pub fn others(&self) -> f64 {
+        (self.machine - self.cores - self.callers).max(0.0)
+    }
+
+    /// Why more calls would say nothing about the process.
+    pub fn is_over(&self, heard: &Count) -> Option<&'static str> {
+        let all = std::thread::available_parallelism().map_or(1.0, |all| all.get() as f64);
+        if self.cores + self.callers > FULL * all {
+            Some("the machine is full")
+        } else if heard.late_p99_ms() > LATEST_CALLERS_MS {
+            Some("the callers are late themselves")
+        } else {
+            None
+        }
     }
 }
 
@@ -222,14 +238,11 @@ impl Scene {
                 seen.lost,
                 measured.callers,
                 seen.late_p99_ms(),
-                (measured.machine - measured.cores - measured.callers - archiver_cores).max(0.0),
+                (measured.others() - archiver_cores).max(0.0),
             );
-            if measured.is_full() {
-                println!("        the machine is full");
-                break;
-            }
-            if late(0.99) > LATE_SECS {
-                println!("        frames leave late");
+            let late = (late(0.99) > LATE_SECS && measured.others() < DISTURBED).then_some("frames leave late");
+            if let Some(why) = measured.is_over(&seen).or(late) {
+                println!("        {why}");
                 break;
             }
         }
