@@ -8,7 +8,7 @@
 #                                           Rust stage, which takes as long as a cold release build
 #
 # --own-engine needs root and Debian's docker.io and debootstrap, some 10 GB below $VOXRAY_ENGINE_DIR (a temporary
-# folder by default), and leaves nothing behind. Behind a proxy with its own certificate authority set EXTRA_CA=ca.pem.
+# folder by default), and leaves nothing behind but Docker's bridge. Behind a proxy with its own certificate authority set EXTRA_CA=ca.pem.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=${VOXRAY_TOOLS:-$PWD/.cache/tools}
@@ -48,7 +48,11 @@ clean_up() {
         kill "$engine_pid" 2>/dev/null || true
         wait "$engine_pid" 2>/dev/null || true
     fi
-    if [ -n "$engine_dir" ]; then rm -rf "$engine_dir"; fi
+    if [ -n "$engine_dir" ]; then
+        # An engine that was interrupted in a build leaves mounts behind.
+        awk -v folder="$engine_dir/" 'index($2, folder) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount --lazy || true
+        rm -rf "$engine_dir"
+    fi
     exit "$status"
 }
 trap clean_up EXIT
