@@ -305,6 +305,7 @@ pub fn config(dir: &Path) -> Config {
             base_path: "recordings/".to_owned(),
             format: config::AudioFormat::Wav,
             channels: 2,
+            mute_redacted: false,
             worker_count: 2,
             queue_cap: 32,
             max_retries: 3,

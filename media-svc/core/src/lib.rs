@@ -6,6 +6,7 @@
 pub mod audio;
 pub mod conversation;
 pub mod dialogue;
+pub mod mute;
 pub mod recorder;
 pub mod redact;
 pub mod rtp;

@@ -4,11 +4,15 @@
 //! call. Caller audio arrives with network jitter and from another clock; it stays in one piece as long as it arrives
 //! about when it should, is slewed back slowly when the clocks drift apart, and real gaps are silence.
 
+mod track;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use self::track::Track;
+pub use self::track::{Side, Stretch};
 use crate::Time;
 
 /// How long audio may still move before it is given out: longer than a jitter burst and the playout lead.
@@ -52,6 +56,17 @@ pub struct RecordedChunk {
     pub pcm: Vec<u8>,
 }
 
+/// Consecutive audio of both sides, before they become channels.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sides {
+    /// Position of the first frame since the call began.
+    pub first_frame: u64,
+    /// The caller.
+    pub caller: Side,
+    /// The agent, of the same length.
+    pub agent: Side,
+}
+
 /// How many channels a recording has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channels {
@@ -86,6 +101,9 @@ pub struct Recorder {
     jitter: f64,
     /// Where the audio of the last arrivals stands, and how late each came, in frames.
     arrivals: VecDeque<(u64, f64)>,
+    /// Samples given for each side so far.
+    heard: u64,
+    spoken: u64,
     /// Frames given out so far.
     given: u64,
     hash: Sha256,
@@ -103,6 +121,8 @@ impl Recorder {
             deviation: 0.0,
             jitter: 0.0,
             arrivals: VecDeque::with_capacity(REMEMBERED_ARRIVALS),
+            heard: 0,
+            spoken: 0,
             given: 0,
             hash: Sha256::new(),
         }
@@ -113,6 +133,8 @@ impl Recorder {
         if samples.is_empty() {
             return;
         }
+        let number = self.heard;
+        self.heard += samples.len() as u64;
         let arrived = self.frame_at(now).saturating_sub(samples.len() as u64).max(self.given);
         let expected = self.caller.end().max(self.given);
         let tolerance = self.frame_at(LATE_TOLERANCE);
@@ -120,7 +142,7 @@ impl Recorder {
             self.forget_lateness();
             self.origins = Some(vec![arrived]);
             self.caller.begin_run(arrived);
-            self.caller.append(samples);
+            self.caller.append(samples, number);
             return;
         }
         if let Some(origins) = &mut self.origins
@@ -139,7 +161,8 @@ impl Recorder {
         if overlap > self.frame_at(EARLY_TOLERANCE) {
             self.forget_lateness();
             let skip = usize::try_from(overlap).unwrap_or(usize::MAX);
-            self.caller.append(samples.get(skip..).unwrap_or_default());
+            self.caller
+                .append(samples.get(skip..).unwrap_or_default(), number + overlap);
         } else {
             let deviation = arrived.saturating_sub(expected) as f64 - overlap as f64;
             self.deviation += (deviation - self.deviation) * DEVIATION_WEIGHT;
@@ -150,7 +173,7 @@ impl Recorder {
                 self.arrivals.pop_front();
             }
             self.arrivals.push_back((self.caller.end(), deviation));
-            self.append_slewed(samples);
+            self.append_slewed(samples, number);
             self.open_gap();
         }
     }
@@ -163,7 +186,8 @@ impl Recorder {
         if self.agent.end() < self.given || self.agent.is_empty() || due > expected + self.frame_at(AGENT_TOLERANCE) {
             self.agent.begin_run(due.max(expected));
         }
-        self.agent.append(samples);
+        self.agent.append(samples, self.spoken);
+        self.spoken += samples.len() as u64;
     }
 
     /// The agent was cut off: nothing given for after `now` was heard.
@@ -173,6 +197,18 @@ impl Recorder {
 
     /// The next chunk of what cannot change any more; call again until `None`.
     pub fn take_chunk(&mut self, now: Time) -> Option<RecordedChunk> {
+        let sides = self.take_sides(now)?;
+        Some(self.mix(sides.first_frame, &sides.caller.samples, &sides.agent.samples))
+    }
+
+    /// Everything left, up to the end of the call at `now`. Nothing may be added afterwards.
+    pub fn finish(&mut self, now: Time) -> Option<RecordedChunk> {
+        let sides = self.finish_sides(now)?;
+        Some(self.mix(sides.first_frame, &sides.caller.samples, &sides.agent.samples))
+    }
+
+    /// The same as [`Self::take_chunk`] for who changes something before [`Self::mix`].
+    pub fn take_sides(&mut self, now: Time) -> Option<Sides> {
         let settled = self.frame_at(now.saturating_sub(HORIZON));
         if settled.saturating_sub(self.given) < self.frame_at(MIN_CHUNK).max(1) {
             return None;
@@ -182,10 +218,36 @@ impl Recorder {
         self.give(end)
     }
 
-    /// Everything left, up to the end of the call at `now`. Nothing may be added afterwards.
-    pub fn finish(&mut self, now: Time) -> Option<RecordedChunk> {
+    /// The same as [`Self::finish`] for who changes something before [`Self::mix`].
+    pub fn finish_sides(&mut self, now: Time) -> Option<Sides> {
         let end = self.frame_at(now);
         self.give(end)
+    }
+
+    /// Makes a chunk of both sides, and counts it into the hash. Chunks come in order.
+    pub fn mix(&mut self, first_frame: u64, caller: &[i16], agent: &[i16]) -> RecordedChunk {
+        let mut pcm = Vec::with_capacity(caller.len() * BYTES_PER_SAMPLE * self.channels.count() as usize);
+        for (left, right) in caller.iter().zip(agent) {
+            match self.channels {
+                Channels::Mono => pcm.extend_from_slice(&left.saturating_add(*right).to_le_bytes()),
+                Channels::Stereo => {
+                    pcm.extend_from_slice(&left.to_le_bytes());
+                    pcm.extend_from_slice(&right.to_le_bytes());
+                }
+            }
+        }
+        self.hash.update(&pcm);
+        RecordedChunk { first_frame, pcm }
+    }
+
+    /// Samples given for the caller so far: the number of the next one.
+    pub fn caller_samples(&self) -> u64 {
+        self.heard
+    }
+
+    /// Samples given for the agent so far: the number of the next one.
+    pub fn agent_samples(&self) -> u64 {
+        self.spoken
     }
 
     /// Frames given out so far; after [`Self::finish`] the length of the recording.
@@ -193,7 +255,7 @@ impl Recorder {
         self.given
     }
 
-    /// SHA-256 of all bytes given out so far.
+    /// SHA-256 of all chunks so far.
     pub fn sha256(&self) -> [u8; 32] {
         self.hash.clone().finalize().into()
     }
@@ -275,165 +337,32 @@ impl Recorder {
         (first, most)
     }
 
-    fn append_slewed(&mut self, samples: &[i16]) {
+    fn append_slewed(&mut self, samples: &[i16], number: u64) {
         let limit = self.frame_at(SLEW_FROM) as f64;
         let (late, early) = (self.deviation > limit, self.deviation < -limit);
         if late {
-            self.caller.append(samples.get(..1).unwrap_or_default());
+            self.caller.append(samples.get(..1).unwrap_or_default(), number);
             self.deviation -= 1.0;
         } else if early {
             self.deviation += 1.0;
         }
-        self.caller.append(if early {
-            samples.get(1..).unwrap_or_default()
+        if early {
+            self.caller.append(samples.get(1..).unwrap_or_default(), number + 1);
         } else {
-            samples
-        });
+            self.caller.append(samples, number);
+        }
     }
 
-    fn give(&mut self, end: u64) -> Option<RecordedChunk> {
+    fn give(&mut self, end: u64) -> Option<Sides> {
         let first_frame = self.given;
         let frames = usize::try_from(end.checked_sub(first_frame)?)
             .ok()
             .filter(|frames| *frames > 0)?;
-        let caller = self.caller.take(first_frame, frames);
-        let agent = self.agent.take(first_frame, frames);
-        let mut pcm = Vec::with_capacity(frames * BYTES_PER_SAMPLE * self.channels.count() as usize);
-        for (left, right) in caller.into_iter().zip(agent) {
-            match self.channels {
-                Channels::Mono => pcm.extend_from_slice(&left.saturating_add(right).to_le_bytes()),
-                Channels::Stereo => {
-                    pcm.extend_from_slice(&left.to_le_bytes());
-                    pcm.extend_from_slice(&right.to_le_bytes());
-                }
-            }
-        }
         self.given = end;
-        self.hash.update(&pcm);
-        Some(RecordedChunk { first_frame, pcm })
-    }
-}
-
-/// One side: stretches of audio in order, silence in between.
-#[derive(Debug, Default)]
-struct Track {
-    runs: VecDeque<Run>,
-}
-
-/// Audio without a gap.
-#[derive(Debug)]
-struct Run {
-    start: u64,
-    samples: VecDeque<i16>,
-}
-
-impl Run {
-    fn end(&self) -> u64 {
-        self.start + self.samples.len() as u64
-    }
-}
-
-impl Track {
-    fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
-    /// Where the last run stands.
-    fn last_start(&self) -> Option<u64> {
-        self.runs.back().map(|run| run.start)
-    }
-
-    fn last_len(&self) -> u64 {
-        self.runs.back().map_or(0, |run| run.samples.len() as u64)
-    }
-
-    /// Moves the last run away from what is before it.
-    fn delay_last(&mut self, by: u64) {
-        if let Some(run) = self.runs.back_mut() {
-            run.start += by;
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.runs.iter().map(|run| run.samples.len()).sum()
-    }
-
-    /// Where the next sample follows without a gap.
-    fn end(&self) -> u64 {
-        self.runs.back().map_or(0, Run::end)
-    }
-
-    fn begin_run(&mut self, start: u64) {
-        self.runs.push_back(Run {
-            start,
-            samples: VecDeque::new(),
-        });
-    }
-
-    fn append(&mut self, samples: &[i16]) {
-        if let Some(run) = self.runs.back_mut() {
-            run.samples.extend(samples);
-        }
-    }
-
-    /// Moves the last run towards the one before it, by at most `excess` and not before `floor`; returns by how much.
-    fn close_gap(&mut self, excess: u64, floor: u64) -> u64 {
-        let before = self.runs.iter().rev().nth(1).map_or(0, Run::end).max(floor);
-        let Some(run) = self.runs.back_mut() else { return 0 };
-        let shift = excess.min(run.start.saturating_sub(before));
-        run.start -= shift;
-        shift
-    }
-
-    /// Puts a gap of `by` before what stands at `position` in the last run.
-    fn shift_from(&mut self, position: u64, by: u64) {
-        let Some(run) = self.runs.back_mut() else { return };
-        let before = usize::try_from(position.saturating_sub(run.start)).unwrap_or(usize::MAX);
-        let samples = run.samples.split_off(before.min(run.samples.len()));
-        let start = run.end() + by;
-        self.runs.push_back(Run { start, samples });
-    }
-
-    /// Forgets everything from `end` on.
-    fn truncate(&mut self, end: u64) {
-        while let Some(run) = self.runs.back_mut() {
-            if run.start < end {
-                run.samples
-                    .truncate(usize::try_from(end - run.start).unwrap_or(usize::MAX));
-                return;
-            }
-            self.runs.pop_back();
-        }
-    }
-
-    /// Removes and returns `frames` samples from `first` on; gaps are zeros. What was before `first` is forgotten.
-    fn take(&mut self, first: u64, frames: usize) -> Vec<i16> {
-        let end = first + frames as u64;
-        let mut out = Vec::with_capacity(frames);
-        while let Some(run) = self.runs.front_mut() {
-            if run.start >= end {
-                break;
-            }
-            let position = first + out.len() as u64;
-            if run.start > position {
-                out.resize(out.len() + usize::try_from(run.start - position).unwrap_or(0), 0);
-            } else if run.start < position {
-                let stale = usize::try_from(position - run.start)
-                    .unwrap_or(usize::MAX)
-                    .min(run.samples.len());
-                run.samples.drain(..stale);
-                run.start = position;
-            }
-            let wanted = run.samples.len().min(frames - out.len());
-            out.extend(run.samples.drain(..wanted));
-            run.start += wanted as u64;
-            // The last run stays although it is empty: the next frame is measured against its end.
-            if !run.samples.is_empty() || self.runs.len() == 1 {
-                break;
-            }
-            self.runs.pop_front();
-        }
-        out.resize(frames, 0);
-        out
+        Some(Sides {
+            first_frame,
+            caller: self.caller.take(first_frame, frames),
+            agent: self.agent.take(first_frame, frames),
+        })
     }
 }

@@ -7,7 +7,7 @@ mod uplink;
 
 use std::sync::Arc;
 
-pub use outbox::{Outbox, Progress, Reader};
+pub use outbox::{Outbox, Progress, Reader, Scratch};
 pub use uplink::{Undelivered, Uplink, UplinkTiming};
 use voxray_proto::archive::event::Body;
 
@@ -24,6 +24,9 @@ pub trait ArchiveSink: Send + Sync {
 pub trait ArchiveSession: Send + Sync {
     /// Appends one event; sequences are given here, from 1, without gaps.
     fn append(&self, body: Body) -> Result<u64, ArchiveError>;
+
+    /// A file for what may not be an event yet.
+    fn scratch(&self) -> Result<Scratch, ArchiveError>;
 }
 
 /// Why something could not be put into the archive.

@@ -52,6 +52,8 @@ pub struct CallSetup {
     pub recording_channels: Option<Channels>,
     /// Present when something is taken out of transcripts.
     pub redactor: Option<Arc<Redactor>>,
+    /// Whether that is to be silent in the recording too.
+    pub mute_redacted: bool,
     /// The transport's end.
     pub link: CallerLink,
     /// The call's input queue: providers and the node's control send here.
@@ -123,6 +125,7 @@ impl Call {
             traceparent: setup.trace.parent().traceparent(),
             channels: setup.recording_channels,
             redactor: setup.redactor,
+            mute: setup.mute_redacted.then(|| setup.settings.longest_pre_roll()),
         };
         let record = CallRecord::start(recorded, setup.archive)?;
         let watched = Watched {
@@ -171,7 +174,7 @@ impl Call {
         conversation.handle_input(Time::ZERO, Input::Connected);
         loop {
             if let Some(reason) = self.perform(&mut conversation) {
-                return self.finish(reason);
+                return self.finish(reason).await;
             }
             let deadline = conversation.poll_deadline().map(|deadline| self.started + deadline);
             tokio::select! {
@@ -180,7 +183,7 @@ impl Call {
                     self.lateness = Duration::ZERO;
                     let event = event.unwrap_or(CallerEvent::Closed(EndReason::CallerHungUp));
                     if let Some(reason) = self.hear(event, &mut conversation) {
-                        return self.finish(reason);
+                        return self.finish(reason).await;
                     }
                 }
                 // The call holds a sender itself, so this queue never closes before the call does.
@@ -221,7 +224,10 @@ impl Call {
                 let forwarded = self.ear.forward();
                 self.report_stall(forwarded, conversation);
             }
-            CallerEvent::Dtmf(key) => conversation.handle_input(now, Input::Dtmf(key)),
+            CallerEvent::Dtmf(key) => {
+                self.record.key(now);
+                conversation.handle_input(now, Input::Dtmf(key));
+            }
             CallerEvent::Played(mark) => conversation.handle_input(now, Input::Played(mark)),
             CallerEvent::Text(typed) => conversation.handle_input(now, Input::Text(typed)),
             CallerEvent::Interrupt => conversation.handle_input(now, Input::Interrupt),
@@ -251,6 +257,9 @@ impl Call {
     fn settle(&mut self, input: Input) -> Input {
         use media_core::conversation::{LlmEvent, TtsEvent};
         self.watch.heard(&input);
+        if let Input::Stt(utterance, event) = &input {
+            self.record.recognised(*utterance, event);
+        }
         match &input {
             Input::Llm(reply, LlmEvent::Done | LlmEvent::Failed(_)) => {
                 self.replies.remove(reply);
@@ -287,14 +296,17 @@ impl Call {
             self.watch.asked(&output);
             match output {
                 Output::BeginUtterance { utterance, pre_roll } => {
+                    self.record.utterance_begins(utterance, self.ear.position(pre_roll));
                     let begun = self.ear.begin(utterance, pre_roll);
                     self.report_stall(begun, conversation);
                 }
                 Output::EndUtterance(utterance) => {
+                    self.record.utterance_ends(utterance);
                     let ended = self.ear.end(utterance);
                     self.report_stall(ended, conversation);
                 }
                 Output::CancelUtterance(utterance) => {
+                    self.record.utterance_lost(utterance);
                     // A stalled recogniser has nothing to report for a cancelled utterance.
                     let _ = self.ear.cancel(utterance);
                 }
@@ -358,6 +370,7 @@ impl Call {
             let labels = self.providers.stt.labels();
             tracing::warn!(session_id = %self.session_id, provider = labels.provider, "recognition takes no audio");
             let failed = SttEvent::Failed("recognition takes no audio".to_owned());
+            self.record.recognised(utterance, &failed);
             conversation.handle_input(self.now(), Input::Stt(utterance, failed));
         }
     }
@@ -404,16 +417,27 @@ impl Call {
             | Notice::ToolCancelled { .. }
             | Notice::ToolDone { .. } => {}
         }
+        self.record.noticed(&notice);
         self.slot.notify(notice.clone());
         self.tell(CallerCommand::Notice(notice));
     }
 
-    fn finish(mut self, reason: EndReason) -> EndReason {
+    async fn finish(mut self, reason: EndReason) -> EndReason {
         self.replies.clear();
         self.speeches.clear();
         let now = self.now();
         self.tell(CallerCommand::Close(reason.clone()));
-        self.record.finish(now, &reason);
+        if self.record.holds_audio() {
+            let (record, reason) = (self.record, reason.clone());
+            if tokio::task::spawn_blocking(move || record.finish(now, &reason))
+                .await
+                .is_err()
+            {
+                tracing::error!(session_id = %self.session_id, "the end of this call is not recorded");
+            }
+        } else {
+            self.record.finish(now, &reason);
+        }
         self.watch.ended(&reason);
         reason
     }

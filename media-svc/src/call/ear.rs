@@ -61,13 +61,22 @@ impl Ear {
 
     /// Opens an utterance that begins `pre_roll` before now.
     pub fn begin(&mut self, utterance: UtteranceId, pre_roll: Duration) -> Result<(), Stalled> {
-        let back = u64::try_from(pre_roll.as_millis()).unwrap_or(u64::MAX) * u64::from(RECOGNITION_RATE_HZ) / 1_000;
-        let oldest = self.heard - self.recent.len() as u64;
         self.open = Some(Open {
             utterance,
-            next: self.heard.saturating_sub(back).max(oldest),
+            next: self.first_of(pre_roll),
         });
         self.command(utterance, SttCommand::Begin(utterance))
+    }
+
+    /// How much was heard before what an utterance with this pre-roll begins with.
+    pub fn position(&self, pre_roll: Duration) -> Duration {
+        Duration::from_micros(self.first_of(pre_roll) * 1_000_000 / u64::from(RECOGNITION_RATE_HZ))
+    }
+
+    fn first_of(&self, pre_roll: Duration) -> u64 {
+        let back = u64::try_from(pre_roll.as_millis()).unwrap_or(u64::MAX) * u64::from(RECOGNITION_RATE_HZ) / 1_000;
+        let oldest = self.heard - self.recent.len() as u64;
+        self.heard.saturating_sub(back).max(oldest)
     }
 
     /// Sends the open utterance whatever was heard since the last time.

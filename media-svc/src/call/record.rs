@@ -1,18 +1,21 @@
 //! What a call leaves behind: its turns and its sound, as archive events.
 
+mod hold;
+mod sound;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use media_core::Time;
-use media_core::audio::FRAME_MS;
-use media_core::audio::resample::{Resampler, UnsupportedRate};
-use media_core::conversation::{EndReason, TurnRecord};
-use media_core::recorder::{Channels, RecordedChunk, Recorder};
+use media_core::audio::resample::UnsupportedRate;
+use media_core::conversation::{EndReason, Notice, SttEvent, TurnRecord, UtteranceId};
+use media_core::mute::Mute;
+use media_core::recorder::Channels;
 use media_core::redact::Redactor;
 use voxray_proto::archive::event::Body;
-use voxray_proto::archive::{AudioChunk, RecordingFormat, SessionEnded, SessionStarted, Turn, TurnTiming};
+use voxray_proto::archive::{RecordingFormat, SessionEnded, SessionStarted, Turn, TurnTiming};
 
+use self::sound::Sound;
 use super::TransportTraits;
 use crate::archive::ArchiveSession;
 
@@ -25,14 +28,6 @@ pub struct CallRecord {
     started: SystemTime,
     turns: u32,
     failed: bool,
-}
-
-struct Sound {
-    recorder: Recorder,
-    caller: Resampler,
-    agent: Resampler,
-    /// When the far end will have played everything sent so far.
-    agent_until: Time,
 }
 
 /// Who and what is recorded.
@@ -51,6 +46,8 @@ pub struct RecordedCall<'a> {
     pub channels: Option<Channels>,
     /// Takes out of turns what must not be kept; the conversation itself goes on with what was said.
     pub redactor: Option<Arc<Redactor>>,
+    /// Present when what is taken out of turns is to be silent in the recording too: how far back an utterance may begin.
+    pub mute: Option<Duration>,
 }
 
 impl CallRecord {
@@ -58,15 +55,16 @@ impl CallRecord {
     pub fn start(call: RecordedCall<'_>, archive: Option<Arc<dyn ArchiveSession>>) -> Result<Self, UnsupportedRate> {
         let rate = call.transport.recording_rate_hz;
         let channels = call.channels.filter(|_| archive.is_some());
-        let sound = match channels {
-            Some(channels) => Some(Sound {
-                recorder: Recorder::new(rate, channels),
-                caller: Resampler::new(call.transport.input_rate_hz, rate)?,
-                agent: Resampler::new(call.transport.output_rate_hz, rate)?,
-                agent_until: Time::ZERO,
-            }),
+        let mut sound = match channels {
+            Some(channels) => Some(Sound::new(call.transport, channels)?),
             None => None,
         };
+        if let (Some(sound), Some(archive), Some(redactor), Some(longest_pre_roll)) =
+            (&mut sound, &archive, &call.redactor, call.mute)
+        {
+            let mute = Mute::new(rate, Arc::clone(redactor), longest_pre_roll);
+            sound.mute(mute, Arc::clone(archive), rate);
+        }
         let started = SystemTime::now();
         let mut record = Self {
             session_id: call.session_id,
@@ -94,8 +92,7 @@ impl CallRecord {
     /// Caller audio that arrived now.
     pub fn caller(&mut self, now: Time, samples: &[i16]) {
         if let Some(sound) = self.sound.as_mut() {
-            let samples = sound.caller.process(samples);
-            sound.recorder.caller(now, &samples);
+            sound.caller(now, samples);
         }
         self.take_chunks(now);
     }
@@ -103,10 +100,7 @@ impl CallRecord {
     /// A frame of agent audio that was sent now and is heard after everything sent before it.
     pub fn agent(&mut self, now: Time, frame: &[i16]) {
         if let Some(sound) = self.sound.as_mut() {
-            let heard_at = sound.agent_until.max(now);
-            sound.agent_until = heard_at + Duration::from_millis(u64::from(FRAME_MS));
-            let samples = sound.agent.process(frame);
-            sound.recorder.agent(heard_at, &samples);
+            sound.agent(now, frame);
         }
         self.take_chunks(now);
     }
@@ -114,14 +108,60 @@ impl CallRecord {
     /// The far end dropped what it had not played.
     pub fn agent_cut(&mut self, now: Time) {
         if let Some(sound) = self.sound.as_mut() {
-            sound.recorder.agent_cut(now);
-            sound.agent_until = now;
+            sound.agent_cut(now);
+        }
+    }
+
+    /// Recognition begins to listen to what the caller says after `position` of audio.
+    pub fn utterance_begins(&mut self, utterance: UtteranceId, position: Duration) {
+        if let Some(mute) = self.muting() {
+            mute.utterance_begins(utterance, position);
+        }
+    }
+
+    /// The utterance is complete.
+    pub fn utterance_ends(&mut self, utterance: UtteranceId) {
+        if let Some(mute) = self.muting() {
+            mute.utterance_ends(utterance);
+        }
+    }
+
+    /// Nobody waits for the text of an utterance any more.
+    pub fn utterance_lost(&mut self, utterance: UtteranceId) {
+        if let Some(mute) = self.muting() {
+            mute.utterance_lost(utterance);
+        }
+    }
+
+    /// What recognition says, before the conversation hears of it.
+    pub fn recognised(&mut self, utterance: UtteranceId, event: &SttEvent) {
+        if let Some(mute) = self.muting() {
+            mute.recognised(utterance, event);
+        }
+    }
+
+    /// A key was pressed, before the conversation hears of it.
+    pub fn key(&mut self, now: Time) {
+        if let Some(mute) = self.muting() {
+            mute.key(now);
+        }
+    }
+
+    /// What the conversation lets know.
+    pub fn noticed(&mut self, notice: &Notice) {
+        let Some(sound) = self.sound.as_mut() else { return };
+        let spoken = sound.spoken();
+        if let Some(mute) = sound.muting() {
+            mute.noticed(notice, spoken);
         }
     }
 
     /// A finished turn.
     pub fn turn(&mut self, turn: TurnRecord) {
         self.turns = turn.seq + 1;
+        if let Some(mute) = self.muting() {
+            mute.turn(&turn);
+        }
         let text = match &self.redactor {
             Some(redactor) => redactor.redact(&turn.text).into_owned(),
             None => turn.text,
@@ -149,11 +189,10 @@ impl CallRecord {
         let mut total_frames = 0;
         let mut pcm_sha256 = Vec::new();
         if let Some(mut sound) = self.sound.take() {
-            while let Some(chunk) = sound.recorder.finish(now) {
-                self.append_audio(chunk);
+            while let Some(chunk) = sound.last(now) {
+                self.append(Body::Audio(chunk));
             }
-            total_frames = sound.recorder.total_frames();
-            pcm_sha256 = sound.recorder.sha256().to_vec();
+            (total_frames, pcm_sha256) = sound.totals();
         }
         let ended = SessionEnded {
             ended_at_unix_ms: unix_ms(self.started + now),
@@ -169,17 +208,22 @@ impl CallRecord {
         self.append(Body::Ended(ended));
     }
 
-    fn take_chunks(&mut self, now: Time) {
-        while let Some(chunk) = self.sound.as_mut().and_then(|sound| sound.recorder.take_chunk(now)) {
-            self.append_audio(chunk);
-        }
+    /// Whether audio is held back, so that [`Self::finish`] may take long: call it where blocking is allowed.
+    pub fn holds_audio(&mut self) -> bool {
+        self.muting().is_some()
     }
 
-    fn append_audio(&mut self, chunk: RecordedChunk) {
-        self.append(Body::Audio(AudioChunk {
-            first_frame: chunk.first_frame,
-            pcm: Bytes::from(chunk.pcm),
-        }));
+    fn muting(&mut self) -> Option<&mut Mute> {
+        self.sound.as_mut().and_then(Sound::muting)
+    }
+
+    fn take_chunks(&mut self, now: Time) {
+        while let Some(chunk) = self.sound.as_mut().and_then(|sound| sound.next(now)) {
+            self.append(Body::Audio(chunk));
+            if self.holds_audio() {
+                break;
+            }
+        }
     }
 
     fn append(&mut self, body: Body) {
@@ -208,69 +252,4 @@ fn unix_ms(time: SystemTime) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use media_core::conversation::Role;
-    use media_core::redact::Kind;
-
-    use super::*;
-    use crate::archive::ArchiveError;
-
-    #[derive(Default)]
-    struct Kept(Mutex<Vec<Body>>);
-
-    impl ArchiveSession for Kept {
-        fn append(&self, body: Body) -> Result<u64, ArchiveError> {
-            let mut kept = self.0.lock().unwrap();
-            kept.push(body);
-            Ok(kept.len() as u64)
-        }
-    }
-
-    #[test]
-    fn what_is_redacted_never_reaches_the_archive() {
-        let kept = Arc::new(Kept::default());
-        let call = RecordedCall {
-            traceparent: String::new(),
-            session_id: "s".into(),
-            node_id: "n",
-            transport: TransportTraits {
-                name: "telephony",
-                input_rate_hz: 8_000,
-                output_rate_hz: 8_000,
-                recording_rate_hz: 8_000,
-                echoes_marks: true,
-                playout_lead: Duration::from_millis(200),
-            },
-            provider: "",
-            channels: None,
-            redactor: Redactor::new(vec![Kind::Card], Vec::new()).map(Arc::new),
-        };
-        let mut record = CallRecord::start(call, Some(kept.clone())).unwrap();
-        for (seq, role, text) in [
-            (0, Role::User, "It is 4111 1111 1111 1111."),
-            (
-                1,
-                Role::Assistant,
-                "So four one one one one one one one one one one one one one one one?",
-            ),
-        ] {
-            record.turn(TurnRecord {
-                seq,
-                role,
-                text: text.to_owned(),
-                started_at: Duration::ZERO,
-                ended_at: Duration::ZERO,
-                interrupted: false,
-                timing: None,
-            });
-        }
-        let kept = kept.0.lock().unwrap();
-        let texts = kept.iter().filter_map(|body| match body {
-            Body::Turn(turn) => Some(turn.text.as_str()),
-            Body::Started(_) | Body::Audio(_) | Body::Ended(_) => None,
-        });
-        assert_eq!(texts.collect::<Vec<_>>(), ["It is [card].", "So [card]?"]);
-    }
-}
+mod tests;

@@ -286,7 +286,7 @@ impl Spans {
             Input::Tts(speech, TtsEvent::Failed(_)) => failed(self.speeches.remove(speech).map(|request| request.span)),
             Input::Connected
             | Input::Voice(_)
-            | Input::Stt(_, SttEvent::Interim(_))
+            | Input::Stt(_, SttEvent::Interim(_) | SttEvent::Words(_))
             | Input::Llm(_, LlmEvent::ToolCall(_))
             | Input::ToolResult { .. }
             | Input::Played(_)

@@ -251,6 +251,7 @@ impl Gate {
                     _ => Channels::Stereo,
                 }),
             redactor: self.redactor.clone(),
+            mute_redacted: self.config.recording.mute_redacted,
             link,
             inputs: admitted.inputs,
             slot: admitted.slot,

@@ -96,6 +96,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             base_path: v.word("recording.base_path"),
             format: recording::format(v),
             channels: if v.word("recording.channels") == "mono" { 1 } else { 2 },
+            mute_redacted: v.flag("recording.mute_redacted"),
             worker_count: v.number("recording.worker_count"),
             queue_cap: v.number("recording.queue_cap"),
             max_retries: v.number("recording.max_retries"),
@@ -366,9 +367,9 @@ fn warn(merged: &mut Merged, profile: Profile) {
         let warning = "recording.bucket is unset: recordings stay in recording.folder of the archiver's own disk";
         merged.warnings.push(warning.to_owned());
     }
-    let redacts = ["transcripts.redact", "transcripts.redact_patterns"];
-    if redacts.iter().any(|key| !merged.values.list(key).is_empty()) && merged.values.flag("recording.enable") {
-        let warning = "transcripts.redact does not mute recordings: what it takes out of the text can be heard; set recording.enable to false where that must not be";
+    let kept = merged.values.flag("recording.enable") && !merged.values.flag("recording.mute_redacted");
+    if kept && recording::redacts(&merged.values) {
+        let warning = "transcripts.redact does not mute recordings: what it takes out of the text can be heard; set recording.mute_redacted to true, or recording.enable to false, where that must not be";
         merged.warnings.push(warning.to_owned());
     }
 }

@@ -178,6 +178,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("recording.base_path", Text, "First part of `{base_path}/YYYY/MM/DD/{sessionId}.{format}`.").or("recordings/"),
     Key::new("recording.format", Choice(&["wav", "ogg", "flac"]), "File format. `wav` (16 bit) is stored while the call runs; `flac` and `ogg` (Opus) are encoded and stored when it has ended.").or("wav"),
     Key::new("recording.channels", Choice(&["mono", "stereo"]), "One mixed channel, or the caller left and the agent right.").or("stereo"),
+    Key::new("recording.mute_redacted", Bool, "What is taken out of a transcript is silent in the recording too: the words where recognition tells when they were said (`openai` with a `whisper` model), else the whole utterance; of the agent, the whole sentence. Needs `transcripts.redact` or `transcripts.redact_patterns`. Audio then leaves the node when its turn is complete.").or("false"),
     Key::new("recording.worker_count", Int { min: 1, max: 256 }, "Parallel uploads.").or("2"),
     Key::new("recording.queue_cap", AT_LEAST_ONE, "Upload jobs waiting; a full queue holds senders back, it never drops.").or("32"),
     Key::new("recording.max_retries", Int { min: 0, max: 100 }, "Quick retries before a job goes back to the durable queue.").or("3"),
@@ -196,7 +197,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("transcripts.table_name", Text, "Table, made at start when missing; a schema may stand before it (`archive.calls`). `{table_name}_sessions` is made beside it.").or("call_transcripts").alias(&["transcripts.table"]),
     Key::new("transcripts.extended", Bool, "Further columns: `interrupted`, whether the caller cut this turn of the agent off, and `timing`, where a turn lies in the recording and how long an answer took. The console draws them.").or("false").or_alone("true"),
     Key::new("archive.retention_days", Int { min: 0, max: 36_500 }, "Days after which transcript and recording of a call are deleted; 0 = never.").or("0"),
-    Key::new("transcripts.redact", ChoiceList(&["card", "phone", "email"]), "What is replaced by `[card]`, `[phone]`, `[email]` before a transcript leaves the media node; recordings are not muted."),
+    Key::new("transcripts.redact", ChoiceList(&["card", "phone", "email"]), "What is replaced by `[card]`, `[phone]`, `[email]` before a transcript leaves the media node; recordings are muted with `recording.mute_redacted`."),
     Key::new("transcripts.redact_patterns", List, "Regular expressions (Rust `regex` syntax) whose matches become `[redacted]`; write those with a comma into the file."),
     // Tools
     Key::new("mcp.command", Text, "Command of an MCP server whose tools the agent may call."),

@@ -387,6 +387,8 @@ pub struct Recording {
     pub format: AudioFormat,
     /// 1 = mono mix, 2 = stereo (caller left, agent right).
     pub channels: u8,
+    /// Whether what is taken out of transcripts is silent in recordings.
+    pub mute_redacted: bool,
     /// Parallel uploads.
     pub worker_count: usize,
     /// Upload jobs waiting; a full queue holds senders back.

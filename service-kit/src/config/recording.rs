@@ -68,7 +68,19 @@ pub(super) fn check(merged: &mut Merged) -> Vec<RecordingTag> {
     if merged.values.is_set(key) && merged.values.word("s3.sse") != "aws:kms" && !merged.is_broken("s3.sse") {
         merged.problem(key, "is only used with s3.sse aws:kms; set that, or remove the key id");
     }
+    let key = "recording.mute_redacted";
+    if merged.values.flag(key) && !redacts(&merged.values) {
+        let message = "needs transcripts.redact or transcripts.redact_patterns: without them nothing is redacted, and \
+                       nothing would be muted";
+        merged.problem(key, message);
+    }
     tags(merged)
+}
+
+/// Whether anything is taken out of transcripts.
+pub(super) fn redacts(v: &Values) -> bool {
+    let keys = ["transcripts.redact", "transcripts.redact_patterns"];
+    keys.iter().any(|key| !v.list(key).is_empty())
 }
 
 fn tags(merged: &mut Merged) -> Vec<RecordingTag> {

@@ -344,6 +344,34 @@ fn a_recording_that_keeps_what_the_transcript_must_not_is_warned_about() {
         "{warned:?}"
     );
     assert_eq!(given("false").load().unwrap().warnings, Vec::<String>::new());
+    let muted = [
+        ("transcripts.redact", "card"),
+        ("recording.enable", "true"),
+        ("recording.mute_redacted", "true"),
+    ];
+    assert_eq!(
+        Given::new().flags(&muted).load().unwrap().warnings,
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn muting_what_is_not_redacted_is_a_contradiction() {
+    let given = |more: &[(&'static str, &'static str)]| {
+        let muted = [("recording.enable", "true"), ("recording.mute_redacted", "true")];
+        Given::new().flags(&[&muted, more].concat())
+    };
+    let problem = given(&[]).problem();
+    assert!(
+        problem.starts_with("recording.mute_redacted: needs transcripts.redact or transcripts.redact_patterns"),
+        "{problem}"
+    );
+    for redacts in [
+        ("transcripts.redact", "email"),
+        ("transcripts.redact_patterns", "[A-Z]{3}-[0-9]+"),
+    ] {
+        assert!(given(&[redacts]).load().unwrap().config.recording.mute_redacted);
+    }
 }
 
 #[test]

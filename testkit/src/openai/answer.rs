@@ -89,6 +89,17 @@ impl Answer {
         Self::of_type("application/json").raw(json!({"text": text}).to_string())
     }
 
+    /// A transcript in one document that tells when each word was said, in seconds (`verbose_json`).
+    pub fn transcript_of_words(text: &str, words: &[(&str, f64, f64)]) -> Self {
+        let words = words
+            .iter()
+            .map(|(word, start, end)| json!({"word": word, "start": start, "end": end}));
+        let words: Vec<_> = words.collect();
+        let document =
+            json!({"task": "transcribe", "language": "english", "duration": 0.0, "text": text, "words": words});
+        Self::of_type("application/json").raw(document.to_string())
+    }
+
     /// A transcript as it is recognised, part by part.
     pub fn transcript_stream<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
         let parts: Vec<_> = parts.into_iter().collect();

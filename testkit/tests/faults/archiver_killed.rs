@@ -1,6 +1,8 @@
 //! `kill -9` of the archiver, again and again, at random times.
 
 use crate::gauges::Observer;
+use voxray_testkit::service::Role;
+
 use crate::load::{self, Load};
 use crate::{scale, truth};
 
@@ -8,7 +10,9 @@ use crate::{scale, truth};
 async fn an_archiver_killed_at_random_times_loses_and_doubles_nothing() {
     let turn = scale::TURN.lock().await;
     let agent = load::agent().await;
-    let mut stack = load::start(load::builder(&agent)).await;
+    // What each caller says has a card number in it: all of it is held back until its turn is complete, and then silent.
+    let builder = load::builder(&agent).env_for(Role::Media, "VOXRAY_RECORDING_MUTE_REDACTED", "true");
+    let mut stack = load::start(builder).await;
     let calls = Load::start(&stack).await;
     let mut observer = Observer::start(&stack).await;
     tokio::time::sleep(scale::fault()).await;
@@ -25,4 +29,14 @@ async fn an_archiver_killed_at_random_times_loses_and_doubles_nothing() {
     let whole = load::assert_undisturbed(&calls.stop().await);
     drop(turn);
     truth::assert_whole(&stack, whole, scale::catch_up()).await;
+    let mut heard = (0, 0);
+    for key in truth::keys(&stack).await.unwrap().values() {
+        let (caller, agent) = truth::stored(&stack, key).await.unwrap().loud_packets();
+        heard = (heard.0 + caller, heard.1 + agent);
+    }
+    println!(
+        "{} packets of callers and {} of the agent can be heard in the recordings",
+        heard.0, heard.1
+    );
+    assert!(heard.0 * 50 < heard.1, "{heard:?}");
 }

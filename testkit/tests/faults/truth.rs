@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection, Row as _};
+use voxray::caller::rms;
 use voxray_testkit::service::Service;
 use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
@@ -16,6 +17,8 @@ use crate::load::{GREETING, KEPT, answer_to};
 /// Bytes before the samples of a recording.
 const WAV_HEADER: usize = 44;
 const FRAME_BYTES: u64 = 4;
+/// Root mean square above which a packet is speech.
+const LOUD_RMS: f64 = 300.0;
 
 /// One call as its node saw it.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -52,6 +55,17 @@ impl Stored {
             (self.wav.len() - WAV_HEADER) as u64
         );
         u64::from(reader.duration())
+    }
+
+    /// Packets of 20 ms of a phone call in which the caller and the agent can be heard.
+    pub fn loud_packets(&self) -> (usize, usize) {
+        let samples = hound::WavReader::new(std::io::Cursor::new(&self.wav)).unwrap();
+        let samples: Vec<i16> = samples.into_samples().map(Result::unwrap).collect();
+        let loud = |side: usize| {
+            let side: Vec<i16> = samples.iter().skip(side).step_by(2).copied().collect();
+            side.chunks(160).filter(|packet| rms(packet) > LOUD_RMS).count()
+        };
+        (loud(0), loud(1))
     }
 
     pub fn seconds(&self) -> f64 {

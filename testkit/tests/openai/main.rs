@@ -12,6 +12,7 @@ mod call;
 mod failures;
 mod keys;
 mod llm;
+mod muted;
 mod ollama;
 mod stt;
 mod support;

@@ -1,6 +1,8 @@
 //! Audio transcriptions.
 
-use media_core::conversation::{Input, SttEvent, UtteranceId};
+use std::time::Duration;
+
+use media_core::conversation::{Input, SttEvent, UtteranceId, Word};
 use media_svc::providers::SttCommand;
 use voxray_testkit::openai::{Answer, Endpoint, Gate, OpenAiServer, Outcome};
 
@@ -91,6 +93,51 @@ async fn whisper_is_not_asked_to_stream() {
         assert_eq!(upload.fields.get("stream"), None);
         assert_eq!(upload.fields.get("language"), None);
     }
+}
+
+#[tokio::test]
+async fn the_times_of_words_are_asked_for_where_they_are_of_use_and_the_model_knows_them() {
+    let server = OpenAiServer::start().await.unwrap();
+    let words = [("Call", 0.5, 0.75), ("Ada", 0.75, 1.25)];
+    let timed = Answer::transcript_of_words("Call Ada.", &words);
+    let impossible = Answer::transcript_of_words("Call.", &[("Call", -1.0, 0.75)]);
+    server.answer(Endpoint::Transcriptions, [timed, impossible]);
+    server.otherwise(Endpoint::Transcriptions, Answer::transcript("Call Ada."));
+    let agent = |model: &'static str| {
+        let more = [
+            ("recording.enable", "true"),
+            ("recording.mute_redacted", "true"),
+            ("transcripts.redact", "card"),
+        ];
+        Agent::with(config(&server.base_url(), model, &more), model)
+    };
+    let form = |number| {
+        let request = server.request(Endpoint::Transcriptions, number);
+        async move { request.await.upload.unwrap().fields }
+    };
+
+    let mut whisper = agent("whisper-1").await;
+    let _stt = whisper.hear(audio()).await;
+    let word = |(text, from, to): (&str, f64, f64)| Word {
+        text: text.to_owned(),
+        from: Duration::from_secs_f64(from),
+        to: Duration::from_secs_f64(to),
+    };
+    assert_eq!(whisper.next_stt().await, SttEvent::Words(words.map(word).to_vec()));
+    assert_eq!(whisper.next_stt().await, SttEvent::Final("Call Ada.".to_owned()));
+    let fields = form(0).await;
+    assert_eq!(fields["response_format"], "verbose_json");
+    assert_eq!(fields["timestamp_granularities[]"], "word");
+
+    // Times that cannot be are none, and a server need not give any.
+    for text in ["Call.", "Call Ada."] {
+        let _stt = whisper.hear(audio()).await;
+        assert_eq!(whisper.next_stt().await, SttEvent::Final(text.to_owned()));
+    }
+    let mut other = agent("gpt-4o-mini-transcribe").await;
+    let _stt = other.hear(audio()).await;
+    assert_eq!(other.next_stt().await, SttEvent::Final("Call Ada.".to_owned()));
+    assert_eq!(form(3).await["response_format"], "json");
 }
 
 #[tokio::test]

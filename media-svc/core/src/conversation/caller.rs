@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::collect::pressed;
+use super::collect::key_turn;
 use super::ending::Phase;
 use super::endpoint::Edge;
 use super::timing::{APOLOGY, SpeechEnd};
 use super::turn::Agent;
-use super::{Conversation, Notice, Output, SttEvent, Typed, UtteranceId, VoiceFrame};
+use super::{Conversation, Notice, Origin, Output, SttEvent, TurnPart, Typed, UtteranceId, VoiceFrame};
 use crate::Time;
 use crate::text::join;
 
@@ -24,6 +24,8 @@ pub(super) struct UserTurn {
     pub(super) text: String,
     /// The part that is not in the history yet.
     pub(super) unsaid: String,
+    /// How the text came in.
+    pub(super) parts: Vec<TurnPart>,
     pub(super) end: Option<SpeechEnd>,
     /// To be answered in text alone.
     pub(super) silent: bool,
@@ -37,18 +39,34 @@ impl UserTurn {
             started_at,
             unsaid: text.clone(),
             text,
+            parts: Vec::new(),
             end,
             silent: false,
             waits: false,
         }
     }
 
+    /// The same, where all of it came in like this.
+    pub(super) fn from(mut self, origin: Origin) -> Self {
+        let text = 0..self.text.len();
+        self.parts = vec![TurnPart { text, origin }];
+        self
+    }
+
     /// One turn of this and what was said later.
     pub(super) fn join(self, later: Option<Self>) -> Self {
         let Some(later) = later else { return self };
+        let text = join(&self.text, &later.text);
+        // Neither has space around it: the later one is the end of both.
+        let shift = text.len().saturating_sub(later.text.len());
+        let shifted = later.parts.into_iter().map(|part| TurnPart {
+            text: part.text.start + shift..part.text.end + shift,
+            origin: part.origin,
+        });
         Self {
             started_at: self.started_at.min(later.started_at),
-            text: join(&self.text, &later.text),
+            text,
+            parts: self.parts.into_iter().chain(shifted).collect(),
             unsaid: if self.unsaid.is_empty() {
                 later.unsaid
             } else {
@@ -74,9 +92,10 @@ impl Keys {
         (!self.pressed.is_empty()).then(|| self.last_at + KEY_PAUSE)
     }
 
-    /// Takes what was pressed so far, for somebody who has waited for it.
-    pub(super) fn take(&mut self) -> String {
-        std::mem::take(self).pressed
+    /// Takes what was pressed so far and since when, for somebody who has waited for it.
+    pub(super) fn take(&mut self) -> (String, Time) {
+        let keys = std::mem::take(self);
+        (keys.pressed, keys.first_at)
     }
 }
 
@@ -128,6 +147,7 @@ impl Conversation {
                     self.notify(Notice::UserTranscript { text, is_final: false });
                 }
             }
+            SttEvent::Words(_) => return,
             // Too early to be the whole utterance: the text so far.
             SttEvent::Final(text) if open => self.recognition.interim(id, &text),
             SttEvent::Final(text) => {
@@ -167,7 +187,7 @@ impl Conversation {
             return;
         }
         self.idle.reset();
-        if self.collect(key) {
+        if self.collect(key, self.now) {
             return;
         }
         if self.keys.pressed.is_empty() {
@@ -190,7 +210,7 @@ impl Conversation {
     pub(super) fn take_keys(&mut self) {
         let keys = std::mem::take(&mut self.keys);
         if !keys.pressed.is_empty() {
-            self.add_pending(UserTurn::new(keys.first_at, pressed(&keys.pressed), None));
+            self.add_pending(key_turn(keys.first_at, &keys.pressed, keys.last_at));
         }
     }
 
@@ -273,7 +293,9 @@ impl Conversation {
             if !understood.text.is_empty() {
                 let text = understood.text.clone();
                 self.notify(Notice::UserTranscript { text, is_final: true });
-                self.add_pending(UserTurn::new(understood.started_at, understood.text, understood.end));
+                let origin = Origin::Utterance(understood.id);
+                let turn = UserTurn::new(understood.started_at, understood.text, understood.end);
+                self.add_pending(turn.from(origin));
                 if self.answers_in_silence() && matches!(self.phase, Phase::Live) {
                     self.cut();
                 }

@@ -6,7 +6,7 @@ use super::caller::UserTurn;
 use super::ending::Phase;
 use super::reply::Model;
 use super::turn::{Agent, AgentTurn};
-use super::{Conversation, Notice, Output, ReplyId, Spoken};
+use super::{Conversation, Notice, Origin, Output, ReplyId, Spoken};
 use crate::Time;
 
 /// What is waited for.
@@ -74,9 +74,9 @@ impl Collecting {
     }
 }
 
-/// How pressed keys stand in transcript and history; the one place that writes them.
-pub(super) fn pressed(keys: &str) -> String {
-    format!("[keys pressed: {keys}]")
+/// Pressed keys as a turn: how they stand in transcript and history.
+pub(super) fn key_turn(from: Time, keys: &str, to: Time) -> UserTurn {
+    UserTurn::new(from, format!("[keys pressed: {keys}]"), None).from(Origin::Keys { from, to })
 }
 
 impl Conversation {
@@ -88,7 +88,7 @@ impl Conversation {
         if let Some(earlier) = self.collecting.take() {
             self.on_tool_result(earlier.reply, earlier.call_id, "replaced by a later request".to_owned());
         }
-        let ahead = self.keys.take();
+        let (ahead, since) = self.keys.take();
         self.collecting = Some(Collecting {
             reply,
             call_id,
@@ -98,17 +98,16 @@ impl Conversation {
             waiting_since: None,
         });
         for key in ahead.chars() {
-            self.collect(key);
+            self.collect(key, since);
         }
     }
 
-    /// Gives a key to the tool that waits for keys; false when there is none.
-    pub(super) fn collect(&mut self, key: char) -> bool {
-        let now = self.now;
+    /// Gives a key pressed at this time to the tool that waits for keys; false when there is none.
+    pub(super) fn collect(&mut self, key: char, at: Time) -> bool {
         let Some(collecting) = self.collecting.as_mut() else {
             return false;
         };
-        if let Some(complete) = collecting.press(key, now) {
+        if let Some(complete) = collecting.press(key, at) {
             self.collected(complete);
         }
         true
@@ -134,7 +133,7 @@ impl Conversation {
         if let Some(collecting) = self.collecting.take()
             && !collecting.digits.is_empty()
         {
-            self.add_pending(UserTurn::new(collecting.first_at, pressed(&collecting.digits), None));
+            self.add_pending(key_turn(collecting.first_at, &collecting.digits, self.now));
         }
     }
 
@@ -146,9 +145,9 @@ impl Conversation {
             self.on_tool_result(done.reply, done.call_id, result);
             return;
         }
-        let row = pressed(&done.digits);
+        let row = key_turn(done.first_at, &done.digits, self.now);
         if !self.answer_call(done.reply, &done.call_id, &result) {
-            self.record(Spoken::by_caller(UserTurn::new(done.first_at, row, None), self.now));
+            self.record(Spoken::by_caller(row, self.now));
             return;
         }
         self.notify(Notice::ToolDone {
@@ -156,7 +155,7 @@ impl Conversation {
             content: result,
         });
         if !self.all_tools_answered() {
-            self.record(Spoken::by_caller(UserTurn::new(done.first_at, row, None), self.now));
+            self.record(Spoken::by_caller(row, self.now));
             self.next_round();
             return;
         }
@@ -181,7 +180,7 @@ impl Conversation {
         if audible {
             self.notify(Notice::AgentStoppedSpeaking);
         }
-        self.record(Spoken::by_caller(UserTurn::new(done.first_at, row, None), self.now));
+        self.record(Spoken::by_caller(row, self.now));
         let model = self.generate("", &AgentTurn::new(None, Model::Complete));
         self.agent = Agent::Talking(Box::new(AgentTurn::new(None, model)));
     }

@@ -11,6 +11,18 @@ use crate::Time;
 /// A gap this short inside the first syllables does not start the count again (stop consonants).
 const ONSET_GAP: Duration = Duration::from_millis(64);
 
+/// Shortest piece of audio that is judged.
+const SHORTEST_FRAME: Duration = Duration::from_millis(10);
+
+impl Settings {
+    /// Most audio from before now that an utterance may begin with, unless it is a second attempt.
+    pub fn longest_pre_roll(&self) -> Duration {
+        // Before each piece of voice but the first there may be a gap that does not count.
+        let pieces = self.vad_start.div_duration_f64(SHORTEST_FRAME).ceil();
+        self.pre_speech + self.vad_start + SHORTEST_FRAME + ONSET_GAP.mul_f64(pieces)
+    }
+}
+
 /// A change in whether the caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Edge {

@@ -1,5 +1,6 @@
 //! What goes into a conversation and what comes out of it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::collect::KeyPlan;
@@ -215,10 +216,24 @@ impl<T: Into<String>> From<T> for Typed {
 pub enum SttEvent {
     /// Text so far; may change.
     Interim(String),
+    /// When each word of the final text was said; just before it, from recognition that knows. Not needed for the
+    /// conversation.
+    Words(Vec<Word>),
     /// Final text; empty when nothing was understood. Exactly one `Final` or `Failed` follows every `EndUtterance`.
     Final(String),
     /// No text will come.
     Failed(String),
+}
+
+/// A recognised word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// As in the text, with or without the punctuation around it.
+    pub text: String,
+    /// From the beginning of the utterance's audio until the word begins.
+    pub from: Duration,
+    /// The same until it ends.
+    pub to: Duration,
 }
 
 /// What the language model reports for a reply.
@@ -317,6 +332,31 @@ pub struct TurnRecord {
     pub interrupted: bool,
     /// Latencies, of an answer to something that was spoken.
     pub timing: Option<TurnTiming>,
+    /// What of the text was spoken, and what pressed; of a turn of the caller.
+    pub parts: Vec<TurnPart>,
+}
+
+/// A piece of a turn's text and how it came in. What was typed is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnPart {
+    /// Bytes of the text.
+    pub text: Range<usize>,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Where a piece of what the caller said came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was spoken.
+    Utterance(UtteranceId),
+    /// Keys were pressed.
+    Keys {
+        /// When the first one was.
+        from: Time,
+        /// When it was complete.
+        to: Time,
+    },
 }
 
 /// A side of the conversation.

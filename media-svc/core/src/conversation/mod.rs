@@ -289,6 +289,7 @@ impl Conversation {
             ended_at: spoken.ended_at.max(spoken.started_at),
             interrupted: spoken.interrupted,
             timing: spoken.timing,
+            parts: spoken.parts,
         };
         self.next_seq += 1;
         self.emit(Output::Turn(record));
@@ -303,6 +304,7 @@ struct Spoken {
     ended_at: Time,
     interrupted: bool,
     timing: Option<TurnTiming>,
+    parts: Vec<TurnPart>,
 }
 
 impl Spoken {
@@ -315,6 +317,7 @@ impl Spoken {
             ended_at: user.end.map_or(now, |end| end.last_voice_at),
             interrupted: false,
             timing: None,
+            parts: user.parts,
         }
     }
 }

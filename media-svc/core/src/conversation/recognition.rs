@@ -43,6 +43,7 @@ enum State {
 /// What was understood of an utterance.
 #[derive(Debug)]
 pub(super) struct Understood {
+    pub(super) id: UtteranceId,
     pub(super) started_at: Time,
     /// Empty when nothing was understood.
     pub(super) text: String,
@@ -159,6 +160,7 @@ impl Recognition {
         let utterance = self.utterances.pop_front_if(|utterance| !utterance.is_unresolved())?;
         match utterance.state {
             State::Resolved { text, end, failed } => Some(Understood {
+                id: utterance.id,
                 started_at: utterance.started_at,
                 text,
                 end,

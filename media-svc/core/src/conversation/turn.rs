@@ -242,6 +242,7 @@ impl Conversation {
             ended_at: self.now,
             interrupted,
             timing: turn.measured,
+            parts: Vec::new(),
         });
         self.marks.forget_turn();
         whole

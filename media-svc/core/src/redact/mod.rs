@@ -13,6 +13,7 @@ mod email;
 mod tests;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use regex::Regex;
 
@@ -78,6 +79,13 @@ impl Redactor {
         }
         redacted.push_str(text.get(copied..).unwrap_or_default());
         Cow::Owned(redacted)
+    }
+
+    /// The bytes of a text that [`Self::redact`] replaces, in order and apart from each other.
+    pub fn spans(&self, text: &str) -> Vec<Range<usize>> {
+        let mut spans = self.find(text);
+        spans.sort_by_key(|span| (span.from, span.to));
+        merged(spans).into_iter().map(|span| span.from..span.to).collect()
     }
 
     fn find(&self, text: &str) -> Vec<Span> {

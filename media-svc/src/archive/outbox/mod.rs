@@ -6,6 +6,8 @@
 //!   and a flush takes its own time. Only flushed events are sent, so the archiver never knows of an event that this disk has forgotten.
 //! - A segment is deleted when every event in it is durable in the archive, in whatever order sessions get there.
 //! - It can be opened after a crash at any byte: what is whole is kept, a damaged tail is moved aside and reported.
+//! - What may not be an event yet (audio that may have to be silenced) counts as space in use, but lies in files without a
+//!   name: it is gone with the process.
 //! - Sessions that a crash cut off are ended with reason `node_restarted`.
 //! - At `outbox.max_bytes`, and when the disk is full, new sessions are refused; running ones may use what is kept for them.
 //!   What they cannot write then is lost if it is audio (silence in a recording that is marked incomplete), and waits in
@@ -22,6 +24,7 @@ mod pressure;
 mod reader;
 mod record;
 mod recovery;
+mod scratch;
 mod sync;
 mod tally;
 #[cfg(test)]
@@ -44,6 +47,7 @@ use super::{ArchiveError, ArchiveSession, ArchiveSink};
 use index::Index;
 use pressure::Pressure;
 pub use reader::Reader;
+pub use scratch::Scratch;
 
 /// Size of a segment: some 4 minutes of one recorded phone call, and small enough that space comes back soon.
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -90,6 +94,8 @@ struct State {
     active: Option<Active>,
     next_segment: u64,
     record: Vec<u8>,
+    /// Bytes in scratch files.
+    scratch: u64,
     /// Complete segments that are not flushed yet.
     unflushed: Vec<Active>,
     /// Segments to delete.
@@ -128,6 +134,7 @@ impl Outbox {
                 active: None,
                 next_segment: recovered.next_segment,
                 record: Vec::new(),
+                scratch: 0,
                 unflushed: Vec::new(),
                 spent: Vec::new(),
                 work_since: Some(Instant::now()),
@@ -195,7 +202,7 @@ impl Outbox {
 
     /// Bytes on disk.
     pub fn used_bytes(&self) -> u64 {
-        self.shared.lock().index.bytes()
+        self.shared.lock().used()
     }
 }
 
@@ -242,6 +249,10 @@ impl ArchiveSession for SessionHandle {
     fn append(&self, body: Body) -> Result<u64, ArchiveError> {
         self.shared.append(&self.session_id, body)
     }
+
+    fn scratch(&self) -> Result<Scratch, ArchiveError> {
+        Scratch::new(&self.shared)
+    }
 }
 
 impl Drop for SessionHandle {
@@ -269,6 +280,13 @@ impl Drop for SessionHandle {
     }
 }
 
+impl State {
+    /// Bytes on disk.
+    fn used(&self) -> u64 {
+        self.index.bytes() + self.scratch
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -286,8 +304,12 @@ impl Shared {
     /// it always gets in.
     fn has_room(&self, state: &State, body: &Body) -> bool {
         let Body::Audio(chunk) = body else { return true };
-        state.index.bytes() + chunk.pcm.len() as u64 + RECORD_OVERHEAD
-            <= self.limit + HEAD_ROOM.min(self.limit / SMALL_LIMIT_FRACTION)
+        self.has_room_for(state, chunk.pcm.len() as u64 + RECORD_OVERHEAD)
+    }
+
+    /// Whether a running session may use this many bytes more.
+    fn has_room_for(&self, state: &State, bytes: u64) -> bool {
+        state.used() + bytes <= self.limit + HEAD_ROOM.min(self.limit / SMALL_LIMIT_FRACTION)
     }
 
     /// Writes one event, the next of its session.

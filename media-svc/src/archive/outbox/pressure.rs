@@ -93,7 +93,7 @@ impl Shared {
         let paid = self.pay(state);
         let error = match paid {
             Ok(()) if !self.has_room(state, &body) => {
-                let (used, limit) = (state.index.bytes(), self.limit);
+                let (used, limit) = (state.used(), self.limit);
                 self.lose_audio(state, session_id);
                 return Err(ArchiveError::Full { used, limit });
             }
@@ -182,7 +182,7 @@ impl Shared {
         if let Some((why, _)) = &state.pressure.failing {
             return Some(ArchiveError::Disk { why: why.clone() });
         }
-        let (used, limit) = (state.index.bytes(), self.limit);
+        let (used, limit) = (state.used(), self.limit);
         if used + OPEN_RESERVE.min(limit / SMALL_LIMIT_FRACTION) > limit {
             return Some(ArchiveError::Full { used, limit });
         }

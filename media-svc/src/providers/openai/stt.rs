@@ -3,10 +3,10 @@
 //! <https://platform.openai.com/docs/api-reference/audio/createTranscription>
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use media_core::conversation::{Input, SttEvent, UtteranceId};
+use media_core::conversation::{Input, SttEvent, UtteranceId, Word};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Body, RequestBuilder};
@@ -34,6 +34,8 @@ pub struct OpenAiStt {
     api: OpenAi,
     labels: Labels,
     language: Option<String>,
+    /// Whether it is of use when each word was said, and the model can tell.
+    words: bool,
 }
 
 /// The utterance that audio arrives for. There is one at a time: the next `Begin` takes its place.
@@ -69,8 +71,11 @@ impl OpenAiStt {
             .stt_model
             .clone()
             .unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+        // The others know one format, without times.
+        let tells_words = model.to_ascii_lowercase().contains(WHISPER);
         Ok(Self {
             api,
+            words: tells_words && config.recording.enable && config.recording.mute_redacted,
             labels: Labels {
                 provider: "openai",
                 model,
@@ -159,8 +164,12 @@ impl OpenAiStt {
         let limit = patience(Stage::Stt);
         let text = tokio::time::timeout(limit, self.request(call, &spoken, open.upload)).await;
         let event = match text.unwrap_or(Err(OpenAiError::TimedOut(limit))) {
-            Ok(text) => {
+            Ok(Transcript { text, words }) => {
                 metrics::stt_transcribed(&self.labels, spoken.ended.elapsed());
+                if let Some(words) = words {
+                    // The next event says whether the call is gone.
+                    let _ = call.events.send(Input::Stt(utterance, SttEvent::Words(words))).await;
+                }
                 SttEvent::Final(text.trim().to_owned())
             }
             Err(error) => {
@@ -172,9 +181,9 @@ impl OpenAiStt {
         let _ = call.events.send(Input::Stt(utterance, event)).await;
     }
 
-    async fn request(&self, call: &CallContext, spoken: &Spoken, upload: Upload) -> Result<String, OpenAiError> {
+    async fn request(&self, call: &CallContext, spoken: &Spoken, upload: Upload) -> Result<Transcript, OpenAiError> {
         if upload.is_too_short() {
-            return Ok(String::new());
+            return Ok(Transcript::default());
         }
         let file = upload.into_wav()?;
         let form = || {
@@ -185,7 +194,10 @@ impl OpenAiStt {
             let mut form = Form::new()
                 .part("file", part.file_name("utterance.wav").headers(wav))
                 .text("model", self.labels.model.clone())
-                .text("response_format", "json");
+                .text("response_format", if self.words { "verbose_json" } else { "json" });
+            if self.words {
+                form = form.text("timestamp_granularities[]", "word");
+            }
             if let Some(language) = &self.language {
                 form = form.text("language", language.clone());
             }
@@ -201,14 +213,21 @@ impl OpenAiStt {
             .await?;
         // Compatible servers may ignore `stream` and answer one document.
         if answer.content_type() == "text/event-stream" {
-            return self.streamed(call, spoken, answer).await;
+            let text = self.streamed(call, spoken, answer).await?;
+            return Ok(Transcript { text, words: None });
         }
         let whole: Whole = serde_json::from_slice(&answer.whole().await?)
             .map_err(|error| OpenAiError::Malformed(format!("no transcript: {error}")))?;
         if !whole.text.trim().is_empty() {
             metrics::stt_first_token(&self.labels, spoken.began.elapsed());
         }
-        Ok(whole.text)
+        // A transcript is one, also where its words are not what was asked for.
+        let words = whole.words.filter(|_| self.words);
+        let words = words.and_then(|words| serde_json::from_value::<Vec<SpokenWord>>(words).ok());
+        Ok(Transcript {
+            text: whole.text,
+            words: words.and_then(|words| words.into_iter().map(SpokenWord::checked).collect()),
+        })
     }
 
     async fn streamed(&self, call: &CallContext, spoken: &Spoken, answer: Answer) -> Result<String, OpenAiError> {
@@ -251,9 +270,37 @@ impl OpenAiStt {
     }
 }
 
+/// What was understood.
+#[derive(Default)]
+struct Transcript {
+    text: String,
+    words: Option<Vec<Word>>,
+}
+
+/// `json`, or with words `verbose_json`.
 #[derive(Deserialize)]
 struct Whole {
     text: String,
+    words: Option<Value>,
+}
+
+/// Times are in seconds from the beginning of the upload.
+#[derive(Deserialize)]
+struct SpokenWord {
+    word: String,
+    start: f64,
+    end: f64,
+}
+
+impl SpokenWord {
+    /// `None` when these are no times.
+    fn checked(self) -> Option<Word> {
+        Some(Word {
+            text: self.word,
+            from: Duration::try_from_secs_f64(self.start).ok()?,
+            to: Duration::try_from_secs_f64(self.end).ok()?,
+        })
+    }
 }
 
 #[derive(Deserialize)]
