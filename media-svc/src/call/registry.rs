@@ -31,8 +31,8 @@ use crate::metrics::{SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
 /// core carries about four times as many (`make bench-media`), so that providers slower than scripted ones, tools and
 /// recordings find room.
 pub const SESSIONS_PER_CORE: usize = 40;
-/// The same with local speech: at 0.07 of a core a call, where each side speaks three of eight seconds, they take 70 % of
-/// a core, and the rest is for turns that end at the same moment.
+/// The same with local speech: at 0.065 of a core a call, where the caller speaks three of eight seconds, they take two
+/// thirds of a core, and the rest is for turns that end at the same moment.
 pub const LOCAL_SESSIONS_PER_CORE: usize = 10;
 /// Life of a reservation that names none.
 pub const RESERVATION_TTL: Duration = Duration::from_secs(60);
