@@ -48,6 +48,10 @@ chaos: tools ## Everything that can go away goes away for minutes, under fifty c
 bench-archive: tools ## Turns and MiB a second of the archiver, against psql and aws s3 cp
 	scripts/bench-archive.sh $(BENCH_ARCHIVE)
 
+.PHONY: bench-media
+bench-media: tools ## Calls a media node carries, with CPU, memory and lateness, against the wire alone
+	scripts/bench-media.sh $(BENCH_MEDIA)
+
 .PHONY: check-format
 check-format: ## rustfmt
 	cargo fmt --all --check

@@ -106,3 +106,17 @@ ENTRYPOINT ["weed"]
 END
     image chrislusf/seaweedfs:4.48 "$work/s3"
 fi
+
+# Debian's is older than the one that compose.yaml names, and takes the same arguments. Grafana is not in Debian.
+if ! have prom/prometheus:v3.5.0; then
+    mkdir "$work/prometheus"
+    cat > "$work/prometheus/Dockerfile" <<END
+FROM debian:$release-slim
+RUN apt-get update && apt-get install -y --no-install-recommends prometheus wget && rm -rf /var/lib/apt/lists/* \\
+    && install -d -o 65534 -g 65534 /prometheus
+USER 65534:65534
+VOLUME /prometheus
+ENTRYPOINT ["prometheus"]
+END
+    image prom/prometheus:v3.5.0 "$work/prometheus"
+fi

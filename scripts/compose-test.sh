@@ -1,17 +1,26 @@
 #!/usr/bin/env bash
-# Builds the image, starts compose.yaml, places a call through nginx, looks for it in PostgreSQL and S3, and calls again with
-# four media nodes.
+# Builds the image, starts compose.yaml, places a call through nginx, looks for it in PostgreSQL and S3, calls again with
+# four media nodes, and asks Prometheus what it sees of all of them.
 #
 #   scripts/compose-test.sh                 with this machine's container engine
 #   scripts/compose-test.sh --own-engine    with a dockerd of its own and images made here: nothing is pulled
+#   scripts/compose-test.sh --binary FILE   with a voxray built here (on Debian 12, or no newer) in place of the Dockerfile's
+#                                           Rust stage, which takes as long as a cold release build
 #
 # --own-engine needs root and Debian's docker.io and debootstrap, some 10 GB below $VOXRAY_ENGINE_DIR (a temporary
-# folder by default), and leaves nothing behind. Behind a proxy with its own certificate authority set EXTRA_CA=ca.pem.
+# folder by default), and leaves nothing behind but Docker's bridge. Behind a proxy with its own certificate authority set EXTRA_CA=ca.pem.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=${VOXRAY_TOOLS:-$PWD/.cache/tools}
-own_engine=
-[ "${1:-}" = --own-engine ] && own_engine=1
+own_engine= binary=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --own-engine) own_engine=1 ;;
+        --binary) binary=$(readlink -e "${2:?--binary FILE}"); shift ;;
+        *) sed -n 's/^#   //p' "$0" >&2; exit 64 ;;
+    esac
+    shift
+done
 
 # Debian's client: newer ones cannot build without buildx.
 if [ -n "$own_engine" ] && [ -x /usr/bin/docker ]; then DOCKER=/usr/bin/docker; fi
@@ -22,7 +31,7 @@ export VOXRAY_VERSION=compose-test
 export VOXRAY_PUBLIC_PORT=${VOXRAY_PUBLIC_PORT:-127.0.0.1:8080}
 url=http://localhost:${VOXRAY_PUBLIC_PORT##*:}
 export VOXRAY_MEDIA_PUBLIC_URL=ws://localhost:${VOXRAY_PUBLIC_PORT##*:}
-engine_dir= engine_pid= started= made_secrets=
+engine_dir= engine_pid= context= started= made_secrets= seen=
 
 say() { printf 'compose-test: %s (%ss)\n' "$*" "$SECONDS" >&2; }
 compose() { "$tools/bin/docker-compose" "$@"; }
@@ -33,12 +42,17 @@ clean_up() {
         if [ "$status" != 0 ]; then compose ps -a >&2 || true; compose logs --tail 20 >&2 || true; fi
         compose down --volumes --timeout 30 >/dev/null 2>&1 || true
     fi
+    if [ -n "$context" ]; then rm -rf "$context"; fi
     if [ -n "$made_secrets" ]; then rm -rf .secrets; fi
     if [ -n "$engine_pid" ]; then
         kill "$engine_pid" 2>/dev/null || true
         wait "$engine_pid" 2>/dev/null || true
     fi
-    if [ -n "$engine_dir" ]; then rm -rf "$engine_dir"; fi
+    if [ -n "$engine_dir" ]; then
+        # An engine that was interrupted in a build leaves mounts behind.
+        awk -v folder="$engine_dir/" 'index($2, folder) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount --lazy || true
+        rm -rf "$engine_dir"
+    fi
     exit "$status"
 }
 trap clean_up EXIT
@@ -60,7 +74,15 @@ fi
 say "building the image"
 secret=()
 if [ -n "${EXTRA_CA:-}" ]; then secret=(--secret "id=extra_ca,src=$EXTRA_CA"); fi
-DOCKER_BUILDKIT=1 "$DOCKER" build "${secret[@]}" --tag "voxray:$VOXRAY_VERSION" . >&2
+build() { DOCKER_BUILDKIT=1 "$DOCKER" build "${secret[@]}" --tag "voxray:$VOXRAY_VERSION" "$@" >&2; }
+if [ -n "$binary" ]; then
+    context=$(mktemp -d)
+    cp "$binary" "$context/voxray"
+    sed '/^FROM rust:/,/^$/c\FROM scratch AS build\nCOPY voxray /out/voxray\n' Dockerfile > "$context/Dockerfile"
+    build "$context"
+else
+    build .
+fi
 
 say "starting compose.yaml"
 if [ ! -d .secrets ]; then made_secrets=1; scripts/compose-secrets.sh; fi
@@ -98,4 +120,28 @@ if [ "$nodes" != 4 ]; then
 fi
 "$DOCKER" run --rm --network host --read-only --tmpfs /tmp --volume "$PWD/testdata/speech:/speech:ro" \
     "voxray:$VOXRAY_VERSION" call --url "$url" --out /tmp/call.wav /speech/austen-0880.wav >&2
+
+# Where images are pulled, Grafana as well; compose-images.sh has none.
+say "profile observability"
+observability=(prometheus)
+if [ -z "$own_engine" ]; then observability+=(grafana); fi
+compose --profile observability up --no-build --no-recreate --detach --wait --wait-timeout 180 "${observability[@]}" >&2
+ask() { compose exec -T nginx curl -fsS --data-urlencode "query=$1" http://prometheus:9090/api/v1/query; }
+for _ in $(seq 60); do
+    # One signaling service, four media nodes, one archiver.
+    if ask 'sum(up) == 6 and sum(voxray_sessions_active) == 0' | grep -q '"metric"'; then seen=1; break; fi
+    sleep 1
+done
+if [ -z "$seen" ]; then
+    say "Prometheus does not see all services: $(ask up)"
+    exit 1
+fi
+if compose exec -T nginx curl -fsS http://prometheus:9090/api/v1/rules | grep -q '"health":"err"'; then
+    say "a rule cannot be evaluated"
+    exit 1
+fi
+if [ -z "$own_engine" ] && ! compose exec -T nginx curl -fsS 'http://grafana:3000/api/search?type=dash-db' | grep -q '"title"'; then
+    say "Grafana has no dashboards"
+    exit 1
+fi
 say "passed"

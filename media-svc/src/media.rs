@@ -18,7 +18,7 @@ use session_store::Store;
 use tokio::sync::{Mutex, broadcast, watch};
 
 use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
-use crate::call::registry::Calls;
+use crate::call::registry::{Calls, capacity_at_start};
 use crate::node::{Bound, Drained, Node, Registration};
 use crate::providers::{self, Agent};
 use crate::transport::{self, Gate, HeldStreams, Relays, Timeouts, WebRtc};
@@ -96,7 +96,11 @@ impl Media {
         let uplink = Uplink::start(&scope, outbox.clone(), &config.links, &node_id, UplinkTiming::default())?;
         let webrtc = WebRtc::open(&config, timeouts.rtc, &scope)?;
         crate::metrics::declare(&config.media.transports);
-        let calls = Calls::new(&scope, config.media.max_sessions, &config.media.transports);
+        let capacity = match config.media.max_sessions {
+            0 => capacity_at_start(agent.speech.is_some()),
+            limit => limit,
+        };
+        let calls = Calls::new(&scope, capacity, &config.media.transports);
         let archived = config.recording.enable || config.transcripts.enable;
         let refusal = outbox.refusal();
         let archive = archived.then_some(outbox as Arc<dyn ArchiveSink>);

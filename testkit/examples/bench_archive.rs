@@ -5,7 +5,6 @@
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
@@ -24,6 +23,7 @@ use voxray_proto::archive::{
     ingest_response,
 };
 use voxray_testkit::stack::Stack;
+use voxray_testkit::usage::{children_cpu_secs, cpu_secs, peak_mib};
 
 /// Stereo, 16 bits.
 const FRAME_BYTES: usize = 4;
@@ -34,8 +34,6 @@ const QUEUE: usize = 64;
 /// Something hangs when nothing is acknowledged for this long.
 const PATIENCE: Duration = Duration::from_secs(120);
 const MIB: f64 = 1_048_576.0;
-/// Ticks of `/proc/PID/stat` a second (`sysconf(_SC_CLK_TCK)` is 100 on every Linux).
-const TICKS: f64 = 100.0;
 
 /// What is archived.
 struct Size {
@@ -303,35 +301,4 @@ fn run(program: &str, arguments: &[&str], env: &[(&str, &str)]) -> anyhow::Resul
         cpu_secs: children_cpu_secs()? - cpu,
         peak_mib: None,
     })
-}
-
-/// Fields of `/proc/PID/stat` behind the name (proc(5)): the first is the state, number 3.
-fn stat(process: &Path) -> anyhow::Result<Vec<f64>> {
-    let text = std::fs::read_to_string(process.join("stat"))?;
-    let (_, fields) = text.rsplit_once(')').context("no name in stat")?;
-    Ok(fields
-        .split_whitespace()
-        .map(|field| field.parse().unwrap_or(0.0))
-        .collect())
-}
-
-/// User and system time: fields 14 and 15.
-fn cpu_secs(pid: u32) -> anyhow::Result<f64> {
-    let fields = stat(Path::new(&format!("/proc/{pid}")))?;
-    Ok(fields.iter().skip(11).take(2).sum::<f64>() / TICKS)
-}
-
-/// The same of children that were waited for: fields 16 and 17.
-fn children_cpu_secs() -> anyhow::Result<f64> {
-    Ok(stat(Path::new("/proc/self"))?.iter().skip(13).take(2).sum::<f64>() / TICKS)
-}
-
-fn peak_mib(pid: u32) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .context("no VmHWM")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1_024.0)
 }

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod browser;
 pub mod carriers;
+pub mod metrics;
 pub mod nat;
 pub mod openai;
 pub mod ports;
@@ -12,5 +13,6 @@ pub mod scripted;
 pub mod servers;
 pub mod service;
 pub mod stack;
+pub mod usage;
 pub mod wait;
 pub mod webrtc_client;

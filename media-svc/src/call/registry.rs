@@ -27,12 +27,13 @@ pub use types::{
 use super::phone::PhoneLine;
 use crate::metrics::{SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
 
-/// Sessions per core when `media.max_sessions` is 0. With local speech a second of caller speech costs some 0.03 core
-/// seconds to recognise once, a second of agent speech 0.005 to make, and each side speaks less than half of the time: 40
-/// calls need about 0.6 of a core and leave the rest for turns that end at the same moment. Interim results, which
-/// recognise an utterance again and again, cost ten times that and do not fit into this number for all calls at once.
-/// Provisional until measured with the whole pipeline; with cloud providers only, a core carries far more.
+/// Sessions per core that a node begins with when `media.max_sessions` is 0 and speech is recognised and made elsewhere: a
+/// core carries about four times as many (`make bench-media`), so that providers slower than scripted ones, tools and
+/// recordings find room.
 pub const SESSIONS_PER_CORE: usize = 40;
+/// The same with local speech: at 0.065 of a core a call, where the caller speaks three of eight seconds, they take two
+/// thirds of a core, and the rest is for turns that end at the same moment.
+pub const LOCAL_SESSIONS_PER_CORE: usize = 10;
 /// Life of a reservation that names none.
 pub const RESERVATION_TTL: Duration = Duration::from_secs(60);
 /// Notices kept for observers (console, demo). When full, the oldest are overwritten: an observer that is too slow is told how
@@ -82,7 +83,7 @@ impl Calls {
     /// reservations nobody claims.
     pub fn new(scope: &TaskScope, max_sessions: usize, transports: &[MediaTransport]) -> Self {
         let capacity = if max_sessions == 0 {
-            default_capacity()
+            capacity_at_start(false)
         } else {
             max_sessions
         };
@@ -479,8 +480,14 @@ fn publish_capacity(capacity: usize) {
     SESSIONS_CAPACITY.set(i64::try_from(capacity).unwrap_or(i64::MAX));
 }
 
-fn default_capacity() -> usize {
-    SESSIONS_PER_CORE * std::thread::available_parallelism().map_or(1, usize::from)
+/// What a node begins with when `media.max_sessions` is 0.
+pub fn capacity_at_start(local_speech: bool) -> usize {
+    let per_core = if local_speech {
+        LOCAL_SESSIONS_PER_CORE
+    } else {
+        SESSIONS_PER_CORE
+    };
+    per_core * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn unix_ms() -> u64 {

@@ -15,9 +15,10 @@
 //! - In between, nothing changes.
 //!
 //! No call is ended for it: with more calls than its capacity a node takes no new ones and reports what runs, which is no free
-//! slot. The capacity is never more than `media.max_sessions`. Where
-//! that is not set it begins with [`SESSIONS_PER_CORE`](crate::call::registry::SESSIONS_PER_CORE) for each core and has no
-//! upper limit: a node whose providers are elsewhere carries far more than one with local speech.
+//! slot. The capacity is never more than `media.max_sessions`. Where that is not set it begins with
+//! [`SESSIONS_PER_CORE`](crate::call::registry::SESSIONS_PER_CORE) for each core, or with
+//! [`LOCAL_SESSIONS_PER_CORE`](crate::call::registry::LOCAL_SESSIONS_PER_CORE), and has no upper limit: a node whose providers
+//! are elsewhere carries far more than one with local speech.
 //!
 //! [`NODE_HEARTBEAT`]: session_store::NODE_HEARTBEAT
 

@@ -1,12 +1,12 @@
 //! What the services say of themselves.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::task::JoinHandle;
+pub use voxray_testkit::metrics::Metrics;
 use voxray_testkit::service::Service;
 use voxray_testkit::stack::Stack;
 
@@ -27,58 +27,6 @@ pub async fn get(url: &str) -> anyhow::Result<Value> {
 pub async fn ready(service: &Service) -> anyhow::Result<(u16, String)> {
     let answer = CLIENT.get(format!("{}/ready", service.url())).send().await?;
     Ok((answer.status().as_u16(), answer.text().await?))
-}
-
-/// All series of a service.
-#[derive(Debug, Clone, Default)]
-pub struct Metrics(BTreeMap<String, f64>);
-
-impl Metrics {
-    pub async fn of(url: &str) -> anyhow::Result<Self> {
-        let text = CLIENT.get(format!("{url}/metrics")).send().await?.text().await?;
-        let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        });
-        Ok(Self(series.collect()))
-    }
-
-    /// One series; 0 when it is not there.
-    pub fn get(&self, series: &str) -> f64 {
-        self.0.get(series).copied().unwrap_or_default()
-    }
-
-    /// The sum of all series of a name.
-    pub fn sum(&self, name: &str) -> f64 {
-        let of_name = |series: &str| {
-            series
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
-        };
-        self.0
-            .iter()
-            .filter(|(series, _)| of_name(series))
-            .map(|(_, value)| value)
-            .sum()
-    }
-
-    /// Upper bound in milliseconds below which 99 % of the frames since `before` left.
-    fn lateness_p99_ms(&self, before: &Self) -> f64 {
-        const BUCKETS: &str = "voxray_frame_lateness_seconds_bucket{";
-        let mut buckets: Vec<(f64, f64)> = self
-            .0
-            .iter()
-            .filter(|(series, _)| series.starts_with(BUCKETS))
-            .filter_map(|(series, count)| {
-                let bound = series.split("le=\"").nth(1)?.split('"').next()?;
-                Some((bound.parse().unwrap_or(f64::INFINITY), count - before.get(series)))
-            })
-            .collect();
-        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let all = buckets.last().map_or(0.0, |(_, count)| *count);
-        let bound = buckets.iter().find(|(_, count)| *count >= all * 0.99);
-        bound.map_or(0.0, |(bound, _)| bound * 1_000.0)
-    }
 }
 
 /// Calls that are connected now.
@@ -136,7 +84,7 @@ impl Observer {
     /// Prints what was seen since the last report.
     pub async fn report(&mut self, what: &str) {
         let now = Metrics::of(&self.media).await.unwrap();
-        let p99 = now.lateness_p99_ms(&self.before);
+        let p99 = now.within(&self.before, "voxray_frame_lateness_seconds", "", 0.99) * 1_000.0;
         let most = std::mem::take(&mut *self.most.lock().unwrap());
         println!(
             "{what}: frame lateness p99 <= {p99:.0} ms; resident memory at most: node {:.0} MiB, archiver {:.0} MiB; outbox at most {:.1} MiB",

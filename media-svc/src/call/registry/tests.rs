@@ -203,4 +203,5 @@ async fn a_slow_observer_misses_notices_and_holds_nobody_up() {
 async fn capacity_comes_from_the_cores_when_none_is_configured() {
     let cores = std::thread::available_parallelism().unwrap().get();
     assert_eq!(calls(0).load().capacity, cores * super::SESSIONS_PER_CORE);
+    assert_eq!(super::capacity_at_start(true), cores * super::LOCAL_SESSIONS_PER_CORE);
 }
