@@ -4,8 +4,8 @@
 //! another place of it. Phone callers speak Twilio's protocol, clients pipecat's frames.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -68,6 +68,8 @@ pub struct Tally {
     pub said: AtomicU64,
     /// Calls that the server ended or refused.
     pub lost: AtomicU64,
+    /// From the last message of each sentence to the first audio after it, in milliseconds.
+    answers: Mutex<Vec<u64>>,
     late: [AtomicU64; LATE_MS.len()],
 }
 
@@ -91,6 +93,18 @@ impl Tally {
             lost: load(&self.lost),
             late: std::array::from_fn(|place| self.late.get(place).map_or(0, load)),
         }
+    }
+
+    fn answered(&self, after: Duration) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.push(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// How long phone callers waited for each answer since this was last asked, in milliseconds, shortest first.
+    pub fn take_answers(&self) -> Vec<u64> {
+        let mut answers = std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
+        answers.sort_unstable();
+        answers
     }
 
     fn ticked(&self, late: Duration) {
@@ -204,6 +218,18 @@ struct Caller {
 struct Player {
     until: Instant,
     marks: VecDeque<(Instant, String)>,
+    /// When the caller's sentence was over, until it is answered.
+    asked: Option<Instant>,
+}
+
+impl Player {
+    fn plays(&mut self, length_ms: u64, tally: &Tally) {
+        self.until = self.until.max(Instant::now()) + Duration::from_millis(length_ms);
+        tally.heard_ms.fetch_add(length_ms, Ordering::Relaxed);
+        if let Some(asked) = self.asked.take() {
+            tally.answered(asked.elapsed());
+        }
+    }
 }
 
 impl Caller {
@@ -266,6 +292,7 @@ impl Caller {
         let mut player = Player {
             until: Instant::now(),
             marks: VecDeque::new(),
+            asked: None,
         };
         let mut clock = self.clock();
         let mut ticks = 0;
@@ -277,6 +304,9 @@ impl Caller {
                         if let Some((_, name)) = player.marks.pop_front() {
                             socket.feed(Message::text(far_end.mark(&name))).await?;
                         }
+                    }
+                    if place(self.number, ticks) == self.sentence.len() {
+                        player.asked = Some(Instant::now());
                     }
                     let media = far_end.media(ticks as u64 * 20, self.says(ticks));
                     socket.send(Message::text(media)).await?;
@@ -302,9 +332,7 @@ impl Caller {
         if text.starts_with(r#"{"event":"media""#) {
             let payload = text.rsplit('"').nth(1).map_or(0, str::len);
             // Four characters are three bytes, eight bytes a millisecond.
-            let length_ms = (payload * 3 / 4 / 8) as u64;
-            player.until = player.until.max(Instant::now()) + Duration::from_millis(length_ms);
-            self.tally.heard_ms.fetch_add(length_ms, Ordering::Relaxed);
+            player.plays((payload * 3 / 4 / 8) as u64, &self.tally);
             return Ok(());
         }
         match far_end.read(text)? {
@@ -315,11 +343,8 @@ impl Caller {
                     *at = player.until;
                 }
             }
-            FromServer::Media(_)
-            | FromServer::Opened
-            | FromServer::Disconnect
-            | FromServer::Closed
-            | FromServer::Ignored => {}
+            FromServer::Media(samples) => player.plays(samples.len() as u64 / 8, &self.tally),
+            FromServer::Opened | FromServer::Disconnect | FromServer::Closed | FromServer::Ignored => {}
         }
         Ok(())
     }

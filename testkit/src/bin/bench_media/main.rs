@@ -1,7 +1,8 @@
 //! How many calls a media node carries: a real `voxray media` process under a growing number of calls at the pace of
 //! speech, with its CPU time, memory and lateness, beside the least that any server would need for the same messages.
 //!
-//! `make bench-media`; `BENCH_MEDIA="--quick"`, or names of scenes: `phone`, `client`, `archive`, `local`.
+//! `make bench-media`; `BENCH_MEDIA="--quick"`, or names of scenes: `phone`, `client`, `archive`, `local`, and
+//! `pipecat`, which is only measured when it is named: it is a download of 150 MB.
 //!
 //! Hearing, thinking and speaking are scripted OpenAI-compatible servers in this process, except in `local`. This process,
 //! Redis, and in `archive` PostgreSQL and S3 run on the same processors: what callers, archiver and all others took is
@@ -13,6 +14,7 @@
 )]
 
 mod callers;
+mod pipecat;
 mod scene;
 mod wire;
 
@@ -51,6 +53,8 @@ const LOCAL_QUICK: Plan = Plan {
 };
 
 const SCENES: [&str; 4] = ["phone", "client", "archive", "local"];
+/// Another server, for comparison.
+const PIPECAT: &str = "pipecat";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -66,8 +70,8 @@ async fn main() -> anyhow::Result<()> {
         .map(String::as_str)
         .filter(|name| *name != "--quick")
         .collect();
-    if let Some(unknown) = named.iter().find(|name| !SCENES.contains(name)) {
-        bail!("there is no scene {unknown}: --quick, {}", SCENES.join(", "));
+    if let Some(unknown) = named.iter().find(|name| **name != PIPECAT && !SCENES.contains(name)) {
+        bail!("there is no scene {unknown}: --quick, {}, {PIPECAT}", SCENES.join(", "));
     }
     if named.is_empty() {
         named = SCENES.to_vec();
@@ -109,6 +113,9 @@ async fn main() -> anyhow::Result<()> {
             .run(if quick { &LOCAL_QUICK } else { &LOCAL }, &node, far, &BTreeMap::new())
             .await?;
         node.stop().await?;
+    }
+    if has(PIPECAT) {
+        pipecat::compare(quick).await?;
     }
     Ok(())
 }

@@ -95,7 +95,7 @@ impl Times {
     }
 }
 
-/// One step against any process.
+/// One step against any process. The answers of its window are left in the callers' tally.
 pub async fn measure_bare(
     plan: &Plan,
     callers: &mut Callers,
@@ -105,6 +105,7 @@ pub async fn measure_bare(
     eprintln!("{calls} calls …");
     callers.grow(calls).await;
     tokio::time::sleep(plan.settle).await;
+    callers.tally.take_answers();
     let (before, heard) = (Times::now(pid)?, callers.tally.count());
     tokio::time::sleep(plan.window).await;
     let measured = before.until(&Times::now(pid)?)?;
@@ -147,6 +148,11 @@ impl Node {
         Ok(Self { stack, _agent: agent })
     }
 
+    /// Its process.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        Ok(self.media()?.process()?.pid())
+    }
+
     fn media(&self) -> anyhow::Result<&Service> {
         self.stack.media.first().context("no media node")
     }
@@ -171,7 +177,7 @@ impl Node {
 }
 
 /// Hears the same, thinks nothing, and speaks for [`ANSWER`], at once.
-async fn agent() -> anyhow::Result<OpenAiServer> {
+pub async fn agent() -> anyhow::Result<OpenAiServer> {
     let agent = OpenAiServer::start().await?;
     agent.otherwise(Endpoint::Transcriptions, Answer::transcript("When are you open?"));
     // One sentence, and so one request for speech.
