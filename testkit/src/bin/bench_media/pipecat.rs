@@ -128,8 +128,8 @@ impl Side<'_> {
                 seen.lost,
             );
             cores.push((calls, measured.cores));
-            if measured.is_full() {
-                println!("        the machine is full");
+            if let Some(why) = measured.is_over(&seen) {
+                println!("        {why}");
                 break;
             }
         }
