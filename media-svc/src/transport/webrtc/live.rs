@@ -29,7 +29,7 @@ pub struct Live {
     _counted: Counted,
 }
 
-/// Longest that the library may take to close a connection. It waits for ever where a TURN server has stopped to answer.
+/// Longest that the library may take to close a connection: it has no limit of its own.
 const CLOSING: Duration = Duration::from_secs(5);
 
 struct Counted;
