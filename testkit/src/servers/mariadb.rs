@@ -128,8 +128,12 @@ async fn ping(dsn: String) -> anyhow::Result<()> {
     Ok(connection.close().await?)
 }
 
+/// Two `mariadb-install-db` at a time have been seen to get into each other's way.
+static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// An empty data folder, made once a machine: that takes seconds, a copy of it does not.
 async fn template() -> anyhow::Result<PathBuf> {
+    let _alone = MAKING.lock().await;
     let template = tools::tools_folder().join("mariadb-template");
     if template.is_dir() {
         return Ok(template);
