@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use voxray::caller::request_stream;
-use voxray_testkit::carriers;
 use voxray_testkit::openai::{Answer, Endpoint, Gate, tone};
 use voxray_testkit::wait::eventually;
 use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
+use voxray_testkit::{api, carriers};
 
 use crate::client::{Browser, LIMIT, http};
 use crate::scene::Scene;
@@ -79,7 +79,8 @@ impl Scene {
         session_id
     }
 
-    /// A phone stream in which audio comes twice, and which the network cuts: the provider opens it again.
+    /// A phone stream in which audio comes twice, and which the network cuts: the provider opens it again, and its caller is
+    /// put through to somebody else.
     pub async fn phone_stream_comes_back(&self, scraper: &Scraper) {
         let call_id = "CA00000000000000000000000000000007";
         let fields = [
@@ -114,9 +115,25 @@ impl Scene {
         });
         let (mut socket, _) = back.await.unwrap();
         let mut far_end = FarEnd::new(start(call_id));
-        for message in far_end.opening().into_iter().chain(far_end.stop()) {
+        for message in far_end.opening() {
             socket.send(wire(message)).await.unwrap();
         }
+        let returned = eventually("the stream is back", LIMIT, || async {
+            Ok((scraper.sum("media", "voxray_phone_stream_cuts_total", "returned") > 0.0).then_some(()))
+        });
+        returned.await.unwrap();
+        let transferred = eventually("the caller is put through", LIMIT, || async {
+            let listed = api::data(&format!("{signaling}/sessions")).await?.unwrap_or_default();
+            let sessions = listed["sessions"].as_array().cloned().unwrap_or_default();
+            let Some(session) = sessions.iter().find(|session| session["callId"] == call_id) else {
+                return Ok(None);
+            };
+            let id = session["sessionId"].as_str().unwrap_or_default();
+            let request = http().post(format!("{signaling}/sessions/{id}/transfer"));
+            let answer = request.json(&json!({"to": "+15005550009"})).send().await?;
+            Ok(answer.status().is_success().then_some(()))
+        });
+        transferred.await.unwrap();
         let leave = async { while let Some(Ok(_)) = socket.next().await {} };
         tokio::time::timeout(LIMIT, leave).await.unwrap();
     }

@@ -86,7 +86,17 @@ struct Shared {
     /// Why new sessions are refused.
     refusal: watch::Sender<Option<String>>,
     /// Held as long as anybody can write here.
-    _lock: File,
+    _lock: FolderLock,
+}
+
+/// Says that the folder is ours.
+struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child process that is just being started holds a copy of every open file until it is.
+        let _ = self.0.unlock();
+    }
 }
 
 struct State {
@@ -437,7 +447,7 @@ fn segment_path(dir: &Path, segment: u64) -> PathBuf {
     dir.join(format!("{segment:016}.seg"))
 }
 
-fn lock_folder(dir: &Path) -> Result<File, Fatal> {
+fn lock_folder(dir: &Path) -> Result<FolderLock, Fatal> {
     std::fs::create_dir_all(dir).map_err(|error| unusable(dir, &error))?;
     let lock = File::options()
         .write(true)
@@ -446,7 +456,7 @@ fn lock_folder(dir: &Path) -> Result<File, Fatal> {
         .open(dir.join("lock"))
         .map_err(|error| unusable(dir, &error))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(FolderLock(lock)),
         Err(TryLockError::WouldBlock) => Err(Fatal::new(
             exit::CANNOT_CREATE,
             format!("the outbox folder {} is in use by another process", dir.display()),
