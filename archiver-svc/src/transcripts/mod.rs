@@ -33,9 +33,6 @@ pub trait TranscriptStore: Send + Sync {
     /// All rows of a session in the order spoken.
     async fn rows(&self, session_id: &str) -> Result<Vec<Row>, StoreError>;
 
-    /// How many different turns before `seq` are there. Of an erased session all of them were, and count as there.
-    async fn turns_before(&self, session_id: &str, seq: i32) -> Result<u64, StoreError>;
-
     /// What is known of a session; `None` when nothing is.
     async fn session(&self, session_id: &str) -> Result<Option<SessionRow>, StoreError>;
 
@@ -54,8 +51,13 @@ pub trait TranscriptStore: Send + Sync {
     async fn forget_key(&self, session_id: &str) -> Result<(), StoreError>;
 
     /// Sessions that are to be erased or whose erasure is not complete: begun before this, or erased with a recording
-    /// that is still there. At most `limit`; with `before` = `None` only the latter.
-    async fn to_erase(&self, before: Option<OffsetDateTime>, limit: u32) -> Result<Vec<String>, StoreError>;
+    /// that is still there. By their ids, those behind `after`, at most `limit`; with `before` = `None` only the latter.
+    async fn to_erase(
+        &self,
+        before: Option<OffsetDateTime>,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError>;
 
     /// Deletes rows from before this, whatever their session (those of older releases have none), and returns how many.
     async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError>;
