@@ -198,6 +198,12 @@ pub enum ObjectError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// S3 computed another hash than was sent with the bytes.
+    #[error("S3: {operation}: the bytes did not arrive as they were sent")]
+    Digest {
+        /// The S3 operation.
+        operation: &'static str,
+    },
     /// An answer without a field that S3 always sends.
     #[error("S3: {0} answered without what it must say")]
     Answer(&'static str),

@@ -112,10 +112,20 @@ async fn a_full_upload_queue_holds_streams_back_and_drops_nothing() {
     let calls: Vec<_> = (0..12).map(|i| Call::recorded(&format!("call-{i}"), 2, 160)).collect();
     let mut node = Node::connect(archiver.address, "n1").await;
 
-    for call in &calls {
+    // The first has the only place and keeps it; the second waits for it, and with it the stream.
+    for call in &calls[..2] {
+        node.send_all(&call.events).await;
+        node.until_received(&call.id, call.last()).await;
+    }
+    for call in &calls[2..] {
         node.send_all(&call.events).await;
     }
-    node.until_received("call-0", calls[0].last()).await;
+    let other = Call::unrecorded("other", 20);
+    let mut other_node = Node::connect(archiver.address, "n2").await;
+    other_node.send_all(&other.events).await;
+    other_node.until_durable("other", other.last()).await;
+    node.read_what_is_there().await;
+    assert!(calls[2..].iter().all(|call| !node.received.contains_key(&call.id)));
     assert!(node.durable.is_empty());
     std::fs::remove_file(&in_the_way).unwrap();
 
