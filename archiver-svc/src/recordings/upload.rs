@@ -213,6 +213,7 @@ fn verdict(error: &UploadError) -> Verdict {
         | ObjectError::S3 { .. }
         | ObjectError::Answer(_)
         | ObjectError::Digest { .. }
+        | ObjectError::VersionsStay { .. }
         | ObjectError::File(_)
         | ObjectError::Manifest { .. } => Verdict::TryAgain,
     }
