@@ -17,6 +17,7 @@ use super::session::{self, Samples, Session, Stage, Work};
 use crate::backoff::Backoff;
 use crate::metrics::{self, DUPLICATES, EVENTS_RECEIVED, Kind, SET_ASIDE};
 use crate::recordings::{End, Finished, Job, Live, Recordings, Task, UploadQueue, chain};
+use crate::register::Register;
 use crate::transcripts::TranscriptStore;
 
 /// Everything events are applied with.
@@ -25,6 +26,8 @@ pub struct Archive {
     pub transcripts: Option<Arc<dyn TranscriptStore>>,
     /// Recordings; `None` when recording is off.
     pub recordings: Option<Recordings>,
+    /// Where what is stored is noted.
+    pub register: Register,
     /// Recordings waiting for an uploader.
     pub queue: Arc<UploadQueue>,
     /// Names this archiver among all that use the same store.
@@ -71,7 +74,7 @@ impl Archive {
         let mut work = Work::default();
         for id in &touched {
             let Some(session) = sessions.get_mut(id) else { continue };
-            self.look_up_missing(node, id, session).await?;
+            self.look_up_missing(node, id, session, &mut work).await?;
             let is_new = matches!(session.stage, Stage::AwaitingStart);
             if let Err(refusal) = session.advance(id, self.recordings.as_ref(), &mut work) {
                 node.drop_ledger(id);

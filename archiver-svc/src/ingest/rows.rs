@@ -107,12 +107,24 @@ impl Archive {
         let rows = entry::batch(batch.iter().map(|pending| &pending.entry));
         let _waiting = Waiting::begin();
         let mut backoff = Backoff::default();
-        loop {
+        while !rows.is_empty() {
             match metrics::transaction(store.write(&rows)).await {
                 Ok(()) => break,
                 Err(error) => {
                     self.pause(&mut backoff, "cannot write transcript rows", &error).await?;
                 }
+            }
+        }
+        for pending in &batch {
+            let Entry::Recorded(stored) = &pending.entry else {
+                continue;
+            };
+            let noted = || {
+                self.register
+                    .note_or_remove(&stored.session_id, &stored.key, stored.bytes)
+            };
+            while let Err(error) = noted().await {
+                self.pause(&mut backoff, "cannot note where a recording is", &error).await?;
             }
         }
         for pending in batch {
