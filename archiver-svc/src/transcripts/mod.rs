@@ -91,6 +91,27 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// The database takes part, and refuses a row for what is in it (too long, or against a constraint of the table):
+    /// the same row is refused again, and another one may not be.
+    pub fn is_of_content(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+            // Primary result codes TOOBIG, CONSTRAINT and MISMATCH (<https://www.sqlite.org/rescode.html>).
+            let code = error.code().and_then(|code| code.parse::<u32>().ok());
+            return code.is_some_and(|code| matches!(code & 0xff, 18..=20));
+        }
+        // 1366: text that the column's character set does not have; its SQLSTATE says nothing.
+        let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
+        let is_of_charset = mysql.is_some_and(|error| error.number() == 1366);
+        // Data exceptions and integrity constraint violations (SQL:2016, part 2, clause 24).
+        let is_of_class = |code: &str| code.starts_with("22") || code.starts_with("23");
+        is_of_charset || error.code().is_some_and(|code| is_of_class(&code))
+    }
+}
+
 /// Connects to the configured database and makes the tables when they are missing.
 ///
 /// # Errors
