@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use service_kit::config::S3Encryption;
 use tokio::sync::Barrier;
 
 use crate::common::{Call, Node, Place, assert_rows};
@@ -89,4 +90,45 @@ async fn a_part_that_changed_on_the_archivers_disk_is_not_stored_and_its_node_se
     node.until_durable("long", call.last()).await;
     assert!(s3.object(BUCKET, &key("long")).await.unwrap() == call.wav());
     assert_rows(&call, &archiver.rows("long").await);
+}
+
+#[tokio::test]
+async fn every_object_is_asked_to_be_encrypted_with_the_key_of_the_configuration() {
+    let s3 = s3_with_bucket().await;
+    // This server has no keys of that kind; what counts is what it is asked for.
+    let rule = |method: &axum::http::Method, _: &str| {
+        let writes = matches!(method.as_str(), "PUT" | "POST");
+        let answer = writes.then_some(axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        Box::pin(async move { answer }) as std::pin::Pin<Box<dyn Future<Output = _> + Send>>
+    };
+    let proxy = Proxy::start(s3.endpoint(), Arc::new(rule)).await;
+    let mut place = Place::new();
+    use_s3(&mut place, &s3);
+    place.config.s3.endpoint = Some(proxy.endpoint());
+    place.config.s3.encryption = S3Encryption::Kms;
+    place.config.s3.kms_key_id = Some("a-key".to_owned());
+    let archiver = start(&place, options(&s3)).await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let (short, long) = (Call::recorded("short", 4, 800), long_call("long"));
+
+    node.send_all(&short.events).await;
+    node.send_all(&long.events[..100]).await;
+    let asks = |what: fn(&str) -> bool| {
+        let seen = proxy.seen();
+        seen.into_iter()
+            .find(|seen| matches!(seen.method.as_str(), "PUT" | "POST") && what(&seen.target))
+    };
+    for what in [(|target| target.contains("/short.wav")) as fn(&str) -> bool, |target| {
+        target.contains("/.open/long.head")
+    }] {
+        let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
+        let request = loop {
+            look.tick().await;
+            if let Some(request) = asks(what) {
+                break request;
+            }
+        };
+        assert_eq!(request.headers["x-amz-server-side-encryption"], "aws:kms");
+        assert_eq!(request.headers["x-amz-server-side-encryption-aws-kms-key-id"], "a-key");
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use service_kit::tasks::{AbortOnDrop, TaskScope};
@@ -53,7 +53,11 @@ impl Proxy {
             rule,
             seen: Arc::clone(&seen),
         };
-        let app = Router::new().fallback(pass).with_state(ways);
+        // Parts are larger than what is usually taken.
+        let app = Router::new()
+            .fallback(pass)
+            .layer(DefaultBodyLimit::disable())
+            .with_state(ways);
         let server = TaskScope::root("proxy").spawn_owned("proxy", async move {
             axum::serve(listener, app).await.unwrap();
         });
