@@ -39,13 +39,18 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     rest.split_once(after).unwrap().0
 }
 
-/// A caller at Twilio who was just put through: the path at which Twilio says what becomes of that.
-async fn put_through(server: &Server) -> (Phone, String) {
+/// A caller at Twilio.
+async fn caller(server: &Server) -> Phone {
     let fields = [("CallSid", CALL), ("From", "+15005550006")];
     let (status, twiml) = server.webhook("/telephony/twilio", &fields).await;
     assert_eq!(status, 200, "{twiml}");
     let stream = between(&twiml, "<Stream url=\"", "\"").to_owned();
-    let mut phone = Phone::open(WireProvider::Twilio, &server.socket(&stream)).await;
+    Phone::open(WireProvider::Twilio, &server.socket(&stream)).await
+}
+
+/// One who was just put through: the path at which Twilio says what becomes of that.
+async fn put_through(server: &Server) -> (Phone, String) {
+    let mut phone = caller(server).await;
     phone.press("1#").await;
     // Nobody hears the end of this before the provider has the order.
     phone.hears(|heard| heard.len() >= 4_400).await;
@@ -194,7 +199,8 @@ async fn a_stream_that_goes_on_while_it_rings_is_silent_until_nobody_has_answere
 async fn a_transfer_that_fails_after_its_client_has_gone_leaves_the_caller_with_the_agent() {
     let script = Script::new().answers(Answer::say("I am still here."));
     let server = Server::start_at(Provider::Twilio, script, &REACHABLE).await;
-    let (mut phone, id) = server.call().await;
+    let mut phone = caller(&server).await;
+    let id = server.connected().await;
     server.carrier.fail([Fault::NoAnswer, Fault::NoAnswer, Fault::NoAnswer]);
     let transfer = format!("/sessions/{id}/transfer");
     tokio::select! {
