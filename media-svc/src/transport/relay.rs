@@ -1,44 +1,48 @@
-//! A stream that comes back to a node which has not got its call.
+//! A socket that comes to a node which has neither its call nor a slot for it.
 //!
-//! Behind one address for all nodes a balancer knows nothing of calls: when the network cuts a socket, the provider's new
-//! one may reach any node. That node looks up who has the session that the token names, opens the same path there, and
-//! passes every message on, both ways, until one side ends.
+//! Behind one address for all nodes a balancer knows nothing of calls: the socket of a new call may reach a node that
+//! drains or is full although another one keeps its slot, and when the network cuts a phone stream, the provider's new
+//! socket may reach any node. That node looks up who has the session that the token names, or keeps its slot, opens the
+//! same path there, and passes every message on, both ways, until one side ends.
 //!
-//! - The owner decides, as for any other socket: the token counts again only while its stream is cut ([`super::held`]). Its
-//!   refusal is the provider's answer, before the upgrade.
-//! - Nowhere else is passed on to: the token has to be one that this deployment signed, its session has to be connected in
-//!   the session store, on a node that is registered there.
+//! - The other node decides, as for any other socket, and a token is used up there: a phone stream's counts again only
+//!   while the stream is cut (`telephony::held`). A refusal is the answer here too, before the upgrade.
+//! - Nowhere else is passed on to: the token has to be one that this deployment signed, its session has to be connected
+//!   or reserved in the session store, on a node that is registered there.
 //! - A store that has lost everything knows neither that the token was used nor who has the session. Its owner says so
-//!   again within two heartbeats: meanwhile the stream waits ([`RECLAIM_WITHIN`]), instead of beginning a second call.
+//!   again within two heartbeats: meanwhile the socket waits ([`RECLAIM_WITHIN`]), instead of beginning a second call.
 //! - What was passed on once carries [`RELAYED`] and is not passed on again. Nobody gains anything by sending that header.
-//! - A node takes no slot for a stream that it only passes on: the call counts where it is. The socket counts in
+//! - A node takes no slot for a socket that it only passes on: the call counts where it is. The socket counts in
 //!   `http_active_connections` of both nodes.
 //! - At most one message is on its way in each direction. Whoever does not read holds the other side up, and is given up
 //!   when it does not read for [`Timeouts::stuck`](crate::transport::Timeouts).
 
+mod join;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::WebSocketUpgrade;
 use axum::response::Response;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
-use http::{HeaderName, HeaderValue, Uri};
-use service_kit::http::{ActiveConnection, LiveRoute};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use service_kit::config::MediaTransport;
+use service_kit::http::{ActiveConnection, ApiError, LiveRoute};
 use service_kit::token::Claims;
 use session_store::{NODE_HEARTBEAT, SessionState, StoreError};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, protocol};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use super::Gate;
+use super::admission::{NotAdmitted, store_away};
+use super::reader::{self, MAX_MESSAGE_BYTES, READ_BUFFER_BYTES};
+use crate::call::registry::Refusal;
 use crate::metrics::PHONE_STREAM_CUTS;
-use crate::transport::Gate;
-use crate::transport::reader::{self, MAX_MESSAGE_BYTES, READ_BUFFER_BYTES, Received};
-use crate::transport::writer::{CLOSE_TIMEOUT, Closing};
+use join::join;
 
 /// On a request that another node passes on.
 pub const RELAYED: HeaderName = HeaderName::from_static("x-voxray-relayed");
@@ -58,19 +62,55 @@ const WRITE_BUFFER_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
 
 type OwnerSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// The node that has the call of a stream.
+/// A request for a socket.
+pub struct Asked {
+    /// As it came.
+    pub uri: Uri,
+    /// As they came.
+    pub headers: HeaderMap,
+    /// Which kind of socket.
+    pub transport: MediaTransport,
+}
+
+impl Asked {
+    /// Another node has passed it on.
+    pub fn is_relayed(&self) -> bool {
+        self.headers.contains_key(RELAYED)
+    }
+
+    fn route(&self) -> LiveRoute {
+        match self.transport {
+            MediaTransport::Telephony => LiveRoute::TelephonyWs,
+            MediaTransport::WebSocket => LiveRoute::Ws,
+            MediaTransport::WebRtc => LiveRoute::WebRtc,
+        }
+    }
+
+    /// How long nothing may come. A phone stream's silence is for the node that has its call to judge: it asks for no sign
+    /// of life. A client's sign of life ends here, where its pings are answered.
+    fn silence(&self, gate: &Gate) -> Duration {
+        match self.transport {
+            MediaTransport::Telephony => Duration::MAX,
+            MediaTransport::WebSocket | MediaTransport::WebRtc => gate.timeouts.silence,
+        }
+    }
+}
+
+/// The node that has the session of a socket, or keeps its slot.
 pub struct Owner {
     session_id: String,
     node_id: String,
+    /// Its call has begun.
+    connected: bool,
     /// Base URL of its sockets.
     url: String,
 }
 
-/// Why a stream is not passed on.
+/// Why a socket is not passed on.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPassedOn {
     /// The owner does not take the token.
-    #[error("the node that has this call refuses the token")]
+    #[error("the node that has this session refuses the token")]
     Refused,
     /// The owner's address is none.
     #[error("{url:?} is no address of a media node (media_advertise_url)")]
@@ -79,10 +119,10 @@ pub enum NotPassedOn {
         url: String,
     },
     /// The owner cannot be reached, or takes no connection.
-    #[error("the media node that has this call cannot be reached")]
+    #[error("the media node that has this session cannot be reached")]
     Unreachable(#[source] Box<tungstenite::Error>),
     /// The owner took too long.
-    #[error("the media node that has this call did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    #[error("the media node that has this session did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
 }
 
@@ -91,19 +131,28 @@ pub enum NotPassedOn {
 /// # Errors
 /// The session store does not answer.
 pub async fn owner(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreError> {
+    Ok(find(gate, claims).await?.filter(|owner| owner.connected))
+}
+
+/// The node that has the session of this token, or keeps a slot for it, when it is another one.
+async fn find(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreError> {
     let Some(session) = gate.store.session(&claims.session_id).await? else {
         return Ok(None);
     };
-    let node_id = match session.state {
-        SessionState::Connected => session.node_id.filter(|node| **node != *gate.node_id),
-        SessionState::Created | SessionState::Reserved | SessionState::Ending => None,
+    let connected = match session.state {
+        SessionState::Connected => true,
+        SessionState::Reserved => false,
+        SessionState::Created | SessionState::Ending => return Ok(None),
     };
-    let Some(node_id) = node_id else { return Ok(None) };
+    let Some(node_id) = session.node_id.filter(|node| **node != *gate.node_id) else {
+        return Ok(None);
+    };
     let nodes = gate.store.nodes().await?;
     let node = nodes.into_iter().find(|node| node.node_id == node_id);
     Ok(node.map(|node| Owner {
         session_id: session.session_id,
         node_id,
+        connected,
         url: node.public_url,
     }))
 }
@@ -113,13 +162,18 @@ pub async fn owner(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreE
 /// # Errors
 /// The session store does not answer.
 pub async fn owner_after_loss(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreError> {
-    let restored = *gate.store_restores.borrow();
-    let lately = restored.is_some_and(|at| at.elapsed() < RECLAIM_WITHIN);
-    // What was reserved here may have been connected elsewhere: it is no sign of the contrary.
-    if !lately && (gate.store.session(&claims.session_id).await?.is_some() || is_known(gate).await?) {
+    if !lost_lately(gate, claims).await? {
         return Ok(None);
     }
     wait_for_owner(gate, claims, RECLAIM_WITHIN).await
+}
+
+/// Whether the store may have lost what it knew of the session.
+async fn lost_lately(gate: &Gate, claims: &Claims) -> Result<bool, StoreError> {
+    let restored = *gate.store_restores.borrow();
+    let lately = restored.is_some_and(|at| at.elapsed() < RECLAIM_WITHIN);
+    // What was reserved here may have been connected elsewhere: it is no sign of the contrary.
+    Ok(lately || (gate.store.session(&claims.session_id).await?.is_none() && !is_known(gate).await?))
 }
 
 /// The node that has claimed the session of this token.
@@ -147,38 +201,106 @@ async fn is_known(gate: &Gate) -> Result<bool, StoreError> {
     Ok(nodes.iter().any(|node| node.node_id == *gate.node_id))
 }
 
-/// Opens the same path at the owner, then takes the provider's socket and joins the two.
+/// Leads a socket for which this node has no room to the node that keeps its slot. Its token is as good as before.
 ///
 /// # Errors
-/// The owner does not take it: the provider is to be told before the upgrade.
-pub async fn pass_on(
+/// 503 when no other node keeps one, or that one cannot be reached: counted here, and the socket may be opened again.
+pub async fn to_its_slot(
+    gate: Arc<Gate>,
+    claims: &Claims,
+    asked: &Asked,
+    upgrade: WebSocketUpgrade,
+    refusal: Refusal,
+) -> Result<Response, ApiError> {
+    // From now on: a node that drains must not end while it leads somebody on.
+    let _counted = gate.relays.count();
+    let keeper = if asked.is_relayed() {
+        None
+    } else {
+        keeper(&gate, claims).await.map_err(store_away)?
+    };
+    let Some(keeper) = keeper else {
+        gate.calls.count_refusal(asked.transport, refusal);
+        return Err(NotAdmitted::from(refusal).into());
+    };
+    let refused = "the node that keeps this session's slot refuses the token: ask the signaling service for a new one";
+    onwards(gate, keeper, asked, upgrade, ApiError::Forbidden(refused.to_owned())).await
+}
+
+/// The node that keeps the slot. Where the store has just lost it, it is written there again.
+async fn keeper(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreError> {
+    let until = Instant::now() + RECLAIM_WITHIN;
+    loop {
+        let found = find(gate, claims).await?;
+        if found.is_some() || Instant::now() >= until || !lost_lately(gate, claims).await? {
+            return Ok(found);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Passes a socket on to the node that has its session; `refused` is the answer when that does not take it.
+///
+/// # Errors
+/// `refused`, or 503 when that node cannot be reached.
+pub async fn onwards(
     gate: Arc<Gate>,
     owner: Owner,
-    uri: &Uri,
+    asked: &Asked,
+    upgrade: WebSocketUpgrade,
+    refused: ApiError,
+) -> Result<Response, ApiError> {
+    pass_on(gate, owner, asked, upgrade).await.map_err(|error| match error {
+        NotPassedOn::Refused => refused,
+        NotPassedOn::BadAddress { .. } | NotPassedOn::Unreachable(_) | NotPassedOn::TimedOut => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "a socket cannot be passed on to the node that has its session: media nodes have to reach each other by media_advertise_url");
+            ApiError::unavailable(error.to_string())
+        }
+    })
+}
+
+/// Opens the same path at the owner, then takes the far end's socket and joins the two. The far end is told of a refusal
+/// before the upgrade.
+async fn pass_on(
+    gate: Arc<Gate>,
+    owner: Owner,
+    asked: &Asked,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, NotPassedOn> {
-    let socket = match tokio::time::timeout(CONNECT_TIMEOUT, open(&owner.url, uri)).await {
+    let counted = gate.relays.count();
+    let socket = match tokio::time::timeout(CONNECT_TIMEOUT, open(&owner.url, &asked.uri)).await {
         Ok(socket) => socket?,
         Err(_) => return Err(NotPassedOn::TimedOut),
     };
-    PHONE_STREAM_CUTS.with_label_values(&["passed_on"]).inc();
-    tracing::info!(
-        session_id = owner.session_id,
-        owner = owner.node_id,
-        "a phone stream came back to this node after a cut and is passed on to the one that has its call"
-    );
+    let (session_id, node) = (&owner.session_id, &owner.node_id);
+    if owner.connected {
+        PHONE_STREAM_CUTS.with_label_values(&["passed_on"]).inc();
+        tracing::info!(
+            session_id,
+            node,
+            "a stream came back here after a cut and is passed on to the node that has its call"
+        );
+    } else {
+        tracing::info!(
+            session_id,
+            node,
+            "there is no room here: a socket is passed on to the node that keeps its slot"
+        );
+    }
+    let (route, silence) = (asked.route(), asked.silence(&gate));
     Ok(
         reader::limited(upgrade, gate.config.pipeline).on_upgrade(async move |provider| {
-            let scope = gate.scope.child("phone relay");
+            let scope = gate.scope.child("relay");
             let ends = scope.token();
-            scope.spawn("phone relay", async move {
-                let _open = ActiveConnection::open(LiveRoute::TelephonyWs);
-                let _counted = gate.relays.count();
+            scope.spawn("relay", async move {
+                let _open = ActiveConnection::open(route);
+                let _counted = counted;
                 tokio::select! {
                     () = ends.cancelled() => {}
-                    () = join(provider, socket, gate.timeouts.stuck) => {}
+                    () = join(provider, socket, gate.timeouts.stuck, silence) => {}
                 }
-                tracing::info!(session_id = owner.session_id, "a phone stream is no longer passed on");
+                tracing::info!(session_id = owner.session_id, "a socket is no longer passed on");
             });
         }),
     )
@@ -212,121 +334,14 @@ fn socket_scheme(url: &str) -> String {
     }
 }
 
-/// How the joined sockets end.
-enum End {
-    /// A side has closed.
-    Closed(Option<CloseFrame>),
-    /// The provider breaks the limits of a socket.
-    Refused(Closing),
-    /// A side is gone without a word, and the other one is to notice just that.
-    Cut,
-}
-
-/// Passes messages on until a side ends, then ends the other one the same way.
-async fn join(provider: WebSocket, owner: OwnerSocket, stuck: Duration) {
-    let (mut to_provider, mut from_provider) = provider.split();
-    let (mut to_owner, mut from_owner) = owner.split();
-    let end = tokio::select! {
-        end = towards_owner(&mut from_provider, &mut to_owner, stuck) => end,
-        end = towards_provider(&mut from_owner, &mut to_provider, stuck) => end,
-    };
-    let (frame, broken) = match end {
-        End::Closed(frame) => (frame, false),
-        End::Refused(reason) => (Some(reason.clone().into()), reason.is_broken()),
-        End::Cut => return,
-    };
-    let closing = async {
-        // The side that has closed has its answer already, and this one is not sent.
-        let _ = to_owner
-            .send(tungstenite::Message::Close(frame.clone().map(for_owner)))
-            .await;
-        let _ = to_provider.send(Message::Close(frame)).await;
-        let drain_owner = async { while let Some(Ok(_)) = from_owner.next().await {} };
-        tokio::join!(reader::linger(&mut from_provider, broken), drain_owner);
-    };
-    // Whoever does not close is closed.
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
-}
-
-/// Passes on what the provider says; asks the owner for a sign of life meanwhile.
-async fn towards_owner(
-    provider: &mut SplitStream<WebSocket>,
-    owner: &mut SplitSink<OwnerSocket, tungstenite::Message>,
-    stuck: Duration,
-) -> End {
-    let mut ask = tokio::time::interval(stuck / 3);
-    ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        let message = tokio::select! {
-            _ = ask.tick() => tungstenite::Message::Ping(bytes::Bytes::new()),
-            message = provider.next() => match message {
-                Some(Ok(Message::Text(text))) => tungstenite::Message::text(text.as_str()),
-                Some(Ok(Message::Binary(bytes))) => tungstenite::Message::Binary(bytes),
-                // Signs of life, which the owner wants to see.
-                Some(Ok(Message::Ping(payload))) => tungstenite::Message::Ping(payload),
-                Some(Ok(Message::Pong(payload))) => tungstenite::Message::Pong(payload),
-                Some(Ok(Message::Close(frame))) => return End::Closed(frame),
-                Some(Err(error)) => match reader::broken(&error) {
-                    Received::Refuse(reason) => return End::Refused(reason),
-                    Received::Text(_) | Received::Binary(_) | Received::Gone | Received::Cut => return End::Cut,
-                },
-                None => return End::Cut,
-            },
-        };
-        match tokio::time::timeout(stuck, owner.send(message)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return End::Cut,
-        }
-    }
-}
-
-/// Passes on what the owner says.
-async fn towards_provider(
-    owner: &mut SplitStream<OwnerSocket>,
-    provider: &mut SplitSink<WebSocket, Message>,
-    stuck: Duration,
-) -> End {
-    loop {
-        let message = match tokio::time::timeout(stuck, owner.next()).await {
-            Ok(Some(Ok(message))) => message,
-            // It does not even answer pings, or its connection is broken.
-            Ok(Some(Err(_)) | None) | Err(_) => return End::Cut,
-        };
-        let message = match message {
-            tungstenite::Message::Text(text) => Message::Text(text.as_str().into()),
-            tungstenite::Message::Binary(bytes) => Message::Binary(bytes),
-            tungstenite::Message::Close(frame) => return End::Closed(frame.map(for_provider)),
-            tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_) | tungstenite::Message::Frame(_) => continue,
-        };
-        match tokio::time::timeout(stuck, provider.send(message)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return End::Cut,
-        }
-    }
-}
-
-fn for_owner(frame: CloseFrame) -> protocol::CloseFrame {
-    protocol::CloseFrame {
-        code: frame.code.into(),
-        reason: frame.reason.as_str().into(),
-    }
-}
-
-fn for_provider(frame: protocol::CloseFrame) -> CloseFrame {
-    CloseFrame {
-        code: frame.code.into(),
-        reason: frame.reason.as_str().into(),
-    }
-}
-
-/// How many streams are passed on here: a node that drains waits for them as for its own calls.
+/// How many sockets are passed on here: a node that drains waits for them as for its own calls.
 #[derive(Debug, Default)]
-pub struct Relays(watch::Sender<usize>);
+pub struct Relays(Arc<watch::Sender<usize>>);
 
 impl Relays {
-    fn count(&self) -> Counted<'_> {
+    fn count(&self) -> Counted {
         self.0.send_modify(|relays| *relays += 1);
-        Counted(self)
+        Counted(Arc::clone(&self.0))
     }
 
     /// Resolves when there is none.
@@ -336,11 +351,11 @@ impl Relays {
     }
 }
 
-struct Counted<'a>(&'a Relays);
+struct Counted(Arc<watch::Sender<usize>>);
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.0.send_modify(|relays| *relays = relays.saturating_sub(1));
+        self.0.send_modify(|relays| *relays = relays.saturating_sub(1));
     }
 }
 
