@@ -16,12 +16,13 @@ use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
 use session_store::Store;
 use tokio::sync::{Mutex, broadcast, watch};
+use tokio::time::Instant;
 
 use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::{Calls, capacity_at_start};
 use crate::node::{Bound, Drained, Node, Registration};
 use crate::providers::{self, Agent};
-use crate::transport::{self, Gate, HeldStreams, Relays, Timeouts, WebRtc};
+use crate::transport::{self, Gate, HeldStreams, Overdue, Relays, Timeouts, WebRtc};
 use crate::{control, speech};
 
 /// Sockets a media node listens on.
@@ -110,7 +111,9 @@ impl Media {
         if archive.is_some() {
             watch_outbox(&scope, refusal, &readiness);
         }
+        let overdue = Overdue::new(Arc::clone(&store), Arc::clone(&node_id), calls.clone(), &scope);
         let gate = Arc::new(Gate {
+            overdue,
             archive,
             redactor: redactor(&config.transcripts),
             config,
@@ -190,19 +193,23 @@ impl Media {
         self.gate.calls.load().sessions
     }
 
-    /// Leaves the fleet as [`Node::drain`] says; a second call does nothing. Streams that are passed on to other nodes are
-    /// waited for as long as calls are.
+    /// Leaves the fleet as [`Node::drain`] says; a second call does nothing. Sockets are let in meanwhile, to be passed on
+    /// to other nodes: [`finish_relays`](Self::finish_relays) waits for those.
     pub async fn drain(&self) -> Option<Drained> {
         let node = self.node.lock().await.take()?;
-        let relays = async {
-            tokio::select! {
-                () = self.gate.relays.wait_empty() => {}
-                () = tokio::time::sleep(Duration::from_secs(self.gate.config.media.drain_timeout_secs)) => {}
-                () = self.shutdown.hurried() => {}
-            }
-        };
-        let (drained, ()) = tokio::join!(node.drain(&self.shutdown, &self.uplink), relays);
-        Some(drained)
+        Some(node.drain(&self.shutdown, &self.uplink).await)
+    }
+
+    /// Waits for the sockets that are passed on to other nodes, as long as calls are waited for. To be called when the
+    /// public listener is closed: as long as a balancer finds it, there are always more of them.
+    pub async fn finish_relays(&self) {
+        let since = self.gate.calls.load().draining_since.unwrap_or_else(Instant::now);
+        let limit = Duration::from_secs(self.gate.config.media.drain_timeout_secs);
+        tokio::select! {
+            () = self.gate.relays.wait_empty() => {}
+            () = tokio::time::sleep_until(since + limit) => {}
+            () = self.shutdown.hurried() => {}
+        }
     }
 }
 

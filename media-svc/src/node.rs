@@ -252,7 +252,10 @@ impl Reporter {
                 self.restore_reservations(&calls).await;
                 self.restores.send_replace(Some(Instant::now()));
             }
-            registered |= outcome.is_ok();
+            if outcome.is_ok() && !registered {
+                registered = true;
+                self.leave_former_life(&calls).await;
+            }
             match outcome {
                 Ok(_) if was_away => tracing::info!("registered again"),
                 Ok(_) => {}
@@ -265,6 +268,32 @@ impl Reporter {
             tokio::select! {
                 () = tokio::time::sleep(if away { RETRY } else { NODE_HEARTBEAT }) => {}
                 () = state_change(&mut load, now) => {}
+            }
+        }
+    }
+
+    /// Calls that a process of this name had which did not live to see their ends are over: it reports again, so nobody
+    /// else can tell.
+    async fn leave_former_life(&self, calls: &Calls) {
+        let sessions = match self.store.sessions().await {
+            Ok(sessions) => sessions,
+            Err(error) => {
+                tracing::warn!(%error, "calls of this node's former life stay listed until they expire");
+                return;
+            }
+        };
+        let left = sessions.into_iter().filter(|session| {
+            let began = match session.state {
+                SessionState::Connected | SessionState::Ending => true,
+                SessionState::Created | SessionState::Reserved => false,
+            };
+            let ours = session.node_id.as_deref() == Some(self.record.node_id.as_str());
+            began && ours && !calls.knows(&session.session_id)
+        });
+        for SessionRecord { session_id, .. } in left {
+            tracing::info!(session_id, "a call of this node's former life is over");
+            if let Err(error) = self.store.leave_session(&session_id, &self.record.node_id).await {
+                tracing::warn!(session_id, %error, "a call that is over stays listed until it expires");
             }
         }
     }

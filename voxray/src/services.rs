@@ -109,6 +109,9 @@ pub async fn media(settings: Settings) -> Result<(), Fatal> {
     service.warm_up().await?;
     process.shutdown.draining().await;
     service.drain().await;
+    // A balancer that still leads sockets here has to lead them elsewhere: passed on, each would keep this node.
+    process.stop_listening.cancel();
+    service.finish_relays().await;
     process.end().await;
     Ok(())
 }

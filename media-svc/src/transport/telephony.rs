@@ -19,7 +19,6 @@
 mod genesys;
 mod held;
 mod line;
-mod relay;
 mod wire;
 
 use std::sync::Arc;
@@ -42,18 +41,18 @@ use tokio_util::sync::CancellationToken;
 
 pub use genesys::{open as open_genesys, open_with_connector as open_genesys_with_connector};
 pub use held::HeldStreams;
-pub use relay::Relays;
 
-use super::admission::{Admitted, NotAdmitted};
+use super::admission::{Admitted, NotAdmitted, store_away};
 use super::reader::{self, Received};
+use super::relay::{self, Asked};
 use super::tokens::NotRedeemed;
 use super::writer::{self, Closing, Encode};
 use super::{Gate, Timeouts};
+use crate::call::registry::Refusal;
 use crate::call::{Away, TransportTraits, WayBack, link};
 use crate::metrics::{PROTOCOL_ERRORS, TOKENS_REFUSED};
 use held::Return;
 use line::{Connection, Line};
-use relay::{NotPassedOn, Owner};
 use wire::{Inbound, Outbound};
 
 const TRANSPORT: &str = "telephony";
@@ -93,8 +92,7 @@ pub async fn open(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let token = query.token;
-    accept(gate, Asked { token, uri, headers }, upgrade).await
+    accept(gate, query.token, asked(uri, headers), upgrade).await
 }
 
 /// `GET /telephony/ws/{token}`
@@ -105,27 +103,27 @@ pub async fn open_with_path_token(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let token = Some(token);
-    accept(gate, Asked { token, uri, headers }, upgrade).await
+    accept(gate, Some(token), asked(uri, headers), upgrade).await
 }
 
-/// A request for a stream.
-struct Asked {
-    token: Option<String>,
-    /// As it came.
-    uri: Uri,
-    headers: HeaderMap,
+fn asked(uri: Uri, headers: HeaderMap) -> Asked {
+    Asked {
+        uri,
+        headers,
+        transport: MediaTransport::Telephony,
+    }
 }
 
 async fn accept(
     gate: Arc<Gate>,
+    token: Option<String>,
     asked: Asked,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     // First, so that whoever only looks at the URL does not use its token up.
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
-    let token = asked.token.as_deref();
-    if let Some(returning) = token.and_then(|token| gate.held.reclaim(token)) {
+    let token = token.ok_or_else(|| NotRedeemed::Missing.refuse())?;
+    if let Some(returning) = gate.held.reclaim(&token) {
         return Ok(
             reader::limited(upgrade, gate.config.pipeline).on_upgrade(async move |socket| {
                 let scope = gate.scope.child("returning phone stream");
@@ -135,30 +133,46 @@ async fn accept(
             }),
         );
     }
-    let claims = match gate.redeem(token, MediaTransport::Telephony).await {
+    let claims = match gate.read_token(&token, MediaTransport::Telephony) {
         Ok(claims) => claims,
         Err(refused) => return elsewhere(gate, &asked, upgrade, refused).await,
     };
-    let is_relayed = asked.headers.contains_key(relay::RELAYED);
-    if !is_relayed && let Some(owner) = relay::owner_after_loss(&gate, &claims).await.map_err(store_away)? {
-        return onwards(gate, owner, &asked, upgrade, taken_elsewhere()).await;
+    // Before the token is used up: where there is no room, it opens the stream at the node that keeps its slot.
+    let held = match gate.calls.hold(MediaTransport::Telephony, &claims.session_id) {
+        Ok(held) => Some(held),
+        Err(Refusal::AlreadyConnected) => None,
+        Err(refusal @ (Refusal::Full { .. } | Refusal::Draining | Refusal::TransportNotServed(_))) => {
+            return relay::to_its_slot(gate, &claims, &asked, upgrade, refusal).await;
+        }
+    };
+    if let Err(refused) = gate.use_up(&token, &claims).await {
+        drop(held);
+        return elsewhere(gate, &asked, upgrade, refused).await;
+    }
+    if !asked.is_relayed()
+        && let Some(owner) = relay::owner_after_loss(&gate, &claims).await.map_err(store_away)?
+    {
+        drop(held);
+        return relay::onwards(gate, owner, &asked, upgrade, taken_elsewhere()).await;
     }
     let admitted = match gate.admit_session(claims.clone(), MediaTransport::Telephony).await {
         Ok(admitted) => admitted,
-        Err(refused @ NotAdmitted::OwnedBy(_)) if !is_relayed => {
+        Err(refused @ NotAdmitted::OwnedBy(_)) if !asked.is_relayed() => {
+            drop(held);
             return match relay::owner_of_claimed(&gate, &claims).await.map_err(store_away)? {
-                Some(owner) => onwards(gate, owner, &asked, upgrade, taken_elsewhere()).await,
+                Some(owner) => relay::onwards(gate, owner, &asked, upgrade, taken_elsewhere()).await,
                 None => Err(refused.into()),
             };
         }
         Err(refused) => return Err(refused.into()),
     };
+    drop(held);
     let expected = Expected {
         provider: Provider::from_name(&admitted.provider),
         id: admitted.call_id.clone(),
         parameters: Value::Null,
     };
-    Ok(take_up(gate, upgrade, admitted, expected, asked.token))
+    Ok(take_up(gate, upgrade, admitted, expected, Some(token)))
 }
 
 /// A token that is good for nothing here: its stream may be on another node, and have been cut there.
@@ -169,38 +183,14 @@ async fn elsewhere(
     refused: NotRedeemed,
 ) -> Result<Response, ApiError> {
     let owner = match refused.once_good() {
-        Some(claims) if !asked.headers.contains_key(relay::RELAYED) => relay::owner(&gate, claims).await,
+        Some(claims) if !asked.is_relayed() => relay::owner(&gate, claims).await,
         Some(_) | None => Ok(None),
     };
     match owner.map_err(store_away)? {
         // A refusal is counted there.
-        Some(owner) => onwards(gate, owner, asked, upgrade, refused.into()).await,
+        Some(owner) => relay::onwards(gate, owner, asked, upgrade, refused.into()).await,
         None => Err(refused.refuse()),
     }
-}
-
-/// Passes a stream on to the node that has its call; `refused` is the answer when that does not take it.
-async fn onwards(
-    gate: Arc<Gate>,
-    owner: Owner,
-    asked: &Asked,
-    upgrade: WebSocketUpgrade,
-    refused: ApiError,
-) -> Result<Response, ApiError> {
-    relay::pass_on(gate, owner, &asked.uri, upgrade)
-        .await
-        .map_err(|error| match error {
-            NotPassedOn::Refused => refused,
-            NotPassedOn::BadAddress { .. } | NotPassedOn::Unreachable(_) | NotPassedOn::TimedOut => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "a phone stream that came back after a cut cannot be passed on: media nodes have to reach each other by media_advertise_url");
-                ApiError::unavailable(error.to_string())
-            }
-        })
-}
-
-fn store_away(error: session_store::StoreError) -> ApiError {
-    ApiError::unavailable(error.to_string())
 }
 
 fn taken_elsewhere() -> ApiError {

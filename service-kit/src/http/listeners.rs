@@ -76,7 +76,8 @@ impl Listeners {
 
     /// Serves the routes under the conventions in tasks of `scope`, as [`serve`] does; the limits on connections are for
     /// everybody, not for operators. `/health` and `/ready` are on both
-    /// listeners, for load balancers and for probes. Returns the public address.
+    /// listeners, for load balancers and for probes. `stop` ends the public one; the operators' goes on until `scope`
+    /// is cancelled, for what is still running is probed and measured. Returns the public address.
     ///
     /// # Errors
     /// As [`serve`].
@@ -95,7 +96,7 @@ impl Listeners {
             Some(listener) => {
                 let admin = admin.layer(from_fn(refuse_pages));
                 let admin = apply_conventions(admin.merge(metrics).merge(probes), config, ADMIN_OPEN);
-                let address = serve(listener, admin, None, scope, stop.clone())?;
+                let address = serve(listener, admin, None, scope, CancellationToken::new())?;
                 tracing::info!(%address, "operators are served here");
             }
             None => {

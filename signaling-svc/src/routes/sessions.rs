@@ -101,13 +101,15 @@ pub struct Ended {
     ended: bool,
 }
 
-/// Lists the live sessions of all nodes.
+/// Lists the live sessions of all nodes. What was connected to a node that reports no more is over.
 #[utoipa::path(get, path = "/sessions", tag = "sessions",
     responses((status = 200, description = "`data.sessions`", body = SessionList)))]
 pub async fn list(State(app): State<Arc<App>>) -> Result<Data<SessionList>, ApiError> {
     let records = app.store.sessions().await.map_err(store_error)?;
+    let nodes = app.store.nodes().await.map_err(store_error)?;
+    let live = records.into_iter().filter(|record| !record.is_orphaned(&nodes));
     Ok(Data(SessionList {
-        sessions: records.into_iter().map(SessionView::from).collect(),
+        sessions: live.map(SessionView::from).collect(),
     }))
 }
 
@@ -116,6 +118,8 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Data<SessionList>, ApiE
     responses((status = 200, description = "`data`", body = SessionView), (status = 404, description = "Unknown, expired or finished; a finished session is in the archive: `/sessions/{id}/transcript`")))]
 pub async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Data<SessionView>, ApiError> {
     let record = app.store.session(&id).await.map_err(store_error)?;
+    let nodes = app.store.nodes().await.map_err(store_error)?;
+    let record = record.filter(|record| !record.is_orphaned(&nodes));
     let call = outbound::call(&app, &id).await?;
     let mut view = match (record, &call) {
         (Some(record), _) => SessionView::from(record),

@@ -440,6 +440,21 @@ impl Store for Switch {
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {
         self.up()?.claim_session(session_id, node_id, ttl).await
     }
+    async fn take_over_session(
+        &self,
+        session_id: &str,
+        gone: &str,
+        node_id: &str,
+        ttl: Duration,
+    ) -> Result<Claim, StoreError> {
+        self.up()?.take_over_session(session_id, gone, node_id, ttl).await
+    }
+    async fn release_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        self.up()?.release_session(session_id, node_id).await
+    }
+    async fn leave_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        self.up()?.leave_session(session_id, node_id).await
+    }
     async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
         self.up()?.heartbeat(node).await
     }
