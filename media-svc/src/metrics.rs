@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Counter, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Counter, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use service_kit::config::MediaTransport;
-use service_kit::metrics::{counter, counter_vec, float_counter, gauge, gauge_vec, histogram_vec};
+use service_kit::metrics::{counter, counter_vec, float_counter, gauge, gauge_vec, histogram, histogram_vec};
 
 use crate::call::registry::transport_name;
 
@@ -33,6 +33,7 @@ pub fn declare(transports: &[MediaTransport]) {
     for reason in ["limit", "disk"] {
         OUTBOX_REFUSES.with_label_values(&[reason]);
     }
+    LazyLock::force(&OUTBOX_FLUSH_SECONDS);
     LazyLock::force(&PIPELINE_BACKPRESSURE_SECONDS);
     for outcome in ["returned", "lost", "passed_on"] {
         PHONE_STREAM_CUTS.with_label_values(&[outcome]);
@@ -90,6 +91,14 @@ pub static OUTBOX_OLDEST_UNACKED_SECONDS: LazyLock<IntGauge> = LazyLock::new(|| 
     gauge(
         "outbox_oldest_unacked_seconds",
         "Age of the oldest archive event that the archiver has not acknowledged as durable.",
+    )
+});
+
+/// How long the disk took to flush a file of the outbox: what a power loss costs is that and 100 ms.
+pub static OUTBOX_FLUSH_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
+    histogram(
+        "outbox_flush_seconds",
+        "Time that the disk took to flush a file of the outbox.",
     )
 });
 

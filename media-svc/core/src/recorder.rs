@@ -4,6 +4,7 @@
 //! call. Caller audio arrives with network jitter and from another clock; it stays in one piece as long as it arrives
 //! about when it should, is slewed back slowly when the clocks drift apart, and real gaps are silence.
 
+mod playing;
 mod track;
 
 use std::collections::VecDeque;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+pub use self::playing::Playing;
 use self::track::Track;
 pub use self::track::{Side, Stretch};
 use crate::Time;
@@ -190,15 +192,23 @@ impl Recorder {
         self.spoken += samples.len() as u64;
     }
 
-    /// The agent was cut off: nothing given for after `now` was heard.
-    pub fn agent_cut(&mut self, now: Time) {
-        self.agent.truncate(self.frame_at(now));
+    /// The agent was cut off: the last `unheard` of the samples given were not heard. What of them was given out already
+    /// stays: they would have had to be heard more than [`HORIZON`] ago.
+    pub fn agent_cut(&mut self, unheard: u64) {
+        self.agent.drop_last(unheard);
     }
 
     /// The next chunk of what cannot change any more; call again until `None`.
     pub fn take_chunk(&mut self, now: Time) -> Option<RecordedChunk> {
         let sides = self.take_sides(now)?;
         Some(self.mix(sides.first_frame, &sides.caller.samples, &sides.agent.samples))
+    }
+
+    /// When the agent has been heard to the end, by what was given so far.
+    pub fn agent_end(&self) -> Time {
+        let nanos = u128::from(self.agent.end()) * 1_000_000_000;
+        let nanos = nanos.div_ceil(u128::from(self.sample_rate_hz.max(1)));
+        Time::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// Everything left, up to the end of the call at `now`; call again until `None`. Nothing may be added afterwards.

@@ -54,7 +54,7 @@ fn perform(conversation: &mut Conversation, ear: &mut Ear, now: Time) -> bool {
         match output {
             Output::Speak { speech, .. } => speak(conversation, speech, now),
             Output::BeginUtterance { utterance, pre_roll } => ear.begin(utterance, pre_roll).unwrap(),
-            Output::ClearPlayback => cleared = true,
+            Output::ClearPlayback { .. } => cleared = true,
             _ => {}
         }
     }

@@ -335,7 +335,7 @@ impl Call {
                 }
                 Output::CancelSpeech(speech) => drop(self.speeches.remove(&speech)),
                 Output::Play(frame) => {
-                    self.record.agent(self.now(), &frame);
+                    self.record.agent(self.now(), conversation.far_end_delay(), &frame);
                     metrics::FRAME_LATENESS
                         .with_label_values(&[self.transport.name])
                         .observe(self.lateness.as_secs_f64());
@@ -345,8 +345,8 @@ impl Call {
                     }
                 }
                 Output::Mark(mark) => drop(self.tell(CallerCommand::Mark(mark))),
-                Output::ClearPlayback => {
-                    self.record.agent_cut(self.now());
+                Output::ClearPlayback { unheard } => {
+                    self.record.agent_cut(self.now(), unheard);
                     self.tell(CallerCommand::Clear);
                 }
                 Output::CallTool { reply, call } => self.call_tool(reply, call, conversation),

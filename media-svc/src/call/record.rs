@@ -97,18 +97,18 @@ impl CallRecord {
         self.take_chunks(now);
     }
 
-    /// A frame of agent audio that was sent now and is heard after everything sent before it.
-    pub fn agent(&mut self, now: Time, frame: &[i16]) {
+    /// A frame of agent audio that was sent now, to a far end that plays it `delay` after everything sent before it.
+    pub fn agent(&mut self, now: Time, delay: Duration, frame: &[i16]) {
         if let Some(sound) = self.sound.as_mut() {
-            sound.agent(now, frame);
+            sound.agent(now, delay, frame);
         }
         self.take_chunks(now);
     }
 
-    /// The far end dropped what it had not played.
-    pub fn agent_cut(&mut self, now: Time) {
+    /// The far end dropped what it had not played: the last `unheard` frames were not heard.
+    pub fn agent_cut(&mut self, now: Time, unheard: u64) {
         if let Some(sound) = self.sound.as_mut() {
-            sound.agent_cut(now);
+            sound.agent_cut(now, unheard);
         }
     }
 
@@ -251,5 +251,7 @@ fn unix_ms(time: SystemTime) -> u64 {
         .unwrap_or(0)
 }
 
+#[cfg(test)]
+mod memory_tests;
 #[cfg(test)]
 mod tests;

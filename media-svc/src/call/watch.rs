@@ -137,7 +137,7 @@ impl Waits {
             | Output::CancelSpeech(_)
             | Output::Play(_)
             | Output::Mark(_)
-            | Output::ClearPlayback
+            | Output::ClearPlayback { .. }
             | Output::CallTool { .. }
             | Output::Turn(_)
             | Output::Notice(_)
@@ -258,7 +258,7 @@ impl Spans {
             }
             Output::Play(_)
             | Output::Mark(_)
-            | Output::ClearPlayback
+            | Output::ClearPlayback { .. }
             | Output::CallTool { .. }
             | Output::Turn(_)
             | Output::Notice(_)

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use media_svc::archive::Outbox;
 use prost::Message;
 use voxray_proto::archive::Event;
 use voxray_proto::archive::event::Body;
+use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
 
 use crate::load::{self, Load};
-use crate::{scale, truth};
+use crate::{on_disk, scale, truth};
 
 /// Callers of this test: enough that every file holds several calls.
 const CALLERS: usize = 8;
@@ -19,36 +19,34 @@ const CALLERS: usize = 8;
 const MAGIC: u64 = 8;
 const PREFIX: u64 = 8;
 
-fn segments(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = entries
-        .filter(|file| file.extension().is_some_and(|x| x == "seg"))
+/// The events of a file as it was, and where each ends.
+fn events_of(file: &Path) -> Vec<(Event, u64)> {
+    let mut end = MAGIC;
+    let events = on_disk::events(&[file.to_owned()]).into_iter();
+    let events: Vec<_> = events
+        .map(|event| {
+            let kept_as = Event { durable: 0, ..event };
+            end += PREFIX + kept_as.encoded_len() as u64;
+            (kept_as, end)
+        })
         .collect();
-    files.sort();
-    files
+    assert_eq!(end, std::fs::metadata(file).unwrap().len(), "not all of the file");
+    events
 }
 
-/// The events of a file as it was, and where each ends.
-async fn events_of(file: &Path) -> Vec<(Event, u64)> {
-    let alone = tempfile::tempdir().unwrap();
-    std::fs::copy(file, alone.path().join(file.file_name().unwrap())).unwrap();
-    let settings = service_kit::config::Outbox {
-        dir: alone.path().to_owned(),
-        max_bytes: 1 << 40,
-    };
-    let size = std::fs::metadata(file).unwrap().len();
-    let outbox = Outbox::open(&settings).unwrap();
-    let mut reader = outbox.reader();
-    let mut events = Vec::new();
-    let mut end = MAGIC;
-    while end < size {
-        for event in reader.read() {
-            end += PREFIX + event.encoded_len() as u64;
-            events.push((event, end));
-        }
-    }
-    events.retain(|(_, end)| *end <= size);
-    events
+fn files(stack: &Stack) -> Vec<PathBuf> {
+    on_disk::segments(&stack.folder().join("media-1/data/outbox"))
+}
+
+/// A service's line of the log with this message names this place.
+fn assert_named(stack: &Stack, message: &str, file: &Path, offset: u64) {
+    let lines = truth::logged(&stack.media[0], message);
+    let named = |line: &serde_json::Value| line["file"] == file.display().to_string() && line["offset"] == offset;
+    assert!(
+        lines.iter().any(named),
+        "{lines:?} names no {} at {offset}",
+        file.display()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,55 +59,70 @@ async fn everything_before_the_damage_is_delivered_and_the_damage_is_named() {
     load::assert_undisturbed(&calls.stop().await);
     drop(turn);
     stack.media[0].kill9();
-    let folder = stack.folder().join("media-1/data/outbox");
-    let files = segments(&folder);
-    let (first, last) = (files.first().unwrap(), files.last().unwrap());
 
-    // A bit flips in the middle of the first file, and the last one (perhaps the same) ends within its last record.
-    let events = events_of(first).await;
-    let (_, flip_at) = events[events.len() / 2];
-    let mut bytes = std::fs::read(first).unwrap();
-    bytes[usize::try_from(flip_at).unwrap() + 20] ^= 0x08;
-    std::fs::write(first, bytes).unwrap();
-    let length = std::fs::metadata(last).unwrap().len();
+    // The last file ends within its last record, as a crash may leave it.
+    let file = files(&stack).pop().unwrap();
+    let events = events_of(&file);
+    let (_, whole) = events[events.len() - 2];
+    let length = std::fs::metadata(&file).unwrap().len();
     File::options()
         .write(true)
-        .open(last)
+        .open(&file)
         .unwrap()
         .set_len(length - 3)
         .unwrap();
+    stack.media[0].start().await.unwrap();
+    let torn = "the last record of an outbox file was not written to its end";
+    assert_named(&stack, torn, &file, whole);
+    stack.media[0].kill9();
 
+    // A bit flips in the middle of the first one.
+    let file = files(&stack).remove(0);
+    let events = events_of(&file);
+    let (_, flip_at) = events[events.len() / 2];
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[usize::try_from(flip_at).unwrap() + 20] ^= 0x08;
+    std::fs::write(&file, bytes).unwrap();
     stack.media[0].start().await.unwrap();
     stack.archiver[0].start().await.unwrap();
 
-    let damaged = truth::logged(&stack.media[0], "an outbox file is damaged");
-    let named = |line: &serde_json::Value| line["file"] == first.display().to_string() && line["offset"] == flip_at;
-    assert!(
-        damaged.iter().any(named),
-        "{damaged:?} names no {} at {flip_at}",
-        first.display()
-    );
-    let mut before: BTreeMap<String, u32> = BTreeMap::new();
-    for (event, _) in events.iter().filter(|(_, end)| *end <= flip_at) {
-        if matches!(event.body, Some(Body::Turn(_))) {
-            *before.entry(event.session_id.clone()).or_default() += 1;
-        }
+    assert_named(&stack, "an outbox file is damaged", &file, flip_at);
+    let before: Vec<Event> = events
+        .into_iter()
+        .filter(|(_, end)| *end <= flip_at)
+        .map(|(event, _)| event)
+        .collect();
+    let mut heard = on_disk::calls(&before);
+    heard.retain(|_, call| !call.pcm.is_empty());
+    let mut before_damage: BTreeMap<&String, u32> = BTreeMap::new();
+    for event in before.iter().filter(|event| matches!(event.body, Some(Body::Turn(_)))) {
+        *before_damage.entry(&event.session_id).or_default() += 1;
     }
-    let delivered = eventually("the turns before the damage", scale::catch_up(), || async {
-        let turns = truth::turns(&stack).await?;
-        let all = before
+    let before = before_damage;
+    let delivered = eventually("what stood before the damage", scale::catch_up(), || async {
+        let (turns, keys) = (truth::turns(&stack).await?, truth::keys(&stack).await?);
+        let turns_there = before
             .iter()
-            .all(|(session, count)| turns.get(session).map_or(0, Vec::len) >= *count as usize);
-        Ok(all.then_some(turns))
+            .all(|(session, count)| turns.get(*session).map_or(0, Vec::len) >= *count as usize);
+        let all = turns_there && heard.keys().all(|session| keys.contains_key(session));
+        Ok(all.then_some((turns, keys)))
     });
-    let turns = delivered.await.unwrap();
+    let (turns, keys) = delivered.await.unwrap();
     for (session, count) in &before {
-        truth::assert_turns(session, &turns[session][..*count as usize], *count);
+        truth::assert_turns(session, &turns[*session][..*count as usize], *count);
+    }
+    for (session, call) in &heard {
+        let recording = truth::stored(&stack, &keys[session]).await.unwrap();
+        assert!(
+            recording.pcm().starts_with(&call.pcm),
+            "{session}: not what stood before the damage"
+        );
     }
     println!(
-        "{} turns of {} calls stood before the damage, and were delivered",
+        "{} turns and {} bytes of sound of {} calls stood before the damage, and were delivered",
         before.values().sum::<u32>(),
-        before.len()
+        heard.values().map(|call| call.pcm.len()).sum::<usize>(),
+        heard.len()
     );
     for service in stack.services() {
         assert!(truth::logged(service, "panic").is_empty());

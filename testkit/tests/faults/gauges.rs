@@ -10,9 +10,18 @@ pub use voxray_testkit::metrics::Metrics;
 use voxray_testkit::service::Service;
 use voxray_testkit::stack::Stack;
 
+use crate::scale;
+
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 const MIB: f64 = 1_048_576.0;
+/// By how much a service may grow while something is away, over what it had with all its calls before. In the three minutes of
+/// `make chaos` fifty calls record 285 MiB, so what is piled up in memory shows there; in the seconds of `make test`, what is
+/// kept several times over.
+const GROWTH: f64 = 64.0 * MIB;
+/// In `make chaos`, frames are as late as before: by no more than this factor, or not late.
+const LATER: f64 = 3.0;
+const NOT_LATE: Duration = Duration::from_millis(50);
 
 /// It keeps no connections, which would end with the test that opened them.
 static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
@@ -42,6 +51,8 @@ pub async fn open_calls(stack: &Stack) -> anyhow::Result<f64> {
 pub struct Observer {
     media: String,
     before: Metrics,
+    /// What there was before anything failed, and how late frames were.
+    usual: Option<(Most, f64)>,
     most: Arc<Mutex<Most>>,
     looking: JoinHandle<()>,
 }
@@ -76,22 +87,33 @@ impl Observer {
         Self {
             before: Metrics::of(&media).await.unwrap(),
             media,
+            usual: None,
             most,
             looking,
         }
     }
 
-    /// Prints what was seen since the last report.
+    /// Prints what was seen since the last report. The first one is of calls to which nothing has happened; later ones
+    /// assert that memory is flat against it and, where faults last long, that frames are no later.
     pub async fn report(&mut self, what: &str) {
         let now = Metrics::of(&self.media).await.unwrap();
-        let p99 = now.within(&self.before, "voxray_frame_lateness_seconds", "", 0.99) * 1_000.0;
+        let p99 = now.within(&self.before, "voxray_frame_lateness_seconds", "", 0.99);
         let most = std::mem::take(&mut *self.most.lock().unwrap());
+        let (usual, usual_p99) = *self.usual.get_or_insert((most, p99));
         println!(
-            "{what}: frame lateness p99 <= {p99:.0} ms; resident memory at most: node {:.0} MiB, archiver {:.0} MiB; outbox at most {:.1} MiB",
+            "{what}: frame lateness p99 <= {:.0} ms (before: {:.0} ms); resident memory at most: node {:.0} MiB ({:+.0}), archiver {:.0} MiB ({:+.0}); outbox at most {:.1} MiB",
+            p99 * 1_000.0,
+            usual_p99 * 1_000.0,
             most.media / MIB,
+            (most.media - usual.media) / MIB,
             most.archiver / MIB,
+            (most.archiver - usual.archiver) / MIB,
             most.outbox / MIB,
         );
+        assert!(most.media < usual.media + GROWTH, "{what}: the node grows");
+        assert!(most.archiver < usual.archiver + GROWTH, "{what}: the archiver grows");
+        let latest = (usual_p99 * LATER).max(NOT_LATE.as_secs_f64());
+        assert!(!scale::is_long() || p99 <= latest, "{what}: frames leave late");
         self.before = now;
     }
 }

@@ -24,9 +24,9 @@ use voxray_testkit::wait::eventually;
 use crate::{gauges, scale};
 
 /// What every caller is understood to say.
-const HEARD: &str = "My card is 4111 1111 1111 1111, thanks.";
+const HEARD: &str = "My card is 4111 1111 1111 1111, call me at +1 (650) 555-0199 or write to ada@example.com, thanks.";
 /// What of it may be in a transcript.
-pub const KEPT: &str = "My card is [card], thanks.";
+pub const KEPT: &str = "My card is [card], call me at [phone] or write to [email], thanks.";
 /// What the agent says first.
 pub const GREETING: &str = "Good morning.";
 /// Length of each sentence of the agent, in milliseconds.
@@ -41,8 +41,6 @@ const CALL_AGAIN: Duration = Duration::from_millis(500);
 const LISTENS: Duration = Duration::from_millis(2_800);
 /// The same of callers who are in a hurry.
 const LISTENS_BRIEFLY: Duration = Duration::from_millis(1_500);
-/// Longest until all callers are on the line, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The agent's ears, mind and voice, for all calls.
 pub async fn agent() -> OpenAiServer {
@@ -71,7 +69,7 @@ pub fn builder(agent: &OpenAiServer) -> StackBuilder {
         .signaling(1)
         .media(1)
         .env("VOXRAY_JSON_LOGS", "true")
-        .env_for(Role::Media, "VOXRAY_TRANSCRIPTS_REDACT", "card")
+        .env_for(Role::Media, "VOXRAY_TRANSCRIPTS_REDACT", "card,phone,email")
         .env_for(Role::Media, "VOXRAY_MEDIA_MAX_SESSIONS", "200")
         .env_for(Role::Media, "VOXRAY_PROVIDER", "openai")
         .env_for(Role::Media, "VOXRAY_OPENAI_BASE_URL", agent.base_url())
@@ -143,7 +141,7 @@ impl Load {
             callers: (0..callers).map(start).collect(),
             stop,
         };
-        let running = eventually("all callers to be on the line", PATIENCE, || async {
+        let running = eventually("all callers to be on the line", scale::patience(), || async {
             Ok((gauges::open_calls(stack).await? >= callers as f64).then_some(()))
         });
         running.await.unwrap();

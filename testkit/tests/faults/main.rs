@@ -27,6 +27,7 @@ mod idle_lines;
 mod load;
 mod long_call;
 mod node_killed;
+mod on_disk;
 mod repeated;
 mod scale;
 mod stores_away;

@@ -11,8 +11,9 @@ use voxray_testkit::service::Role;
 use voxray_testkit::wait::eventually;
 
 use crate::load::{self, Load};
+use crate::on_disk::Left;
 use crate::truth::Recorded;
-use crate::{scale, truth};
+use crate::{on_disk, scale, truth};
 
 /// After this long without its stream a node counts as dead here.
 const NODE_TIMEOUT_SECS: &str = "5";
@@ -60,6 +61,11 @@ fn measure_lateness() -> (tokio::task::JoinHandle<Duration>, tokio_util::sync::C
     (measuring, stop)
 }
 
+/// Turns that the node had finished before it recorded the last of these samples.
+fn finished_within(call: &Left, pcm: &[u8]) -> usize {
+    call.turns.iter().filter(|before| **before < pcm.len()).count()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_restart() {
     let turn = scale::TURN.lock().await;
@@ -80,6 +86,8 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
     let lateness = lateness.await.unwrap();
     drop(flushed);
     let flushing = flushing.join().unwrap();
+    let outbox = stack.folder().join("media-1/data/outbox");
+    let left = on_disk::calls(&on_disk::events(&on_disk::segments(&outbox)));
     // A flush waits for the one before it.
     let allowed = LOST_AT_MOST + lateness * 2 + flushing * 2;
     let finished: Vec<String> = truth::recorded(&stack)
@@ -124,14 +132,26 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
         killed.elapsed().as_secs_f64()
     );
     let rows_before = truth::turns(&stack).await.unwrap();
-    let mut most_lost = 0.0_f64;
+    let (mut most_lost, mut finished_turns) = (0.0_f64, 0);
     for (session, seconds) in &cut {
+        let left = &left[*session];
         let recording = truth::stored(&stack, &keys[*session]).await.unwrap();
         assert!(recording.incomplete, "{session}: nobody can know that it is whole");
         most_lost = most_lost.max(seconds - recording.seconds());
+        let same = left.pcm.starts_with(recording.pcm());
+        assert!(same, "{session}: not what the node had recorded");
         let turns = rows_before.get(*session).cloned().unwrap_or_default();
         truth::assert_turns(session, &turns, u32::try_from(turns.len()).unwrap());
+        // Its audio is there to a second before the kill, as is asserted below: so is every turn that came before that audio.
+        let wanted = finished_within(left, recording.pcm());
+        assert!(
+            turns.len() >= wanted,
+            "{session}: {wanted} turns were finished, {turns:?}"
+        );
+        finished_turns += wanted;
     }
+    println!("{finished_turns} turns were over before the last audio that was stored, and are there");
+    assert!(finished_turns * 2 > cut.len(), "nobody had been greeted");
     println!(
         "{} calls cut off by the kill: at most {most_lost:.2} s of audio missing before a restart (this machine was up to {:.2} s late, its disk {:.2} s)",
         cut.len(),
@@ -142,15 +162,15 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
 
     stack.media[0].start().await.unwrap();
     let cut_off = truth::logged(&stack.media[0], "a session was cut off");
-    let on_disk: Vec<Recorded> = cut_off
+    let cut_off: Vec<Recorded> = cut_off
         .into_iter()
         .map(|line| serde_json::from_value(line).unwrap())
         .collect();
-    assert!(on_disk.len() >= cut.len(), "{} of {}", on_disk.len(), cut.len());
+    assert!(cut_off.len() >= cut.len(), "{} of {}", cut_off.len(), cut.len());
     let began = Instant::now();
     let whole = eventually("the rest of what the node had on disk", scale::catch_up(), || async {
         let (keys, turns) = (truth::keys(&stack).await?, truth::turns(&stack).await?);
-        for call in &on_disk {
+        for call in &cut_off {
             let Some(key) = keys.get(&call.session_id) else {
                 return Ok(None);
             };
@@ -168,14 +188,12 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
         began.elapsed().as_secs_f64()
     );
     let mut late_turns = 0;
-    for call in &on_disk {
+    for call in &cut_off {
         let recording = truth::stored(&stack, &keys[&call.session_id]).await.unwrap();
         assert_eq!(recording.frames(), call.frames, "{}", call.session_id);
-        assert!(
-            call.sha256.is_empty() || recording.sha256() == call.sha256,
-            "{}",
-            call.session_id
-        );
+        let hashed = call.sha256.is_empty() || recording.sha256() == call.sha256;
+        let same = hashed && recording.pcm() == left[&call.session_id].pcm;
+        assert!(same, "{}: not what the node had recorded", call.session_id);
         truth::assert_turns(
             &call.session_id,
             turns.get(&call.session_id).unwrap_or(&Vec::new()),
@@ -186,7 +204,7 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
     }
     println!(
         "{} sessions were cut off; {late_turns} of their turns came with the restart",
-        on_disk.len()
+        cut_off.len()
     );
     truth::assert_whole(&stack, finished.len(), scale::catch_up()).await;
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use voxray_testkit::relay::Fault;
 use voxray_testkit::stack::Stack;
+use voxray_testkit::wait::eventually;
 
 use crate::gauges::Observer;
 use crate::load::{self, Load};
@@ -22,17 +23,28 @@ async fn s3_does(stack: &Stack, fault: Fault) {
     relay.set_fault(Fault::None);
 }
 
-/// The stores work again: what ended while nothing could be stored is there in time.
+/// The stores work again: what ended while nothing could be stored is there in time, with its rows and its size.
 async fn catch_up(stack: &Stack) {
     let back = Instant::now();
     let ended = truth::recorded(stack);
-    let caught_up = voxray_testkit::wait::eventually("what was held up to be stored", scale::catch_up(), || async {
-        let keys = truth::keys(stack).await?;
-        let missing = ended.iter().filter(|call| !keys.contains_key(&call.session_id)).count();
-        Ok((missing == 0).then_some(()))
+    let caught_up = eventually("what was held up to be stored", scale::catch_up(), || async {
+        truth::archived(stack, &ended).await
     });
     caught_up.await.unwrap();
     println!("caught up {:.1} s after they were back", back.elapsed().as_secs_f64());
+}
+
+/// Uploads are cut off until that has happened to a part of the long call.
+async fn s3_cuts_uploads(stack: &Stack, long: &LongCall) {
+    let relay = &stack.relays.as_ref().unwrap().s3;
+    let before = long.failures(stack);
+    relay.set_fault(Fault::CutAfter(CUT_AFTER_BYTES));
+    let cut = eventually("a part of the long call to be cut off", scale::patience(), || async {
+        Ok((long.failures(stack) > before).then_some(()))
+    });
+    let (cut, ()) = tokio::join!(cut, tokio::time::sleep(scale::fault()));
+    cut.unwrap();
+    relay.set_fault(Fault::None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,6 +53,8 @@ async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
     let agent = load::agent().await;
     let mut stack = load::start(load::builder(&agent).relays()).await;
     let calls = Load::start(&stack).await;
+    // It fills about a part in each fault.
+    let long = LongCall::begin(&stack, scale::fault()).await;
     let mut observer = Observer::start(&stack).await;
     tokio::time::sleep(scale::fault()).await;
     observer.report("before").await;
@@ -54,11 +68,7 @@ async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
     s3_does(&stack, Fault::Slow(SLOW_BYTES_PER_SECOND)).await;
     observer.report("S3 is slow").await;
     catch_up(&stack).await;
-    let long = LongCall::begin(&stack).await;
-    let relay = &stack.relays.as_ref().unwrap().s3;
-    relay.set_fault(Fault::CutAfter(CUT_AFTER_BYTES));
-    let (long, ()) = tokio::join!(long.go_on(&stack), tokio::time::sleep(scale::fault()));
-    relay.set_fault(Fault::None);
+    s3_cuts_uploads(&stack, &long).await;
     observer.report("S3 is cut off in the middle of uploads").await;
     catch_up(&stack).await;
     stack.s3.stop();
@@ -80,8 +90,9 @@ async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
     catch_up(&stack).await;
     observer.report("catching up").await;
 
-    long.assert_stored(&stack).await;
+    long.hang_up();
     let whole = load::assert_undisturbed(&calls.stop().await);
     drop(turn);
+    long.assert_stored(&stack).await;
     truth::assert_whole(&stack, whole, scale::catch_up()).await;
 }

@@ -5,18 +5,20 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::{Connection, PgConnection, Row as _};
+use sqlx::{Connection, MySqlConnection, PgConnection, Row as _};
 use voxray::caller::rms;
 use voxray_testkit::service::Service;
 use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
 
-use crate::gauges;
 use crate::load::{GREETING, KEPT, answer_to};
+use crate::{gauges, scale};
 
 /// Bytes before the samples of a recording.
 const WAV_HEADER: usize = 44;
 const FRAME_BYTES: u64 = 4;
+/// Calls that are listened to where it matters whether anybody is heard.
+const LISTENED_TO: usize = 30;
 /// Root mean square above which a packet is speech.
 const LOUD_RMS: f64 = 300.0;
 
@@ -40,7 +42,12 @@ pub struct Stored {
 
 impl Stored {
     pub fn sha256(&self) -> String {
-        hex::encode(Sha256::digest(&self.wav[WAV_HEADER..]))
+        hex::encode(Sha256::digest(self.pcm()))
+    }
+
+    /// All samples.
+    pub fn pcm(&self) -> &[u8] {
+        &self.wav[WAV_HEADER..]
     }
 
     /// Length in frames, as a player sees it.
@@ -126,6 +133,9 @@ pub async fn stored(stack: &Stack, key: &str) -> anyhow::Result<Stored> {
     })
 }
 
+/// Keys of recordings, and turns, both by session.
+type Found = (BTreeMap<String, String>, BTreeMap<String, Vec<Turn>>);
+
 /// A turn that is stored.
 #[derive(Debug, Clone)]
 pub struct Turn {
@@ -135,25 +145,73 @@ pub struct Turn {
     interrupted: Option<bool>,
 }
 
+/// Rows of a query whose columns have the same types in both databases.
+macro_rules! rows {
+    ($stack:expr, $query:expr, $read:expr) => {{
+        let dsn = &$stack.transcripts_dsn;
+        if dsn.starts_with("mysql") {
+            let mut mariadb = MySqlConnection::connect(dsn).await?;
+            let rows = sqlx::query($query).fetch_all(&mut mariadb).await?;
+            mariadb.close().await?;
+            rows.iter().map($read).collect::<Result<Vec<_>, sqlx::Error>>()
+        } else {
+            let mut postgres = PgConnection::connect(dsn).await?;
+            let rows = sqlx::query($query).fetch_all(&mut postgres).await?;
+            postgres.close().await?;
+            rows.iter().map($read).collect::<Result<Vec<_>, sqlx::Error>>()
+        }
+    }};
+}
+
 /// Every turn that is stored, by session.
 pub async fn turns(stack: &Stack) -> anyhow::Result<BTreeMap<String, Vec<Turn>>> {
-    let mut postgres = PgConnection::connect(&stack.transcripts_dsn).await?;
-    let rows =
-        sqlx::query("SELECT session_id, seq, role, text, interrupted FROM call_transcripts ORDER BY session_id, seq")
-            .fetch_all(&mut postgres)
-            .await?;
-    postgres.close().await?;
-    let mut turns: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for row in rows {
+    let query = "SELECT session_id, seq, role, text, interrupted FROM call_transcripts ORDER BY session_id, seq";
+    let rows = rows!(stack, query, |row| {
+        let session: String = row.try_get(0)?;
         let turn = Turn {
             number: row.try_get(1)?,
             role: row.try_get(2)?,
             text: row.try_get(3)?,
             interrupted: row.try_get(4)?,
         };
-        turns.entry(row.try_get(0)?).or_default().push(turn);
+        Ok((session, turn))
+    });
+    let mut turns: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for (session, turn) in rows? {
+        turns.entry(session).or_default().push(turn);
     }
     Ok(turns)
+}
+
+/// Sessions whose recordings are known to be stored, with their sizes: what `GET /sessions/{id}/recording` goes by.
+pub async fn recording_bytes(stack: &Stack) -> anyhow::Result<BTreeMap<String, u64>> {
+    let query = "SELECT session_id, recording_bytes FROM call_transcripts_sessions WHERE recording_bytes IS NOT NULL";
+    let rows = rows!(stack, query, |row| {
+        let (session, bytes): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok((session, bytes.unsigned_abs()))
+    });
+    Ok(rows?.into_iter().collect())
+}
+
+/// Keys and turns of these calls, when each of them is in the archive with all its turns and its recording, and known to be.
+pub async fn archived(stack: &Stack, calls: &[Recorded]) -> anyhow::Result<Option<Found>> {
+    let (keys, turns, sizes) = (keys(stack).await?, turns(stack).await?, recording_bytes(stack).await?);
+    let all = calls.iter().all(|call| {
+        let there = turns.get(&call.session_id).map_or(0, Vec::len);
+        keys.contains_key(&call.session_id) && sizes.contains_key(&call.session_id) && there >= call.turns as usize
+    });
+    Ok(all.then_some((keys, turns)))
+}
+
+/// Packets of some calls in which the caller and the agent can be heard.
+pub async fn loud_packets(stack: &Stack) -> (usize, usize) {
+    let keys = keys(stack).await.unwrap();
+    let mut heard = (0, 0);
+    for call in recorded(stack).into_iter().take(LISTENED_TO) {
+        let (caller, agent) = stored(stack, &keys[&call.session_id]).await.unwrap().loud_packets();
+        heard = (heard.0 + caller, heard.1 + agent);
+    }
+    heard
 }
 
 /// Every turn is there once, in order, with what was said: the greeting, then for each thing that was heard of the caller,
@@ -203,7 +261,7 @@ pub struct Archived {
 /// byte (or marked incomplete), and all its turns.
 pub async fn assert_archived(stack: &Stack, limit: Duration) -> Archived {
     // A caller who has hung up may still be listened to: their last words are being recognised.
-    let over = eventually("the last call to end on its node", limit, || async {
+    let over = eventually("the last call to end on its node", scale::patience(), || async {
         Ok((gauges::open_calls(stack).await? == 0.0).then_some(()))
     });
     over.await.unwrap();
@@ -212,12 +270,7 @@ pub async fn assert_archived(stack: &Stack, limit: Duration) -> Archived {
     let began = Instant::now();
     let wanted: u32 = truth.iter().map(|call| call.turns).sum();
     let complete = eventually("all recordings and turns to be archived", limit, || async {
-        let (keys, turns) = (keys(stack).await?, turns(stack).await?);
-        let all = truth.iter().all(|call| {
-            let there = turns.get(&call.session_id).map_or(0, Vec::len);
-            keys.contains_key(&call.session_id) && there >= call.turns as usize
-        });
-        Ok(all.then_some((keys, turns)))
+        archived(stack, &truth).await
     });
     let (keys, turns) = complete.await.unwrap();
     println!(

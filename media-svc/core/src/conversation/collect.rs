@@ -170,7 +170,8 @@ impl Conversation {
         let cut_off = !turn.speech.is_sent() || frames < turn.speech.schedule.frames();
         let audible = turn.audible_at.is_some();
         if audible && cut_off {
-            self.emit(Output::ClearPlayback);
+            let unheard = turn.speech.schedule.frames().saturating_sub(frames);
+            self.emit(Output::ClearPlayback { unheard });
             self.pacer.cleared(self.now);
         }
         for speech in turn.speech.running() {

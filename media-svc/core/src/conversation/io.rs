@@ -312,7 +312,10 @@ pub enum Output {
     /// Ask the far end to report when everything sent so far is played.
     Mark(MarkId),
     /// Make the far end drop what it has not played yet.
-    ClearPlayback,
+    ClearPlayback {
+        /// The last frames sent, which were not heard: the transcript is without them as well.
+        unheard: u64,
+    },
     /// Run a tool; answer with `Input::ToolResult`.
     CallTool {
         /// Reply that asked.

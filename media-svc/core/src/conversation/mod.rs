@@ -171,6 +171,12 @@ impl Conversation {
         deadlines.into_iter().flatten().min()
     }
 
+    /// How much later than sent the far end plays audio, as far as its answers to marks have taught it: zero without any,
+    /// one second at most.
+    pub fn far_end_delay(&self) -> Duration {
+        self.marks.delay()
+    }
+
     fn apply(&mut self, input: Input) {
         if self.misses(&input) {
             return;

@@ -218,12 +218,17 @@ impl Marks {
             .map_or(clock, |waiting| clock.min(waiting.position))
     }
 
+    /// How long after the clock says so audio is heard, as far as marks have taught it.
+    pub(super) fn delay(&self) -> Duration {
+        match self.mode {
+            Mode::Clock | Mode::Untried => Duration::ZERO,
+            Mode::Answered { delay } => delay,
+        }
+    }
+
     /// When everything sent was heard by the clock and the far end's delay; marks may say so earlier.
     pub(super) fn heard_at(&self, end: Time) -> Time {
-        match self.mode {
-            Mode::Clock | Mode::Untried => end,
-            Mode::Answered { delay } => end + delay,
-        }
+        end + self.delay()
     }
 
     /// Forgets the turn; answers to its marks mean nothing any more.

@@ -155,7 +155,8 @@ impl Conversation {
         };
         let frames = self.marks.heard(&turn.speech.schedule, self.now);
         if turn.audible_at.is_some() {
-            self.emit(Output::ClearPlayback);
+            let unheard = turn.speech.schedule.frames().saturating_sub(frames);
+            self.emit(Output::ClearPlayback { unheard });
             self.pacer.cleared(self.now);
         }
         if let Model::Generating { reply, .. } = &turn.model {

@@ -363,7 +363,7 @@ fn what_the_agent_was_cut_off_in_is_silent_too() {
     call.until(2_000);
     call.speak("It is ada@example.com.");
     call.until(2_500);
-    call.recorder.agent_cut(call.now);
+    call.recorder.agent_cut(FRAME_SAMPLES as u64);
     call.fall_silent("Fine. It is");
     call.until(5_000);
     call.end();

@@ -149,15 +149,19 @@ impl Track {
         });
     }
 
-    /// Forgets everything from `end` on.
-    pub(super) fn truncate(&mut self, end: u64) {
-        while let Some(run) = self.runs.back_mut() {
-            if run.start < end {
+    /// Forgets the last `count` samples, as far as they are still here.
+    pub(super) fn drop_last(&mut self, mut count: u64) {
+        while count > 0
+            && let Some(run) = self.runs.back_mut()
+        {
+            let length = run.samples.len() as u64;
+            if count < length {
                 run.samples
-                    .truncate(usize::try_from(end - run.start).unwrap_or(usize::MAX));
-                run.numbers.split_off(end - run.start);
+                    .truncate(usize::try_from(length - count).unwrap_or(usize::MAX));
+                run.numbers.split_off(length - count);
                 return;
             }
+            count -= length;
             self.runs.pop_back();
         }
     }

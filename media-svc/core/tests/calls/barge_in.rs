@@ -23,7 +23,7 @@ fn the_agent_falls_silent_the_moment_speech_is_detected() {
         .rev()
         .find(|(_, output)| matches!(output, Output::BeginUtterance { .. }));
     let started = started.map(|(at, _)| *at);
-    let cleared = call.at(|output| matches!(output, Output::ClearPlayback));
+    let cleared = call.at(|output| matches!(output, Output::ClearPlayback { .. }));
     assert_eq!(started, cleared);
     let last_frame = call.frames().last().map(|(at, _)| *at);
     assert!(last_frame <= cleared, "a frame at {last_frame:?} after {cleared:?}");
@@ -78,9 +78,9 @@ fn words_can_be_required_to_interrupt() {
     call.advance(ms(500));
     call.speech(ms(400));
     call.interim("Wait");
-    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback)), 0);
+    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback { .. })), 0);
     call.interim("Wait please");
-    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback)), 1);
+    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback { .. })), 1);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn an_agent_that_may_not_be_interrupted_ends_first_and_then_answers() {
     call.say("And on Sunday?");
     assert_eq!(call.requests(), 1);
     call.advance(ms(4_000));
-    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback)), 0);
+    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback { .. })), 0);
     assert_eq!(
         call.asked(),
         [user("When are you open?"), agent(ANSWER), user("And on Sunday?")]

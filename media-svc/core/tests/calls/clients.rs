@@ -122,7 +122,7 @@ fn an_interruption_silences_the_agent_and_asks_nothing() {
     call.input(Input::Interrupt);
     call.advance(ms(10_000));
 
-    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback)), 1);
+    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback { .. })), 1);
     assert_eq!(call.requests(), 1);
 
     // Nothing of an answer was heard: its question waits for the next.

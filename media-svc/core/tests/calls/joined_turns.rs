@@ -75,7 +75,7 @@ fn a_turn_of_which_no_word_was_heard_is_still_joined() {
     call.speech(ms(180));
     call.answer("Extraordinarily nice of you.");
     call.speech(ms(20));
-    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback)), 1);
+    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback { .. })), 1);
     call.silence(ms(600));
     call.understood("a table.");
     assert_eq!(call.asked(), [user("I would like a table.")]);

@@ -107,7 +107,7 @@ fn keys_pressed_ahead_of_the_question_s_end_count_and_stop_it() {
     assert_eq!(call.requests(), 1);
     press(&mut call, "4");
     assert_eq!(answer(&call), r#"{"digits":"1234","ended_by":"length"}"#);
-    assert!(call.has(&Output::ClearPlayback));
+    assert!(call.is_cut());
     assert_eq!(call.requests(), 2);
     let rows = call.rows();
     assert_eq!(rows[2], user_row("[keys pressed: 1234]"));
@@ -182,7 +182,7 @@ fn no_voice_cuts_tones_off() {
     let mut call = Call::new(settings());
     call.input(Input::SendKeys("123456".to_owned()));
     call.speech(ms(1_000));
-    assert!(!call.has(&Output::ClearPlayback));
+    assert!(!call.is_cut());
     call.silence(ms(600));
     assert_eq!(call.frames().len(), 60);
 }

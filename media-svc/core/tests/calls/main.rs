@@ -11,6 +11,7 @@ mod keys;
 mod line_cut;
 mod playout;
 mod promises;
+mod recorded;
 mod recorder;
 mod recorder_hour;
 mod screening;

@@ -77,9 +77,14 @@ fn a_mono_recording_has_both_at_full_level_without_wrapping() {
     let mut recorder = Recorder::new(RATE_HZ, Channels::Mono);
     recorder.caller(ms(20), &[30_000; FRAME_SAMPLES]);
     recorder.agent(ms(0), &[10_000; FRAME_SAMPLES * 2]);
-    let pcm = recorder.finish(ms(40)).expect("a chunk").pcm;
-    assert_eq!(pcm[..2], i16::MAX.to_le_bytes());
-    assert_eq!(pcm[FRAME_SAMPLES * 2..][..2], 10_000i16.to_le_bytes());
+    recorder.caller(ms(60), &[-30_000; FRAME_SAMPLES]);
+    recorder.agent(ms(40), &[-10_000; FRAME_SAMPLES]);
+    let pcm = recorder.finish(ms(60)).expect("a chunk").pcm;
+    let (samples, _) = pcm.as_chunks::<2>();
+    let mixed: Vec<i16> = samples.iter().map(|sample| i16::from_le_bytes(*sample)).collect();
+    assert!(mixed[..at(20)].iter().all(|sample| *sample == i16::MAX));
+    assert!(mixed[at(20)..at(40)].iter().all(|sample| *sample == 10_000));
+    assert!(mixed[at(40)..].iter().all(|sample| *sample == i16::MIN));
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn what_was_cut_off_is_not_recorded() {
     for frame in 0..10 {
         recorder.agent(FRAME * frame, &[5; FRAME_SAMPLES]);
     }
-    recorder.agent_cut(ms(90));
+    recorder.agent_cut(at(110) as u64);
     recorder.agent(ms(150), &[6; FRAME_SAMPLES]);
     let agent = right(&drain(&mut recorder, ms(300)));
     assert!(agent[..at(90)].iter().all(|sample| *sample == 5));
@@ -230,7 +235,7 @@ proptest! {
             match what {
                 0 => recorder.caller(now, &vec![1; samples]),
                 1 => recorder.agent(now, &vec![1; samples]),
-                2 => recorder.agent_cut(now),
+                2 => recorder.agent_cut(samples as u64),
                 _ => {
                     while let Some(chunk) = recorder.take_chunk(now) {
                         prop_assert_eq!(chunk.first_frame, frames);

@@ -175,8 +175,10 @@ fn speak(recorder: &mut Recorder, agent: &mut Ticks, frame: u64, now: Duration) 
     let begin = (utterance * UTTERANCE_EVERY) as f64 * FRAME_SECS;
     let last = if is_cut { CUT_AFTER } else { UTTERANCE };
     if is_cut && at == CUT_AFTER {
-        recorder.agent_cut(now);
-        agent.expected.retain(|heard| *heard < now.as_secs_f64());
+        let heard = |due: &f64| *due < now.as_secs_f64();
+        let unheard = agent.expected.iter().filter(|due| !heard(due)).count();
+        recorder.agent_cut((unheard * FRAME_SAMPLES) as u64);
+        agent.expected.retain(heard);
     }
     if at >= last {
         return;

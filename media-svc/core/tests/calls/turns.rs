@@ -134,7 +134,7 @@ fn endless_speech_is_answered_without_losing_a_word() {
         call.asked(),
         [user("On and on"), agent("I see what you mean, go on."), user("and on.")]
     );
-    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback)), 0);
+    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback { .. })), 0);
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn typed_text_is_a_turn_at_once() {
     call.answer("This is quite a long answer to a short text.");
     call.advance(ms(1_000));
     call.input(Input::Text("Stop".into()));
-    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback)), 1);
+    assert_eq!(call.count(|output| matches!(output, Output::ClearPlayback { .. })), 1);
     assert_eq!(call.asked().last(), Some(&user("Stop")));
 }
 

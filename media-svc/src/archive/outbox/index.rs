@@ -283,7 +283,7 @@ impl Index {
         Some((*segment, file.readable, file.sealed && file.readable >= file.bytes))
     }
 
-    /// When the oldest undurable event was written, in Unix milliseconds.
+    /// When the oldest undurable event was written, by the clock of [`Self::add`].
     pub(super) fn oldest_undurable_ms(&mut self) -> Option<u64> {
         self.sessions.values_mut().filter_map(Session::oldest_ms).min()
     }

@@ -2,8 +2,10 @@
 //!
 //! An append-only log in segments of 8 MiB, one file each. What it promises:
 //! - An event whose `append` returned is with the operating system: `kill -9` of this process loses none.
-//! - Power loss loses at most the last 200 ms of what was written: files are flushed (`fdatasync`) every 100 ms by one thread,
-//!   and a flush takes its own time. Only flushed events are sent, so the archiver never knows of an event that this disk has forgotten.
+//! - Power loss loses the last 100 ms of what was written and what came during one flush: files are flushed (`fdatasync`)
+//!   every 100 ms by one thread, and the next flush waits for the one before. That is at most 200 ms on a disk that flushes within
+//!   100 ms, and more on a slower one: `outbox_flush_seconds` says how long it takes. Only flushed events are sent, so the
+//!   archiver never knows of an event that this disk has forgotten.
 //! - A segment is deleted when every event in it is durable in the archive, in whatever order sessions get there.
 //! - It can be opened after a crash at any byte: what is whole is kept, a damaged tail is moved aside and reported.
 //! - What may not be an event yet (audio that may have to be silenced) counts as space in use, but lies in files without a
@@ -19,6 +21,8 @@
 //! a prefix or a suffix; `sled` is a whole tree database in beta. The need here, freeing by session in any order, is
 //! bookkeeping above the log: files and checksums are the smaller half.
 
+mod age;
+mod aside;
 mod index;
 mod pressure;
 mod reader;
@@ -44,6 +48,7 @@ use voxray_proto::archive::Event;
 use voxray_proto::archive::event::Body;
 
 use super::{ArchiveError, ArchiveSession, ArchiveSink};
+use age::AgeClock;
 use index::Index;
 use pressure::Pressure;
 pub use reader::Reader;
@@ -80,6 +85,7 @@ pub struct Progress {
 struct Shared {
     dir: PathBuf,
     limit: u64,
+    ages: AgeClock,
     state: Mutex<State>,
     wake_sync: Condvar,
     progress: watch::Sender<Progress>,
@@ -139,6 +145,7 @@ impl Outbox {
         let shared = Arc::new(Shared {
             dir: dir.clone(),
             limit: settings.max_bytes,
+            ages: recovered.ages,
             state: Mutex::new(State {
                 index: recovered.index,
                 active: None,
@@ -337,15 +344,10 @@ impl Shared {
         let written = self.write_record(state);
         Self::note_write(state, bytes, written.as_ref().err());
         let segment = written.map_err(ArchiveError::Io)?;
-        let now_ms = unix_ms(SystemTime::now());
-        state.index.add(
-            segment,
-            session_id,
-            event.sequence,
-            event.sequence,
-            bytes as u64,
-            now_ms,
-        );
+        let (sequence, now_ms) = (event.sequence, self.ages.now_ms());
+        state
+            .index
+            .add(segment, session_id, sequence, sequence, bytes as u64, now_ms);
         if let Some(session) = state.index.session_mut(session_id) {
             session.tally.note(body);
             session.gap = matches!(body, Body::Audio(chunk) if chunk.pcm.is_empty())

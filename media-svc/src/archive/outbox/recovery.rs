@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,6 +12,8 @@ use std::time::SystemTime;
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{AudioChunk, Event, SessionEnded};
 
+use super::age::{self, AgeClock};
+use super::aside;
 use super::index::Index;
 use super::reader::parse_all;
 use super::record::{self, Parsed};
@@ -24,6 +27,8 @@ const REASON_RESTARTED: &str = "node_restarted";
 pub(super) struct Recovered {
     pub index: Index,
     pub next_segment: u64,
+    /// The clock that the index has its times by.
+    pub ages: AgeClock,
     /// Sessions without an end, and the end they are to get.
     pub cut_off: Vec<(Arc<str>, SessionEnded)>,
 }
@@ -35,7 +40,7 @@ struct Scan {
     good: u64,
     /// First and last sequence of each session in it.
     spans: HashMap<Arc<str>, (u64, u64)>,
-    modified_ms: u64,
+    modified: SystemTime,
     damage: Option<&'static str>,
 }
 
@@ -63,11 +68,18 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
             repair(dir, scan, &lost.remove(&scan.segment).unwrap_or_default(), &sessions)?;
         }
     }
+    let (kept, bytes) = aside::forget_old(dir)?;
+    if kept > 0 {
+        tracing::warn!(folder = %dir.display(), files = kept, bytes,
+            "there is what was set aside of damaged outbox files (NUMBER.damaged-at-OFFSET); it may hold what callers said, and is deleted after 30 days");
+    }
+    let ages = AgeClock::start();
     let index = build_index(&scans, sessions, &watermarks);
     let cut_off = cut_off(dir, &index, &scans);
     Ok(Recovered {
         index,
         next_segment,
+        ages,
         cut_off,
     })
 }
@@ -93,7 +105,7 @@ fn scan(dir: &Path, segment: u64, sessions: &mut HashMap<Arc<str>, Found>) -> io
         segment,
         good: 0,
         spans: HashMap::new(),
-        modified_ms: unix_ms(modified),
+        modified,
         damage: None,
     };
     let Some(records) = bytes.strip_prefix(record::MAGIC) else {
@@ -149,7 +161,7 @@ fn missing_events(
     missing
 }
 
-/// Moves the damaged tail of a segment aside. Events known to be missing get a place-holder: sequences have no gaps, and the
+/// Moves the damaged tail of a segment aside; on a full disk it is cut off. Events known to be missing get a place-holder: sequences have no gaps, and the
 /// archiver is to go on with what follows.
 fn repair(
     dir: &Path,
@@ -162,15 +174,19 @@ fn repair(
     let (good, tail) = bytes
         .split_at_checked(usize::try_from(scan.good).unwrap_or(0))
         .unwrap_or((&[], &bytes));
-    let aside = dir.join(format!("{:016}.damaged-at-{}", scan.segment, scan.good));
-    write_flushed(&aside, tail)?;
+    let aside = aside::path(dir, scan.segment, scan.good);
+    let kept = if write_if_there_is_room(&aside, tail)? {
+        aside.display().to_string()
+    } else {
+        "nothing, the disk is full".to_owned()
+    };
     let reason = scan.damage.unwrap_or_default();
     let lost_events: u64 = lost.iter().map(|(_, first, last)| last - first + 1).sum();
     if lost_events == 0 && reason == "it ends within a record" {
-        tracing::warn!(file = %path.display(), offset = scan.good, kept = %aside.display(),
+        tracing::warn!(file = %path.display(), offset = scan.good, kept,
             "the last record of an outbox file was not written to its end; it is set aside");
     } else {
-        tracing::error!(file = %path.display(), offset = scan.good, reason, lost_events, kept = %aside.display(),
+        tracing::error!(file = %path.display(), offset = scan.good, reason, lost_events, kept,
             "an outbox file is damaged; what stands before the damage is kept, the rest is set aside and not archived: check this disk");
     }
     let mut whole = if good.is_empty() {
@@ -192,8 +208,15 @@ fn repair(
     }
     scan.good = whole.len() as u64;
     let new = path.with_extension("tmp");
-    write_flushed(&new, &whole)?;
-    std::fs::rename(&new, &path)?;
+    if write_if_there_is_room(&new, &whole)? {
+        std::fs::rename(&new, &path)?;
+    } else {
+        // Cutting makes room; a crash before the place-holders are there leaves a file to be repaired again.
+        let file = File::options().write(true).open(&path)?;
+        file.set_len(good.len() as u64)?;
+        file.write_all_at(whole.get(good.len()..).unwrap_or_default(), good.len() as u64)?;
+        file.sync_data()?;
+    }
     File::open(dir)?.sync_all()
 }
 
@@ -208,18 +231,31 @@ fn place_holder(session_id: &str, sequence: u64, recorded: bool) -> Event {
     }
 }
 
-fn write_flushed(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_data()
+/// Writes a new file; `false`: the disk is full, and there is none.
+fn write_if_there_is_room(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let written = File::create(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_data()
+    });
+    let Err(error) = written else { return Ok(true) };
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                Ok(()) | Err(_) => Ok(false),
+            }
+        }
+        _ => Err(error),
+    }
 }
 
 fn build_index(scans: &[Scan], sessions: HashMap<Arc<str>, Found>, watermarks: &HashMap<String, u64>) -> Index {
     let mut index = Index::default();
     for scan in scans {
+        let written = age::before_beginning(scan.modified);
         index.add_segment(scan.segment, scan.good);
         for (session_id, (first, last)) in &scan.spans {
-            index.add(scan.segment, session_id, *first, *last, 0, scan.modified_ms);
+            index.add(scan.segment, session_id, *first, *last, 0, written);
         }
         index.seal(scan.segment);
         index.set_readable(scan.segment, scan.good);
@@ -246,7 +282,7 @@ fn cut_off(dir: &Path, index: &Index, scans: &[Scan]) -> Vec<(Arc<str>, SessionE
         .filter(|id| index.session(id).and_then(|s| s.first()) == Some(1));
     let mut hashes: HashMap<&str, PcmHash> = whole.map(|id| (&***id, PcmHash::default())).collect();
     hash_audio(dir, index, &mut hashes);
-    let modified: BTreeMap<u64, u64> = scans.iter().map(|scan| (scan.segment, scan.modified_ms)).collect();
+    let modified: BTreeMap<u64, u64> = scans.iter().map(|s| (s.segment, unix_ms(s.modified))).collect();
     open.into_iter()
         .filter_map(|session_id| {
             let session = index.session(session_id)?;

@@ -4,10 +4,10 @@
 use std::fs::File;
 use std::io;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use super::{Active, Shared, State, segment_path, unix_ms, watermarks};
-use crate::metrics::{OUTBOX_DEPTH_BYTES, OUTBOX_OLDEST_UNACKED_SECONDS};
+use super::{Active, Shared, State, aside, segment_path, watermarks};
+use crate::metrics::{OUTBOX_DEPTH_BYTES, OUTBOX_FLUSH_SECONDS, OUTBOX_OLDEST_UNACKED_SECONDS};
 
 /// How long written events wait to be flushed together.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
@@ -38,6 +38,8 @@ fn first_failure<T>(result: &io::Result<T>, said: &mut bool) -> bool {
 pub(super) fn run(shared: &Shared) {
     let mut last_round = Instant::now();
     let mut last_relief = last_round;
+    // It was looked at when the folder was opened.
+    let mut last_look = last_round;
     let mut complaints = Complaints::default();
     loop {
         let work = wait_for_work(shared, last_round);
@@ -48,6 +50,12 @@ pub(super) fn run(shared: &Shared) {
         if shared.lock().pressure.is_on() && last_relief.elapsed() >= HOUSEKEEPING_INTERVAL {
             last_relief = Instant::now();
             shared.relieve();
+        }
+        if last_look.elapsed() >= aside::LOOK_EVERY {
+            last_look = Instant::now();
+            if let Err(error) = aside::forget_old(&shared.dir) {
+                tracing::warn!(folder = %shared.dir.display(), %error, "cannot look for what was set aside of damaged outbox files");
+            }
         }
         if work.stop {
             return;
@@ -60,28 +68,23 @@ fn wait_for_work(shared: &Shared, last_round: Instant) -> Work {
     loop {
         let due = due(&state, last_round);
         let now = Instant::now();
-        match due {
-            Some(due) if due <= now => return take_work(&mut state),
-            Some(due) => {
-                let waited = shared.wake_sync.wait_timeout(state, due - now);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
-            None => state = shared.wake_sync.wait(state).unwrap_or_else(PoisonError::into_inner),
+        if due <= now {
+            return take_work(&mut state);
         }
+        let waited = shared.wake_sync.wait_timeout(state, due - now);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
 }
 
-fn due(state: &State, last_round: Instant) -> Option<Instant> {
+/// When the next round is. An idle outbox still forgets what was set aside long ago.
+fn due(state: &State, last_round: Instant) -> Instant {
     if state.stop || state.flush_now {
-        return Some(last_round);
+        return last_round;
     }
-    let work = state.work_since.map(|since| since + FLUSH_INTERVAL);
     let busy = state.watermarks_changed || state.index.undurable() > 0 || state.pressure.is_on();
-    let housekeeping = busy.then_some(last_round + HOUSEKEEPING_INTERVAL);
-    match (work, housekeeping) {
-        (Some(work), Some(housekeeping)) => Some(work.min(housekeeping)),
-        (work, housekeeping) => work.or(housekeeping),
-    }
+    let housekeeping = last_round + if busy { HOUSEKEEPING_INTERVAL } else { aside::LOOK_EVERY };
+    let work = state.work_since.map(|since| since + FLUSH_INTERVAL);
+    work.map_or(housekeeping, |work| work.min(housekeeping))
 }
 
 fn take_work(state: &mut State) -> Work {
@@ -114,6 +117,7 @@ fn take_work(state: &mut State) -> Work {
 fn flush(shared: &Shared, written: &[Active], complaints: &mut Complaints) -> Vec<(u64, u64)> {
     let mut flushed = Vec::new();
     for active in written {
+        let began = Instant::now();
         let result = active.file.sync_data().and_then(|()| {
             if active.flushed == 0 {
                 flush_folder(shared)
@@ -121,6 +125,7 @@ fn flush(shared: &Shared, written: &[Active], complaints: &mut Complaints) -> Ve
                 Ok(())
             }
         });
+        OUTBOX_FLUSH_SECONDS.observe(began.elapsed().as_secs_f64());
         let first = first_failure(&result, &mut complaints.flush);
         if let (Err(error), true) = (result, first) {
             let path = segment_path(&shared.dir, active.segment);
@@ -161,11 +166,8 @@ fn finish_round(shared: &Shared, flushed: &[(u64, u64)]) {
     for (segment, bytes) in flushed {
         state.index.set_readable(*segment, *bytes);
     }
-    let now_ms = unix_ms(SystemTime::now());
-    let age_ms = state
-        .index
-        .oldest_undurable_ms()
-        .map_or(0, |oldest| now_ms.saturating_sub(oldest));
+    let oldest = state.index.oldest_undurable_ms();
+    let age_ms = oldest.map_or(0, |oldest| shared.ages.now_ms().saturating_sub(oldest));
     set_gauge(&OUTBOX_DEPTH_BYTES, state.used());
     set_gauge(&OUTBOX_OLDEST_UNACKED_SECONDS, age_ms / 1000);
     let undurable = state.index.undurable();

@@ -35,7 +35,12 @@ pub(super) fn write(dir: &Path, watermarks: &[(String, u64)], flush: bool) -> io
     if flush {
         file.sync_data()?;
     }
-    std::fs::rename(dir.join(NEW_NAME), dir.join(NAME))
+    std::fs::rename(dir.join(NEW_NAME), dir.join(NAME))?;
+    if flush {
+        // The new name as well.
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// What can be read of it.

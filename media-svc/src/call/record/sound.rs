@@ -8,7 +8,7 @@ use media_core::Time;
 use media_core::audio::FRAME_MS;
 use media_core::audio::resample::{Resampler, UnsupportedRate};
 use media_core::mute::Mute;
-use media_core::recorder::{Channels, MIN_CHUNK, RecordedChunk, Recorder, Sides};
+use media_core::recorder::{Channels, MIN_CHUNK, Playing, RecordedChunk, Recorder, Sides};
 use voxray_proto::archive::AudioChunk;
 
 use super::hold::{Hold, Taken};
@@ -17,14 +17,17 @@ use crate::call::TransportTraits;
 
 /// Most frames given out at once from what was held: a second at 8 kHz, a quarter of a millisecond of work.
 const MOST_FRAMES: u64 = 8 << 10;
+/// Length of a frame of the agent.
+const FRAME: Duration = Duration::from_millis(FRAME_MS as u64);
 
 /// Both sides of a call, recorded.
 pub(super) struct Sound {
     recorder: Recorder,
     caller: Resampler,
     agent: Resampler,
-    /// When the far end will have played everything sent so far.
-    agent_until: Time,
+    playing: Playing,
+    /// Samples of a frame of the agent, as recorded.
+    frame_samples: u64,
     /// Present when something may have to be silenced.
     muted: Option<Muted>,
 }
@@ -42,7 +45,8 @@ impl Sound {
             recorder: Recorder::new(rate, channels),
             caller: Resampler::new(transport.input_rate_hz, rate)?,
             agent: Resampler::new(transport.output_rate_hz, rate)?,
-            agent_until: Time::ZERO,
+            playing: Playing::default(),
+            frame_samples: u64::from(rate * FRAME_MS / 1_000),
             muted: None,
         })
     }
@@ -70,10 +74,9 @@ impl Sound {
         }
     }
 
-    /// A frame of agent audio that was sent now.
-    pub(super) fn agent(&mut self, now: Time, frame: &[i16]) {
-        let heard_at = self.agent_until.max(now);
-        self.agent_until = heard_at + Duration::from_millis(u64::from(FRAME_MS));
+    /// A frame of agent audio that was sent now to a far end that is late by `delay`.
+    pub(super) fn agent(&mut self, now: Time, delay: Duration, frame: &[i16]) {
+        let heard_at = self.playing.sent(now, FRAME, delay);
         let samples = self.agent.process(frame);
         self.recorder.agent(heard_at, &samples);
     }
@@ -83,10 +86,10 @@ impl Sound {
         self.recorder.agent_samples()
     }
 
-    /// The far end dropped what it had not played.
-    pub(super) fn agent_cut(&mut self, now: Time) {
-        self.recorder.agent_cut(now);
-        self.agent_until = now;
+    /// The far end dropped what it had not played: the last `unheard` frames were not heard.
+    pub(super) fn agent_cut(&mut self, now: Time, unheard: u64) {
+        self.recorder.agent_cut(unheard * self.frame_samples);
+        self.playing.cleared(now);
     }
 
     /// What may be archived now; call again until `None`, or at the next frame: what was held long would hold the call up.
@@ -105,8 +108,10 @@ impl Sound {
         Some(mixed(&mut self.recorder, first_frame, taken))
     }
 
-    /// Everything left, up to the end of the call; call again until `None`.
+    /// Everything left, up to the end of the call; call again until `None`. What was not heard of the agent has been
+    /// taken back by then: a far end that was quicker than before still has heard all that is left.
     pub(super) fn last(&mut self, now: Time) -> Option<AudioChunk> {
+        let now = now.max(self.recorder.agent_end());
         let Some(muted) = &mut self.muted else {
             return self.recorder.finish(now).map(chunk);
         };

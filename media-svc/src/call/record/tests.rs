@@ -21,7 +21,7 @@ const TRANSPORT: TransportTraits = TransportTraits {
 };
 const CARD: &str = "4111 1111 1111 1111";
 
-fn call(channels: Option<Channels>, mute: Option<Duration>) -> RecordedCall<'static> {
+pub(super) fn call(channels: Option<Channels>, mute: Option<Duration>) -> RecordedCall<'static> {
     RecordedCall {
         traceparent: String::new(),
         session_id: "s".into(),
@@ -88,7 +88,7 @@ const CALLER: i16 = 1_000;
 const AGENT: i16 = 2_000;
 /// What somebody sounds like who says a card number. Alone and mixed with the other it is found again.
 const SECRET: i16 = 0x4a4a;
-const PRE_ROLL: Duration = Duration::from_millis(500);
+pub(super) const PRE_ROLL: Duration = Duration::from_millis(500);
 const FIRST: UtteranceId = UtteranceId(1);
 
 /// A recorded call, and its node's outbox.
@@ -99,7 +99,7 @@ struct Scene {
     now: Time,
 }
 
-fn open(dir: &Path) -> Outbox {
+pub(super) fn open(dir: &Path) -> Outbox {
     let (dir, max_bytes) = (dir.to_owned(), 1 << 30);
     Outbox::open(&config::Outbox { dir, max_bytes }).unwrap()
 }
@@ -125,7 +125,7 @@ impl Scene {
             self.now += Duration::from_millis(20);
             self.record.caller(self.now, &[caller; 160]);
             if agent != 0 {
-                self.record.agent(self.now, &[agent; 160]);
+                self.record.agent(self.now, Duration::ZERO, &[agent; 160]);
             }
         }
     }

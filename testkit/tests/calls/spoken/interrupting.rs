@@ -8,6 +8,19 @@ use super::Server;
 use crate::clips::answer;
 use crate::rows::Errors;
 
+/// By how many packets the caller's clock and that of the recording may differ: that of the recording starts when the
+/// server has set the call up.
+const APART: usize = 15;
+/// Root mean square above which a packet is speech.
+const LOUD_RMS: f64 = 200.0;
+
+fn loud_packets(audio: &[i16]) -> usize {
+    audio
+        .chunks(TICK_SAMPLES)
+        .filter(|packet| rms(packet) > LOUD_RMS)
+        .count()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_agent_stops_when_it_is_interrupted_and_the_call_goes_on() {
     let server = Server::start().await;
@@ -42,6 +55,14 @@ async fn the_agent_stops_when_it_is_interrupted_and_the_call_goes_on() {
     );
     let after = &report.heard[(cleared + 1) * TICK_SAMPLES..interruption.to * TICK_SAMPLES];
     assert!(rms(after) < 50.0, "the agent went on: {}", rms(after));
+    let recorded = &call.recording.right;
+    let after = &recorded[(cleared + 1 + APART) * TICK_SAMPLES..(interruption.to - APART) * TICK_SAMPLES];
+    assert!(rms(after) < 50.0, "the agent goes on in the recording: {}", rms(after));
+    let begun = report.said[0].to * TICK_SAMPLES;
+    let heard = loud_packets(&report.heard[begun..(cleared + 1) * TICK_SAMPLES]);
+    let kept = loud_packets(&recorded[begun..(cleared + 1 + APART) * TICK_SAMPLES]);
+    println!("{heard} packets heard of what was cut off, {kept} recorded");
+    assert!(kept > 0 && heard.abs_diff(kept) <= APART, "{heard} {kept}");
 
     let agent = call.said_by("assistant");
     let [_greeting, cut, parking] = agent[..] else {

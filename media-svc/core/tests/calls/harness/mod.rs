@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use media_core::Time;
 use media_core::conversation::*;
+use media_core::recorder::{Channels, Playing, Recorder};
 
 /// Output rate of the tests: 160 samples a frame.
 pub const RATE_HZ: u32 = 8_000;
@@ -56,6 +57,10 @@ pub struct Call {
     pub echo_marks: Option<Duration>,
     echoes: Vec<(Time, MarkId)>,
     heard_to: Time,
+    recorder: Recorder,
+    playing: Playing,
+    /// What the recorder has given out.
+    recorded: Vec<u8>,
 }
 
 impl Call {
@@ -75,6 +80,9 @@ impl Call {
             echo_marks: None,
             echoes: Vec::new(),
             heard_to: Time::ZERO,
+            recorder: Recorder::new(RATE_HZ, Channels::Stereo),
+            playing: Playing::default(),
+            recorded: Vec::new(),
         }
     }
 
@@ -85,16 +93,28 @@ impl Call {
         while let Some(output) = self.conversation.poll_output() {
             match &output {
                 Output::Speak { speech, text, .. } => spoken.push((*speech, text.chars().count())),
-                Output::Play(_) => self.heard_to = self.heard_to.max(self.now) + FRAME,
+                Output::Play(frame) => {
+                    self.heard_to = self.heard_to.max(self.now) + FRAME;
+                    let delay = self.conversation.far_end_delay();
+                    let due = self.playing.sent(self.now, FRAME, delay);
+                    self.recorder.agent(due, frame);
+                }
                 Output::Mark(mark) => {
                     if let Some(delay) = self.echo_marks {
                         self.echoes.push((self.heard_to + delay, *mark));
                     }
                 }
-                Output::ClearPlayback => self.heard_to = self.now,
+                Output::ClearPlayback { unheard } => {
+                    self.heard_to = self.now;
+                    self.recorder.agent_cut(unheard * FRAME_SAMPLES as u64);
+                    self.playing.cleared(self.now);
+                }
                 _ => {}
             }
             self.log.push((self.now, output));
+        }
+        while let Some(chunk) = self.recorder.take_chunk(self.now) {
+            self.recorded.extend_from_slice(&chunk.pcm);
         }
         if let Some(pace) = self.voice {
             for (speech, chars) in spoken {
@@ -228,6 +248,21 @@ impl Call {
 
     pub fn requests(&self) -> usize {
         self.count(|output| matches!(output, Output::Generate { .. }))
+    }
+
+    /// Whether the far end was told to drop what it had not played.
+    pub fn is_cut(&self) -> bool {
+        self.count(|output| matches!(output, Output::ClearPlayback { .. })) > 0
+    }
+
+    /// The agent's side of the recording, at the end of the call.
+    pub fn recorded(mut self) -> Vec<i16> {
+        let end = self.now.max(self.recorder.agent_end());
+        while let Some(chunk) = self.recorder.finish(end) {
+            self.recorded.extend_from_slice(&chunk.pcm);
+        }
+        let agent = self.recorded.chunks_exact(4);
+        agent.map(|frame| i16::from_le_bytes([frame[2], frame[3]])).collect()
     }
 
     pub fn count(&self, wanted: impl Fn(&Output) -> bool) -> usize {

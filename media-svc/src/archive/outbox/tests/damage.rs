@@ -288,3 +288,27 @@ fn write_until_killed(dir: &Path) -> ! {
     }
     unreachable!()
 }
+
+#[tokio::test]
+async fn what_was_set_aside_of_a_damaged_file_is_kept_for_a_month_and_then_deleted() {
+    let (_dir, bytes, ends) = small_log();
+    let dir = folder_with(&bytes[..ends[4] + 5]);
+    drop(open(dir.path()));
+    let aside = super::super::aside::path(dir.path(), 1, ends[4] as u64);
+    assert_eq!(std::fs::read(&aside).unwrap(), bytes[ends[4]..ends[4] + 5]);
+    let age = |age| {
+        let file = std::fs::File::options().write(true).open(&aside).unwrap();
+        file.set_modified(std::time::SystemTime::now() - age).unwrap();
+    };
+    let (month, day) = (
+        super::super::aside::KEPT_FOR,
+        std::time::Duration::from_secs(24 * 60 * 60),
+    );
+
+    age(month - day);
+    drop(open(dir.path()));
+    assert!(aside.exists());
+    age(month + day);
+    drop(open(dir.path()));
+    assert!(!aside.exists());
+}

@@ -139,3 +139,47 @@ async fn a_node_that_starts_on_a_full_disk_ends_what_was_cut_off_when_there_is_r
     let events = read_all(&restarted).await;
     assert_eq!(reason_of(events.last().unwrap()), Some("node_restarted"));
 }
+
+#[tokio::test]
+async fn a_node_whose_last_record_is_torn_starts_on_a_full_disk() {
+    let Some(dir) = std::env::var_os(INSIDE) else {
+        return run_with_small_disk("a_node_whose_last_record_is_torn_starts_on_a_full_disk");
+    };
+    let outbox = open(Path::new(&dir));
+    let a = session(&outbox, "a");
+    a.append(started()).unwrap();
+    let whole = std::fs::metadata(super::super::segment_path(Path::new(&dir), 1))
+        .unwrap()
+        .len();
+    a.append(audio(0, 1_600)).unwrap();
+    flushed(&outbox).await;
+    let crashed = copy_of(Path::new(&dir));
+    let segment = super::super::segment_path(crashed.path(), 1);
+    let torn = std::fs::metadata(&segment).unwrap().len() - 3;
+    std::fs::File::options()
+        .write(true)
+        .open(&segment)
+        .unwrap()
+        .set_len(torn)
+        .unwrap();
+    let none = Rlimit {
+        current: Some(4),
+        ..getrlimit(Resource::Fsize)
+    };
+    setrlimit(Resource::Fsize, none).unwrap();
+
+    let restarted = open(crashed.path());
+
+    assert!(matches!(ArchiveSink::check(&restarted), Err(ArchiveError::Disk { .. })));
+    assert_eq!(
+        std::fs::metadata(&segment).unwrap().len(),
+        whole,
+        "only what is torn is cut off"
+    );
+    enlarge_disk();
+    takes_sessions(&restarted).await;
+    let events = read_all(&restarted).await;
+    assert_eq!(names(&events), [("a", 1), ("a", 2)]);
+    assert_eq!(events[0].body, Some(started()));
+    assert_eq!(reason_of(&events[1]), Some("node_restarted"));
+}
