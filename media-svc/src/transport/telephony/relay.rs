@@ -35,10 +35,11 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, protocol};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use crate::call::END_WITHIN;
 use crate::metrics::PHONE_STREAM_CUTS;
 use crate::transport::Gate;
 use crate::transport::reader::{self, MAX_MESSAGE_BYTES, READ_BUFFER_BYTES, Received};
-use crate::transport::writer::{CLOSE_TIMEOUT, Closing};
+use crate::transport::writer::Closing;
 
 /// On a request that another node passes on.
 pub const RELAYED: HeaderName = HeaderName::from_static("x-voxray-relayed");
@@ -235,6 +236,7 @@ async fn join(provider: WebSocket, owner: OwnerSocket, stuck: Duration) {
         End::Refused(reason) => (Some(reason.clone().into()), reason.is_broken()),
         End::Cut => return,
     };
+    let until = Instant::now() + END_WITHIN;
     let closing = async {
         // The side that has closed has its answer already, and this one is not sent.
         let _ = to_owner
@@ -242,10 +244,10 @@ async fn join(provider: WebSocket, owner: OwnerSocket, stuck: Duration) {
             .await;
         let _ = to_provider.send(Message::Close(frame)).await;
         let drain_owner = async { while let Some(Ok(_)) = from_owner.next().await {} };
-        tokio::join!(reader::linger(&mut from_provider, broken), drain_owner);
+        tokio::join!(reader::linger(&mut from_provider, broken, until), drain_owner);
     };
     // Whoever does not close is closed.
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+    let _ = tokio::time::timeout_at(until, closing).await;
 }
 
 /// Passes on what the provider says; asks the owner for a sign of life meanwhile.
