@@ -7,6 +7,7 @@ use media_core::wire::client::Wish;
 use tokio::sync::mpsc;
 
 use super::away::WayBack;
+use super::end::End;
 use crate::metrics::{PIPELINE_BACKPRESSURE_SECONDS, PIPELINE_QUEUE_DEPTH};
 
 /// Commands waiting for a socket's writer: 5 s of 20 ms frames. Playout is paced, so the queue is all but empty unless
@@ -119,6 +120,8 @@ pub struct CallerLink {
     pub events: CallerEvents,
     /// To the transport.
     pub commands: mpsc::Sender<CallerCommand>,
+    /// When the end of the call began.
+    pub end: End,
     /// Present where a caller who was put through and is not taken can be brought back.
     pub way_back: Option<WayBack>,
 }
@@ -166,6 +169,7 @@ pub fn link(input_queue_cap: usize) -> (CallerLink, TransportLink) {
         CallerLink {
             events: CallerEvents(events),
             commands,
+            end: End::default(),
             way_back: None,
         },
         TransportLink {

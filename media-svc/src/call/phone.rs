@@ -29,6 +29,8 @@ pub struct PhoneLine {
     transfer_to: Vec<String>,
     /// Somebody else has the caller now: the call must not be ended.
     transferred: AtomicBool,
+    /// The provider has been told that the call is over, or is being told.
+    ended: AtomicBool,
     way_back: Option<WayBack>,
 }
 
@@ -50,6 +52,7 @@ impl PhoneLine {
             call_id,
             transfer_to,
             transferred: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             way_back: None,
         }
     }
@@ -141,8 +144,9 @@ impl PhoneLine {
         sent.map(|()| DigitsBy::Provider)
     }
 
-    /// Tells the provider that our side has ended the call. Closing the stream is enough at some providers and leaves the
-    /// caller waiting at others.
+    /// Tells the provider, once, that our side has ended the call. Closing the stream is enough at some providers and
+    /// leaves the caller waiting at others. Nobody waits for it: a provider that does not answer holds a task of the node
+    /// for three attempts of `telephony.request_timeout_secs` and the pauses between them, and no session.
     pub fn hang_up_after(self: Arc<Self>, reason: &EndReason, session_id: Arc<str>, scope: &TaskScope) {
         let over_there = match reason {
             EndReason::CallerHungUp | EndReason::Transferred => true,
@@ -155,6 +159,9 @@ impl PhoneLine {
             | EndReason::AnsweringMachine => self.is_over_there(),
         };
         if over_there || !self.is_known() || !self.carriers.can_hang_up(&self.provider) {
+            return;
+        }
+        if self.ended.swap(true, Ordering::AcqRel) {
             return;
         }
         scope.spawn("provider hang-up", async move {

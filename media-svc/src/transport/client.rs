@@ -29,7 +29,7 @@ use super::relay;
 use super::tokens::NotRedeemed;
 use super::writer::{self, Closing};
 use crate::call::registry::Refusal;
-use crate::call::{CallerEvent, TransportTraits, link};
+use crate::call::{CallerEvent, END_WITHIN, End, TransportTraits, link};
 use crate::metrics::PROTOCOL_ERRORS;
 
 const TRANSPORT: &str = "websocket";
@@ -154,6 +154,7 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, dialect: Dialect, socket: We
         ping_every: Some(gate.timeouts.ping_every),
         stuck_after: gate.timeouts.stuck,
         stuck: stuck.clone(),
+        end: End::default(),
     };
     let session = Session {
         id: admitted.session_id.to_string(),
@@ -206,7 +207,7 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, dialect: Dialect, socket: We
     gate.run(admitted, Value::Null, CLIENT, caller).await;
     // The writer ends by itself: with the call's queue closed it sends a close frame and leaves. The client's own is
     // waited for, so that it sees ours.
-    let _ = tokio::time::timeout(writer::CLOSE_TIMEOUT, read_out.cancelled()).await;
+    let _ = tokio::time::timeout(END_WITHIN, read_out.cancelled()).await;
 }
 
 /// As it goes on the socket.

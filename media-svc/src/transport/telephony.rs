@@ -49,7 +49,7 @@ use super::tokens::NotRedeemed;
 use super::writer::{self, Closing, Encode};
 use super::{Gate, Timeouts};
 use crate::call::registry::Refusal;
-use crate::call::{Away, TransportTraits, WayBack, link};
+use crate::call::{Away, End, TransportTraits, WayBack, link};
 use crate::metrics::{PROTOCOL_ERRORS, TOKENS_REFUSED};
 use held::Return;
 use line::{Connection, Line};
@@ -273,8 +273,10 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
         token,
         away: away.clone(),
     });
+    let end = caller.end.clone();
     let line = Line {
         away,
+        end: end.clone(),
         input: transport.input,
         commands: transport.commands,
         timeouts: gate.timeouts,
@@ -293,8 +295,9 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
         line.carry(connection, remembered).await;
     });
     gate.run(admitted, body, traits, caller).await;
-    // The line ends by itself: with the call's queue closed it says goodbye and leaves.
-    let _ = tokio::time::timeout(2 * writer::CLOSE_TIMEOUT, carried.cancelled()).await;
+    // The line ends by itself: with the call's queue closed it says goodbye and leaves. One whose far end takes nothing is
+    // dropped, socket and all.
+    let _ = tokio::time::timeout_at(end.begin(), carried.cancelled()).await;
 }
 
 /// Parameters of the stream with what was known before underneath.
@@ -360,12 +363,14 @@ impl Refused {
         let (_refuse, closing) = watch::channel(Some(self.reason.clone()));
         let (_no_replies, replies) = mpsc::channel(1);
         let (_no_call, mut commands) = mpsc::channel(1);
+        let end = End::default();
         let sources = writer::Sources {
             replies,
             closing,
             ping_every: None,
             stuck_after: gate.timeouts.stuck,
             stuck: CancellationToken::new(),
+            end: end.clone(),
         };
         writer::write(
             self.sink,
@@ -375,7 +380,7 @@ impl Refused {
             gate.config.pipeline,
         )
         .await;
-        reader::linger(&mut self.stream, self.reason.is_broken()).await;
+        reader::linger(&mut self.stream, self.reason.is_broken(), end.begin()).await;
     }
 }
 

@@ -1,4 +1,5 @@
-//! `X-Twilio-Signature` (<https://www.twilio.com/docs/usage/security#validating-requests>; read 2026-11-22).
+//! `X-Twilio-Signature` ("Webhooks security", <https://www.twilio.com/docs/usage/security#validating-requests>; checked
+//! 2026-11-23 against twilio-python 9.13.0, which signs in the tests).
 //!
 //! It carries neither a time nor a nonce: the same request stays valid for ever, and what bounds a replay is that the
 //! stream it connects needs a token of its own.

@@ -1,9 +1,10 @@
 //! How an outbound call goes, as its provider reports it.
 //!
-//! Read 2026-11-22: Twilio "Call resource: StatusCallback" and "Answering machine detection"; Telnyx "Call hangup",
+//! Checked 2026-11-23: Twilio "Call resource: StatusCallback" and "Answering machine detection"; Telnyx "Call hangup",
 //! "Call machine detection ended" and "TeXML call answered" of the API reference; Plivo "Make a call" (`ring_url`,
 //! `hangup_url`) and "Asynchronous machine detection"; Exotel "Outgoing call to connect a number to a call flow"
-//! (`StatusCallback`); Vonage "Voice API webhooks reference: event webhook".
+//! (`StatusCallback`); Vonage "Voice API webhooks reference: event webhook" and
+//! "Voicemail Detection".
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

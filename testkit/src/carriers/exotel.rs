@@ -1,5 +1,5 @@
 //! Exotel: [Outgoing Call to a Call
-//! Flow](https://developer.exotel.com/docs/voice-v1/api-reference/outgoing-call-to-flow), read November 2026.
+//! Flow](https://developer.exotel.com/docs/voice-v1/api-reference/outgoing-call-to-flow), checked 2026-11-23.
 
 use serde_json::{Value, json};
 

@@ -8,9 +8,10 @@ use media_core::conversation::EndReason;
 use media_core::wire::client::{Heard, Inbound, Message, Wish};
 use media_core::wire::telephony::Frame;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::TRANSPORT;
-use crate::call::{PipelineInput, wished};
+use crate::call::{END_WITHIN, PipelineInput, wished};
 use crate::metrics::PROTOCOL_ERRORS;
 use crate::transport::reader::{self, Received};
 use crate::transport::writer::Closing;
@@ -129,7 +130,7 @@ impl Reading {
 
     /// After the close frame: see [`reader::linger`].
     pub async fn linger(&mut self, broken: bool) {
-        reader::linger(&mut self.stream, broken).await;
+        reader::linger(&mut self.stream, broken, Instant::now() + END_WITHIN).await;
     }
 
     async fn next(&mut self, silence: Option<Duration>) -> Result<Heard, End> {

@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, protocol};
 
 use super::OwnerSocket;
+use crate::call::END_WITHIN;
 use crate::transport::reader::{self, Received};
-use crate::transport::writer::{CLOSE_TIMEOUT, Closing};
+use crate::transport::writer::Closing;
 
 /// How the joined sockets end.
 enum End {
@@ -35,6 +36,7 @@ pub async fn join(provider: WebSocket, owner: OwnerSocket, stuck: Duration, sile
         End::Refused(reason) => (Some(reason.clone().into()), reason.is_broken()),
         End::Cut => return,
     };
+    let until = Instant::now() + END_WITHIN;
     let closing = async {
         // The side that has closed has its answer already, and this one is not sent.
         let _ = to_owner
@@ -42,10 +44,10 @@ pub async fn join(provider: WebSocket, owner: OwnerSocket, stuck: Duration, sile
             .await;
         let _ = to_provider.send(Message::Close(frame)).await;
         let drain_owner = async { while let Some(Ok(_)) = from_owner.next().await {} };
-        tokio::join!(reader::linger(&mut from_provider, broken), drain_owner);
+        tokio::join!(reader::linger(&mut from_provider, broken, until), drain_owner);
     };
     // Whoever does not close is closed.
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+    let _ = tokio::time::timeout_at(until, closing).await;
 }
 
 /// Passes on what the provider says; asks the owner for a sign of life meanwhile.

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::held::{Remembered, Stream};
 use super::wire::{Inbound, Outbound};
 use super::{TRANSPORT, Timeouts};
-use crate::call::{Away, CallerCommand, CallerEvent, PipelineInput};
+use crate::call::{Away, CallerCommand, CallerEvent, End, PipelineInput};
 use crate::metrics::{PHONE_STREAM_CUTS, PROTOCOL_ERRORS};
 use crate::transport::reader::{self, Received};
-use crate::transport::writer::{self, CLOSE_TIMEOUT, Closing, Written};
+use crate::transport::writer::{self, Closing, Written};
 
 /// A socket whose stream has begun.
 pub struct Connection {
@@ -37,6 +37,8 @@ pub struct Connection {
 pub struct Line {
     /// Whether the caller is being put through: then whoever ends the stream ends no call.
     pub away: Away,
+    /// Of the call: whatever is left of its stream has that long.
+    pub end: End,
     /// To the call.
     pub input: PipelineInput,
     /// From the call.
@@ -138,19 +140,22 @@ impl Line {
         let (refuse, closing) = watch::channel(None);
         let (replies, reply_receiver) = mpsc::channel(writer::REPLIES);
         let stuck = CancellationToken::new();
+        // Of this socket: the call may go on with another one.
+        let leaving = End::default();
         let sources = writer::Sources {
             replies: reply_receiver,
             closing,
             ping_every: None,
             stuck_after: self.timeouts.stuck,
             stuck: stuck.clone(),
+            end: leaving.clone(),
         };
         if let Some(answer) = connection.answer {
             // There is room: it is the first one.
             let _ = replies.try_send(answer);
         }
         let outbound = Outbound::new(Some(&connection.start));
-        let (input, away) = (&self.input, &self.away);
+        let (input, away, end) = (&self.input, &self.away, &self.end);
         let writing = writer::write(connection.sink, &mut self.commands, sources, outbound, self.pipeline);
         let reading = Reading {
             stream: connection.stream,
@@ -164,47 +169,50 @@ impl Line {
         tokio::pin!(writing, reading);
         tokio::select! {
             (out, mut stream) = &mut reading => {
-                let end = match out {
+                let until = leaving.begin();
+                let reason = match out {
                     ReadOut::Cut => return Ending::Cut,
                     ReadOut::Ended(_) if away.is_on() => {
                         let _ = refuse.send(Some(Closing::new(Closing::NORMAL, "the caller is being put through")));
-                        tokio::join!(writing, reader::linger(&mut stream, false));
+                        tokio::join!(writing, reader::linger(&mut stream, false, until));
                         return Ending::Cut;
                     }
-                    ReadOut::Ended(end) => end,
+                    ReadOut::Ended(reason) => reason,
                     // What a stream that is being left still brings, or does not, ends no call either.
                     ReadOut::Refused(reason) if away.is_on() => {
                         let broken = reason.is_broken();
                         let _ = refuse.send(Some(reason));
-                        tokio::join!(writing, reader::linger(&mut stream, broken));
+                        tokio::join!(writing, reader::linger(&mut stream, broken, until));
                         return Ending::Cut;
                     }
                     ReadOut::Refused(reason) => {
                         PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
-                        let end = EndReason::TransportFailed(reason.reason.clone());
+                        let why = EndReason::TransportFailed(reason.reason.clone());
                         let _ = refuse.send(Some(reason));
-                        end
+                        why
                     }
                 };
-                input.send(CallerEvent::Closed(end)).await;
+                end.begin();
+                input.send(CallerEvent::Closed(reason)).await;
                 let broken = refuse.borrow().as_ref().is_some_and(Closing::is_broken);
-                // The writer ends when the call has said its last; the far end's own close is taken meanwhile.
-                tokio::join!(writing, reader::linger(&mut stream, broken));
+                // The writer ends when the call lets go of the line, which is at once; the far end's own close is taken
+                // meanwhile.
+                tokio::join!(writing, reader::linger(&mut stream, broken, until));
                 Ending::Over
             }
             written = &mut writing => match written {
                 Written::Closed => {
                     // The far end's own close frame is waited for, so that it sees ours.
-                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, reading).await;
+                    let _ = tokio::time::timeout_at(leaving.begin(), reading).await;
                     Ending::Over
                 }
                 Written::Stuck => {
                     input.send(CallerEvent::Closed(reader::not_read())).await;
                     Ending::Over
                 }
-                Written::Broken => match tokio::time::timeout(CLOSE_TIMEOUT, reading).await {
-                    Ok((ReadOut::Ended(end), _)) if !away.is_on() => {
-                        input.send(CallerEvent::Closed(end)).await;
+                Written::Broken => match tokio::time::timeout_at(leaving.begin(), reading).await {
+                    Ok((ReadOut::Ended(reason), _)) if !away.is_on() => {
+                        input.send(CallerEvent::Closed(reason)).await;
                         Ending::Over
                     }
                     Ok((ReadOut::Ended(_) | ReadOut::Cut | ReadOut::Refused(_), _)) | Err(_) => Ending::Cut,
