@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use serde::Serialize;
 use service_kit::http::{ApiError, Data};
-use session_store::{SessionRecord, SessionState};
+use session_store::{NodeRecord, SessionRecord, SessionState};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tonic::Code;
@@ -101,13 +101,29 @@ pub struct Ended {
     ended: bool,
 }
 
+/// A node has this call: what was said is there, no other may take it, and it ends with that node.
+pub(super) fn has_begun(session: &SessionRecord) -> bool {
+    match session.state {
+        SessionState::Connected | SessionState::Ending => true,
+        SessionState::Created | SessionState::Reserved => false,
+    }
+}
+
+/// Whether there is still a call behind a record, by the nodes that report. A node that has failed leaves its records to expire.
+fn is_live(session: &SessionRecord, nodes: &[NodeRecord]) -> bool {
+    let reports = |node_id: &String| nodes.iter().any(|node| node.node_id == *node_id);
+    !has_begun(session) || session.node_id.as_ref().is_none_or(reports)
+}
+
 /// Lists the live sessions of all nodes.
 #[utoipa::path(get, path = "/sessions", tag = "sessions",
     responses((status = 200, description = "`data.sessions`", body = SessionList)))]
 pub async fn list(State(app): State<Arc<App>>) -> Result<Data<SessionList>, ApiError> {
     let records = app.store.sessions().await.map_err(store_error)?;
+    let nodes = app.store.nodes().await.map_err(store_error)?;
+    let live = records.into_iter().filter(|record| is_live(record, &nodes));
     Ok(Data(SessionList {
-        sessions: records.into_iter().map(SessionView::from).collect(),
+        sessions: live.map(SessionView::from).collect(),
     }))
 }
 
