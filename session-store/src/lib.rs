@@ -64,16 +64,20 @@ pub enum SessionState {
 }
 
 impl SessionRecord {
+    /// Whether a node has had this call: what was said is there, no other may take it, and it ends with that node.
+    pub fn has_begun(&self) -> bool {
+        match self.state {
+            SessionState::Connected | SessionState::Ending => true,
+            SessionState::Created | SessionState::Reserved => false,
+        }
+    }
+
     /// Whether its call is over although nobody has said so: it was connected on a node that reports no more. A node that
     /// was only late reports again, and then the session lives again. Where no node reports at all the store is just back,
     /// and nothing is known.
     pub fn is_orphaned(&self, nodes: &[NodeRecord]) -> bool {
-        let began = match self.state {
-            SessionState::Connected | SessionState::Ending => true,
-            SessionState::Created | SessionState::Reserved => false,
-        };
         let reports = |id: &String| nodes.iter().any(|node| node.node_id == *id);
-        began && !nodes.is_empty() && self.node_id.as_ref().is_some_and(|id| !reports(id))
+        self.has_begun() && !nodes.is_empty() && self.node_id.as_ref().is_some_and(|id| !reports(id))
     }
 }
 

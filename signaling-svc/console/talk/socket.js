@@ -10,6 +10,10 @@ const READY_MS = 8000;
 /** Sound that may wait to be sent, bytes (two seconds); more would only arrive late, and is dropped. */
 const MAX_WAITING = 64000;
 
+/** Why a call is over that nobody has ended. A socket does not come back to its call (docs/client-sockets.md). */
+const broken = (code, reason) =>
+  `${reason ? `The media node ended the call: ${reason}` : "The connection to the media node was lost, and the call with it"} (${code}). Press the button to talk again, to another node if need be.`;
+
 /** Connects; `microphone` may be missing. `told` gets every RTVI message, `ended` why it is over. */
 export async function connectSocket({ microphone, told, ended }) {
   const { wsUrl, token } = await api.start({ transport: "websocket" });
@@ -58,7 +62,7 @@ export async function connectSocket({ microphone, told, ended }) {
     if (message.type === "bot-interrupted") player.flush();
     told(message);
   };
-  socket.onclose = ({ code, reason }) => finish(code === 1000 || code === 1005 ? "" : reason || `The connection was lost (${code}).`);
+  socket.onclose = ({ code, reason }) => finish(code === 1000 || code === 1005 ? "" : broken(code, reason));
   capture.onpiece = (samples) => {
     if (!muted && socket.readyState === WebSocket.OPEN && socket.bufferedAmount < MAX_WAITING) socket.send(audioFrame(samples, 16000));
   };

@@ -40,6 +40,40 @@ test("what is no frame breaks off and what is no message is none", () => {
   assert.equal(readRtvi(rtvi("dtmf", { buttons: ["1"] })).type, "dtmf");
 });
 
+/** Bytes that are different each time and the same in each run (Marsaglia's xorshift). */
+function* noise(seed) {
+  for (let state = seed; ; ) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    yield state & 255;
+  }
+}
+
+test("no bytes upset the page's readers", () => {
+  const bytes = noise(7);
+  const next = () => bytes.next().value;
+  const whole = [messageFrame("hello"), audioFrame(Int16Array.of(1, 2, 3), 16000)];
+  for (let round = 0; round < 5000; round++) {
+    const frame = round % 2 ? Uint8Array.from({ length: next() }, next) : whole[round % 4 ? 1 : 0].slice();
+    if (frame.length > 0) frame[next() % frame.length] = next();
+    try {
+      const { message, audio } = readFrame(frame.slice(0, next()).buffer);
+      assert.ok(message === undefined || typeof message === "string");
+      assert.ok(audio === undefined || audio.length <= 255);
+    } catch (error) {
+      assert.ok(error instanceof Error);
+    }
+    const text = String.fromCharCode(...frame);
+    assert.equal(readRtvi(text), null);
+    assert.equal(sessionOf(text), null);
+    const levels = new WavLevels();
+    levels.push(wav(2, 1600, []));
+    levels.push(frame);
+    assert.ok(levels.finish().seconds >= 0);
+  }
+});
+
 test("a token names its session, and one that is none names nothing", () => {
   const token = `${Buffer.from('{"s":"abc","t":"websocket"}').toString("base64url")}.signature`;
   assert.equal(sessionOf(token), "abc");

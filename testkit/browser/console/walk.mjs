@@ -8,9 +8,7 @@ import { chromium } from "../lib/tools.mjs";
 import { callPage } from "./call.mjs";
 import { lostForGood } from "./lost.mjs";
 import { talkPage } from "./talk.mjs";
-import { above, accessible, picture, Visitor } from "./visitor.mjs";
-
-const VIEW = { viewport: { width: 1360, height: 860 }, locale: "en-GB", timezoneId: "UTC" };
+import { above, accessible, picture, VIEW, Visitor } from "./visitor.mjs";
 
 await task(async ({ executable, server, guarded, key, way, mediaPort, microphone, pictures }) => {
   const browser = await launch({ executable, microphone });
@@ -33,7 +31,7 @@ await task(async ({ executable, server, guarded, key, way, mediaPort, microphone
   given.catch(() => {});
   await step("socket", () => overSocket(visitor, pictures));
   await step("colours", () => colours(page, talked, pictures));
-  await given;
+  const gone = await given;
   assert.equal(talked.way, way);
   assert.ok(network.passed() > 1000, `${network.passed()} packets went through the NAT`);
   visitor.done();
@@ -41,7 +39,7 @@ await task(async ({ executable, server, guarded, key, way, mediaPort, microphone
   await step("key", () => apiKey(browser, guarded, key, pictures));
   await browser.close();
   await step("permission", () => noPermission(executable, server, pictures));
-  return { ...talked, ...seen };
+  return { ...talked, ...seen, gone };
 });
 
 async function step(name, work) {
@@ -126,7 +124,7 @@ async function colours(page, { sessionId }, pictures) {
 }
 
 async function apiKey(browser, server, key, pictures) {
-  const context = await browser.newContext({ ...VIEW, colorScheme: "light" });
+  const context = await browser.newContext({ ...VIEW, colorScheme: "light", permissions: ["microphone"] });
   context.setDefaultTimeout(20_000);
   const visitor = new Visitor(context, server);
   visitor.expected.push(/401 \(Unauthorized\)/);
@@ -147,8 +145,39 @@ async function apiKey(browser, server, key, pictures) {
   assert.deepEqual([kept[0].includes(key), kept[1].includes(key), kept[2]], [true, false, ""]);
   const other = await visitor.open("/console/#/nodes");
   await other.getByRole("dialog", { name: "API key" }).waitFor();
+  await other.close();
+  await overIpv6(page);
   visitor.done();
   await context.close();
+}
+
+/** A call with the key, by the only address that this server has. */
+async function overIpv6(page) {
+  await page.addInitScript(() => {
+    const Peer = globalThis.RTCPeerConnection;
+    globalThis.RTCPeerConnection = class extends Peer {
+      constructor(...args) {
+        super(...args);
+        globalThis.peer = this;
+      }
+    };
+  });
+  await page.reload();
+  await page.getByRole("navigation").getByRole("link", { name: "Talk" }).click();
+  await page.getByLabel("Connection").selectOption("WebRTC");
+  await page.getByRole("button", { name: "Start talking" }).click();
+  await page.getByText("Connected by WebRTC").waitFor();
+  await page.locator(".turn.agent").first().waitFor();
+  await above(page, ".level.agent", 20);
+  const way = await page.evaluate(async () => {
+    const stats = await globalThis.peer.getStats();
+    const transport = [...stats.values()].find(({ type }) => type === "transport");
+    const pair = stats.get(transport.selectedCandidatePairId);
+    return [pair.localCandidateId, pair.remoteCandidateId].map((id) => stats.get(id)).map(({ address, candidateType }) => `${candidateType} ${address}`);
+  });
+  assert.deepEqual(way, ["host ::1", "host ::1"]);
+  await page.getByRole("button", { name: "Hang up" }).click();
+  await page.getByText("Call ended").waitFor();
 }
 
 /** Chromium without a window says no for a person who is asked. */

@@ -99,6 +99,12 @@ async fn rubbish_on_the_data_channel_is_answered_and_a_wrong_version_ends_the_se
     client.say("rubbish").await.unwrap();
     client.message_of("error").await.unwrap();
     client.say(&"x".repeat(60_000)).await.unwrap();
+    // Bytes mean nothing on this channel, whatever they would say as text.
+    client.say_bytes(&[0xff; 1_000]).await.unwrap();
+    client
+        .say_bytes(br#"{"label":"rtvi-ai","type":"disconnect-bot","id":"6"}"#)
+        .await
+        .unwrap();
     client
         .say(r#"{"label":"rtvi-ai","type":"sing","id":"7","data":{}}"#)
         .await
