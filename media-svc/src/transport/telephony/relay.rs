@@ -23,8 +23,8 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use http::{HeaderName, HeaderValue, Uri};
-use service_kit::http::{ActiveConnection, LiveRoute};
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
+use service_kit::http::{ActiveConnection, ApiError, LiveRoute};
 use service_kit::token::Claims;
 use session_store::{NODE_HEARTBEAT, SessionState, StoreError};
 use tokio::net::TcpStream;
@@ -69,9 +69,9 @@ pub struct Owner {
 /// Why a stream is not passed on.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPassedOn {
-    /// The owner does not take the token.
-    #[error("the node that has this call refuses the token")]
-    Refused,
+    /// The owner has answered, and does not take the stream.
+    #[error("the node that has this call does not take the stream (HTTP {0})")]
+    Refused(StatusCode),
     /// The owner's address is none.
     #[error("{url:?} is no address of a media node (media_advertise_url)")]
     BadAddress {
@@ -198,10 +198,22 @@ async fn open(url: &str, uri: &Uri) -> Result<OwnerSocket, NotPassedOn> {
         .max_write_buffer_size(WRITE_BUFFER_BYTES);
     let opened = tokio_tungstenite::connect_async_with_config(request, Some(config), true).await;
     opened.map(|(socket, _)| socket).map_err(|error| match error {
-        tungstenite::Error::Http(answer) if answer.status() == http::StatusCode::FORBIDDEN => NotPassedOn::Refused,
+        tungstenite::Error::Http(answer) => NotPassedOn::Refused(answer.status()),
         tungstenite::Error::Url(_) => bad_address(),
         other => NotPassedOn::Unreachable(Box::new(other)),
     })
+}
+
+/// What the provider is answered when the owner does not take the stream: the owner's word, and `refused` where that
+/// speaks of the token.
+pub fn refusal(status: StatusCode, refused: ApiError) -> ApiError {
+    let message = NotPassedOn::Refused(status).to_string();
+    match status {
+        StatusCode::CONFLICT => ApiError::Conflict(message),
+        StatusCode::NOT_FOUND => ApiError::NotFound(message),
+        status if status.is_server_error() => ApiError::unavailable(message),
+        _ => refused,
+    }
 }
 
 /// An address may be registered as `https://` as well.
@@ -268,7 +280,7 @@ async fn towards_owner(
                 Some(Ok(Message::Close(frame))) => return End::Closed(frame),
                 Some(Err(error)) => match reader::broken(&error) {
                     Received::Refuse(reason) => return End::Refused(reason),
-                    Received::Text(_) | Received::Binary(_) | Received::Gone | Received::Cut => return End::Cut,
+                    Received::Text(_) | Received::Binary(_) | Received::Gone(_) | Received::Cut => return End::Cut,
                 },
                 None => return End::Cut,
             },
@@ -349,6 +361,7 @@ mod tests {
     use std::task::Poll;
 
     use futures_util::poll;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -363,6 +376,28 @@ mod tests {
         assert_eq!(poll!(&mut empty), Poll::Pending);
         drop(another);
         assert_eq!(poll!(&mut empty), Poll::Ready(()));
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_answers_no_is_not_called_unreachable() {
+        for status in ["403 Forbidden", "409 Conflict", "503 Service Unavailable"] {
+            let owner = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("ws://{}", owner.local_addr().unwrap());
+            let answering = async {
+                let (mut socket, _) = owner.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = socket.read(&mut request).await.unwrap();
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                socket.write_all(answer.as_bytes()).await.unwrap();
+                socket
+            };
+            let path = Uri::from_static("/telephony/ws/token");
+            let (opened, _open) = tokio::join!(open(&url, &path), answering);
+            let Err(NotPassedOn::Refused(refused)) = opened else {
+                panic!("{status} is no refusal");
+            };
+            assert!(status.starts_with(refused.as_str()), "{status}: {refused}");
+        }
     }
 
     #[test]
