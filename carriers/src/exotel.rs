@@ -52,7 +52,13 @@ impl Exotel {
             ("CallType", "trans"),
         ];
         if let Some(url) = &call.status_url {
-            form.push(("StatusCallback", url));
+            form.extend([
+                ("StatusCallback", url.as_str()),
+                // Otherwise it is multipart/form-data, and only the end is reported.
+                ("StatusCallbackContentType", "application/json"),
+                ("StatusCallbackEvents[0]", "terminal"),
+                ("StatusCallbackEvents[1]", "answered"),
+            ]);
         }
         if let Some(reference) = &call.reference {
             form.push(("CustomField", reference));

@@ -295,7 +295,8 @@ impl Gate {
             let (provider, call_id) = (admitted.provider.clone(), admitted.call_id.clone());
             let transfer_to = self.config.telephony.transfer_to.clone();
             let line = PhoneLine::new(self.carriers.clone(), provider, call_id, transfer_to);
-            Arc::new(line.with_way_back(link.way_back.clone()))
+            let line = line.with_way_back(link.way_back.clone());
+            Arc::new(line.that_may_live_on(Arc::clone(&link.may_live_on)))
         });
         if let Some(line) = &line {
             admitted.slot.attach(Arc::clone(line));

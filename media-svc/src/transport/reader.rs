@@ -36,8 +36,8 @@ pub enum Received {
     Text(axum::extract::ws::Utf8Bytes),
     /// A binary message.
     Binary(bytes::Bytes),
-    /// The far end closed.
-    Gone,
+    /// The far end closed, with this code.
+    Gone(Option<u16>),
     /// The connection broke without a word.
     Cut,
     /// The socket has to be closed from here.
@@ -61,7 +61,7 @@ pub async fn next(socket: &mut SplitStream<WebSocket>, silence: Option<Duration>
             Some(Ok(Message::Text(text))) => return Received::Text(text),
             Some(Ok(Message::Binary(bytes))) => return Received::Binary(bytes),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Close(_))) => return Received::Gone,
+            Some(Ok(Message::Close(frame))) => return Received::Gone(frame.map(|frame| frame.code)),
             None => return Received::Cut,
             Some(Err(error)) => return broken(&error),
         }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use service_kit::config::MediaTransport;
 use service_kit::http::{ActiveConnection, ApiError, LiveRoute};
 use service_kit::token::Claims;
@@ -109,9 +109,9 @@ pub struct Owner {
 /// Why a socket is not passed on.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPassedOn {
-    /// The owner does not take the token.
-    #[error("the node that has this session refuses the token")]
-    Refused,
+    /// The owner has answered, and does not take the socket.
+    #[error("the node that has this session does not take the socket (HTTP {0})")]
+    Refused(StatusCode),
     /// The owner's address is none.
     #[error("{url:?} is no address of a media node (media_advertise_url)")]
     BadAddress {
@@ -251,7 +251,7 @@ pub async fn onwards(
     refused: ApiError,
 ) -> Result<Response, ApiError> {
     pass_on(gate, owner, asked, upgrade).await.map_err(|error| match error {
-        NotPassedOn::Refused => refused,
+        NotPassedOn::Refused(status) => refusal(status, refused),
         NotPassedOn::BadAddress { .. } | NotPassedOn::Unreachable(_) | NotPassedOn::TimedOut => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::warn!(%error, cause, "a socket cannot be passed on to the node that has its session: media nodes have to reach each other by media_advertise_url");
@@ -320,10 +320,22 @@ async fn open(url: &str, uri: &Uri) -> Result<OwnerSocket, NotPassedOn> {
         .max_write_buffer_size(WRITE_BUFFER_BYTES);
     let opened = tokio_tungstenite::connect_async_with_config(request, Some(config), true).await;
     opened.map(|(socket, _)| socket).map_err(|error| match error {
-        tungstenite::Error::Http(answer) if answer.status() == http::StatusCode::FORBIDDEN => NotPassedOn::Refused,
+        tungstenite::Error::Http(answer) => NotPassedOn::Refused(answer.status()),
         tungstenite::Error::Url(_) => bad_address(),
         other => NotPassedOn::Unreachable(Box::new(other)),
     })
+}
+
+/// What the provider is answered when the owner does not take the stream: the owner's word, and `refused` where that
+/// speaks of the token.
+fn refusal(status: StatusCode, refused: ApiError) -> ApiError {
+    let message = NotPassedOn::Refused(status).to_string();
+    match status {
+        StatusCode::CONFLICT => ApiError::Conflict(message),
+        StatusCode::NOT_FOUND => ApiError::NotFound(message),
+        status if status.is_server_error() => ApiError::unavailable(message),
+        _ => refused,
+    }
 }
 
 /// An address may be registered as `https://` as well.
@@ -364,6 +376,7 @@ mod tests {
     use std::task::Poll;
 
     use futures_util::poll;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -378,6 +391,28 @@ mod tests {
         assert_eq!(poll!(&mut empty), Poll::Pending);
         drop(another);
         assert_eq!(poll!(&mut empty), Poll::Ready(()));
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_answers_no_is_not_called_unreachable() {
+        for status in ["403 Forbidden", "409 Conflict", "503 Service Unavailable"] {
+            let owner = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("ws://{}", owner.local_addr().unwrap());
+            let answering = async {
+                let (mut socket, _) = owner.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = socket.read(&mut request).await.unwrap();
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                socket.write_all(answer.as_bytes()).await.unwrap();
+                socket
+            };
+            let path = Uri::from_static("/telephony/ws/token");
+            let (opened, _open) = tokio::join!(open(&url, &path), answering);
+            let Err(NotPassedOn::Refused(refused)) = opened else {
+                panic!("{status} is no refusal");
+            };
+            assert!(status.starts_with(refused.as_str()), "{status}: {refused}");
+        }
     }
 
     #[test]

@@ -62,6 +62,9 @@ const LEAD: Duration = Duration::from_millis(200);
 /// Genesys takes few messages a second, so each is 200 ms long; the next one has to be there before that is over.
 const GENESYS_LEAD: Duration = Duration::from_millis(400);
 
+/// Why a stream is refused that is another call's than its token's.
+const FOREIGN: &str = "this token is for another call";
+
 /// What a call has to know of the stream that carries it: the stream's own rate both ways, which recordings keep.
 fn traits(start: &Start) -> TransportTraits {
     let rate_hz = start.format.rate_hz;
@@ -215,7 +218,7 @@ impl Expected {
         };
         if !self.id.is_empty() && !id.is_empty() && *id != self.id {
             TOKENS_REFUSED.with_label_values(&["foreign"]).inc();
-            return Err(Closing::new(Closing::POLICY, "this token is for another call"));
+            return Err(Closing::new(Closing::POLICY, FOREIGN));
         }
         Ok(())
     }
@@ -245,7 +248,7 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
         Ok(connection) => connection,
         Err(refused) => {
             count_refusal(&admitted.session_id, &refused.reason);
-            if refused.ended {
+            if refused.ended || refused.leaves_a_caller() {
                 gate.hang_up_unbegun(&admitted);
             }
             gate.turn_away(admitted).await;
@@ -279,6 +282,7 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
         end: end.clone(),
         input: transport.input,
         commands: transport.commands,
+        may_live_on: transport.may_live_on,
         timeouts: gate.timeouts,
         silence: Duration::try_from_secs_f64(gate.config.media.socket_silence_secs).unwrap_or(Duration::MAX),
         pipeline: gate.config.pipeline,
@@ -326,8 +330,17 @@ async fn come_back(gate: Arc<Gate>, returning: Return, socket: WebSocket) {
     // A call that is told to end meanwhile knows what to do.
     match introduce(socket, &expected, &gate, std::future::pending()).await {
         Ok(connection) => {
-            // A call that ended meanwhile drops the connection: there is nothing to go on with.
-            returning.connect(connection).await;
+            // A call that ended meanwhile has nothing to go on with.
+            if let Err(late) = returning.connect(connection).await {
+                let Connection { sink, stream, .. } = *late;
+                let refused = Refused {
+                    sink,
+                    stream,
+                    reason: Closing::new(Closing::NORMAL, "the call is over"),
+                    ended: true,
+                };
+                refused.close(&gate).await;
+            }
         }
         Err(refused) => {
             count_refusal(&returning.stream.session_id, &refused.reason);
@@ -359,6 +372,12 @@ struct Refused {
 }
 
 impl Refused {
+    /// Whether somebody may be on the line whom nobody answers now: the provider has not left by itself, and the stream
+    /// was not another call's.
+    fn leaves_a_caller(&self) -> bool {
+        self.reason.code != Closing::NORMAL && self.reason.reason != FOREIGN
+    }
+
     async fn close(mut self, gate: &Gate) {
         let (_refuse, closing) = watch::channel(Some(self.reason.clone()));
         let (_no_replies, replies) = mpsc::channel(1);
@@ -435,7 +454,7 @@ async fn wait_for_start(
         let read = match reader::next(stream, None).await {
             Received::Text(text) => inbound.introduction(Frame::Text(&text))?,
             Received::Binary(bytes) => inbound.introduction(Frame::Binary(&bytes))?,
-            Received::Gone | Received::Cut => return Err(Closing::new(Closing::NORMAL, "")),
+            Received::Gone(_) | Received::Cut => return Err(Closing::new(Closing::NORMAL, "")),
             Received::Refuse(reason) => return Err(reason),
         };
         match read.event {

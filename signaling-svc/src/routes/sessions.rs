@@ -173,9 +173,9 @@ pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     match told {
         // The node removes the record when the call has ended.
         Ok(()) if matches!(record.state, SessionState::Connected | SessionState::Ending) => {}
-        // One that never began had nothing but a slot.
-        Ok(()) => remove(&app, &record).await?,
-        Err(status) if status.code() == Code::NotFound => remove(&app, &record).await?,
+        // One that never began had nothing but a slot, and perhaps a phone that rings.
+        Ok(()) => unbegun(&app, &record).await?,
+        Err(status) if status.code() == Code::NotFound => unbegun(&app, &record).await?,
         Err(status) => {
             tracing::warn!(session_id = %record.session_id, code = ?status.code(), "a session could not be ended");
             return Err(ApiError::unavailable(
@@ -190,7 +190,8 @@ pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     }))
 }
 
-async fn remove(app: &App, record: &SessionRecord) -> Result<(), ApiError> {
+async fn unbegun(app: &Arc<App>, record: &SessionRecord) -> Result<(), ApiError> {
+    outbound::cancel(app, &record.session_id).await;
     app.store.remove_session(&record.session_id).await.map_err(store_error)
 }
 

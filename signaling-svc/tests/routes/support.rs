@@ -264,6 +264,10 @@ impl Node {
         *self.asked.refusal.lock().unwrap() = Some(status);
     }
 
+    pub fn accept(&self) {
+        *self.asked.refusal.lock().unwrap() = None;
+    }
+
     pub fn created(&self) -> Vec<CreateSessionRequest> {
         self.asked.created.lock().unwrap().clone()
     }
@@ -383,6 +387,8 @@ pub struct Switch {
     inner: MemoryStore,
     off: AtomicBool,
     read_only: AtomicBool,
+    /// Progress of this name and rank cannot be written.
+    lost: Mutex<Option<(&'static str, u32)>>,
 }
 
 impl Switch {
@@ -397,6 +403,11 @@ impl Switch {
     /// Sessions can be read and not written.
     pub fn refuse_writes(&self, refuse: bool) {
         self.read_only.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Progress whose name begins so cannot be written at this rank.
+    pub fn lose(&self, name: &'static str, rank: u32) {
+        *self.lost.lock().unwrap() = Some((name, rank));
     }
 
     fn up(&self) -> Result<&MemoryStore, StoreError> {
@@ -486,6 +497,10 @@ impl Store for Switch {
         self.up()?.drop_session(tenant, session_id).await
     }
     async fn advance(&self, what: &str, rank: u32, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let lost = *self.lost.lock().unwrap();
+        if lost.is_some_and(|(name, at)| what.starts_with(name) && rank == at) {
+            return Err(StoreError("lost".to_owned()));
+        }
         self.up()?.advance(what, rank, value, ttl).await
     }
     async fn progress(&self, what: &str) -> Result<Option<String>, StoreError> {

@@ -6,6 +6,10 @@ use serde_json::{Value, json};
 use super::{ACCOUNT, Asked, Request};
 
 pub(super) fn read(request: &Request) -> Asked {
+    // "AgentStream developer guide": 128 characters.
+    if request.field("CustomField").len() > 128 {
+        return Asked::Unknown("CustomField is too long".to_owned());
+    }
     let flow = format!("http://my.exotel.com/{ACCOUNT}/exoml/start_voice/926");
     match (request.method.as_str(), request.segments().as_slice()) {
         ("POST", ["v1", "Accounts", ACCOUNT, "Calls", "connect.json"]) if request.field("Url") == flow => {

@@ -137,7 +137,7 @@ impl Reading {
         let heard = match reader::next(&mut self.stream, silence).await {
             Received::Binary(bytes) => self.inbound.read(Frame::Binary(&bytes)),
             Received::Text(text) => self.inbound.read(Frame::Text(&text)),
-            Received::Gone | Received::Cut => return Err(End::Gone),
+            Received::Gone(_) | Received::Cut => return Err(End::Gone),
             Received::Refuse(reason) => return Err(End::Refuse(reason)),
         };
         heard.map_err(|wrong| End::Refuse(Closing::new(Closing::INVALID_DATA, wrong.to_string())))

@@ -76,7 +76,7 @@ async fn towards_owner(
                 Some(Ok(Message::Close(frame))) => return End::Closed(frame),
                 Some(Err(error)) => match reader::broken(&error) {
                     Received::Refuse(reason) => return End::Refused(reason),
-                    Received::Text(_) | Received::Binary(_) | Received::Gone | Received::Cut => return End::Cut,
+                    Received::Text(_) | Received::Binary(_) | Received::Gone(_) | Received::Cut => return End::Cut,
                 },
                 None => return End::Cut,
             }},

@@ -1,11 +1,13 @@
 //! One call's stream over the sockets that carry it: usually one, more when the network is cut in between.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use media_core::conversation::EndReason;
-use media_core::wire::telephony::{Answer, Frame, Start};
+use media_core::wire::telephony::{Answer, Frame, Provider, Start};
 use service_kit::config::Pipeline;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -43,6 +45,8 @@ pub struct Line {
     pub input: PipelineInput,
     /// From the call.
     pub commands: mpsc::Receiver<CallerCommand>,
+    /// Set when the stream was closed without the word with which its provider ends calls.
+    pub may_live_on: Arc<AtomicBool>,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// Silence after which a socket is dead.
@@ -110,7 +114,7 @@ impl Line {
         let mut away = self.away.changes();
         let deadline = tokio::time::sleep_until(self.expected_until());
         tokio::pin!(deadline);
-        let mut lost = false;
+        let (mut lost, mut extended) = (false, false);
         loop {
             tokio::select! {
                 next = remembered.returns.recv(), if !lost => return next,
@@ -120,8 +124,16 @@ impl Line {
                     Some(_) => {}
                 },
                 Ok(()) = away.changed(), if !lost => deadline.as_mut().reset(self.expected_until()),
-                () = &mut deadline, if !lost => {
+                // Somebody was there in time, and has yet to say whose stream it is: as long as that may take.
+                () = &mut deadline, if !lost => if !extended && remembered.stream.is_returning() {
+                    extended = true;
+                    deadline.as_mut().reset(Instant::now() + self.timeouts.start);
+                } else if let Ok(next) = remembered.returns.try_recv() {
+                    return Some(next);
+                } else {
                     lost = true;
+                    // Whoever comes now is told that it is too late.
+                    remembered.returns.close();
                     PHONE_STREAM_CUTS.with_label_values(&["lost"]).inc();
                     let why = "the stream was cut and did not come back in time".to_owned();
                     self.input.send(CallerEvent::Closed(EndReason::TransportFailed(why))).await;
@@ -155,6 +167,7 @@ impl Line {
             let _ = replies.try_send(answer);
         }
         let outbound = Outbound::new(Some(&connection.start));
+        let says_stop = says_stop(connection.start.provider);
         let (input, away, end) = (&self.input, &self.away, &self.end);
         let writing = writer::write(connection.sink, &mut self.commands, sources, outbound, self.pipeline);
         let reading = Reading {
@@ -164,6 +177,8 @@ impl Line {
             input,
             silence: self.silence,
             heard: &remembered.stream,
+            says_stop,
+            may_live_on: &self.may_live_on,
         };
         let reading = reading.run();
         tokio::pin!(writing, reading);
@@ -223,6 +238,25 @@ impl Line {
     }
 }
 
+/// Whether a provider says on the stream that it is over, before it closes it. Plivo documents no such word, Vonage has
+/// none: there a close frame is how a caller hangs up.
+fn says_stop(provider: Provider) -> bool {
+    match provider {
+        Provider::Twilio | Provider::Telnyx | Provider::Exotel | Provider::Genesys => true,
+        Provider::Plivo | Provider::Vonage => false,
+    }
+}
+
+/// What a close frame says about the other side's server, and not about the call (RFC 6455, section 7.4, and the IANA
+/// registry): it fails, restarts, or is too busy; and where the end of a call is said otherwise, that it goes away.
+fn is_trouble(code: u16, says_stop: bool) -> bool {
+    match code {
+        1011..=1013 => true,
+        1001 => says_stop,
+        _ => false,
+    }
+}
+
 /// The reading half of one socket.
 struct Reading<'a> {
     stream: SplitStream<WebSocket>,
@@ -231,6 +265,8 @@ struct Reading<'a> {
     input: &'a PipelineInput,
     silence: Duration,
     heard: &'a Stream,
+    says_stop: bool,
+    may_live_on: &'a AtomicBool,
 }
 
 impl Reading<'_> {
@@ -241,7 +277,11 @@ impl Reading<'_> {
             let meaning = match reader::next(&mut self.stream, Some(self.silence)).await {
                 Received::Text(text) => self.inbound.event(Frame::Text(&text)),
                 Received::Binary(bytes) => self.inbound.event(Frame::Binary(&bytes)),
-                Received::Gone => return (ReadOut::Ended(EndReason::CallerHungUp), self.stream),
+                Received::Gone(Some(code)) if is_trouble(code, self.says_stop) => return (ReadOut::Cut, self.stream),
+                Received::Gone(_) => {
+                    self.may_live_on.store(self.says_stop, Ordering::Release);
+                    return (ReadOut::Ended(EndReason::CallerHungUp), self.stream);
+                }
                 Received::Cut => return (ReadOut::Cut, self.stream),
                 Received::Refuse(reason) => return (ReadOut::Refused(reason), self.stream),
             };
