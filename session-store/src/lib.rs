@@ -192,7 +192,8 @@ pub trait Store: Send + Sync {
     async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError>;
     /// Reads a session.
     async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError>;
-    /// Renews the life of a session and of its ownership claim: `ttl` from now. False when the session is gone.
+    /// Renews the life of a session and of its ownership claim: at least `ttl` from now, and never less than they have
+    /// left. False when the session is gone.
     async fn touch_session(&self, session_id: &str, ttl: Duration) -> Result<bool, StoreError>;
     /// Removes a session and its ownership claim.
     async fn remove_session(&self, session_id: &str) -> Result<(), StoreError>;

@@ -337,10 +337,11 @@ impl<V: Clone> Expiring<V> {
             .map(|(value, _)| value)
     }
 
+    /// At least `ttl` more.
     fn touch(&mut self, key: &str, now: Instant, ttl: Duration) -> bool {
         match self.entries.get_mut(key).filter(|(_, deadline)| *deadline > now) {
             Some((_, deadline)) => {
-                *deadline = now + ttl;
+                *deadline = (*deadline).max(now + ttl);
                 true
             }
             None => false,

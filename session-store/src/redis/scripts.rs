@@ -20,18 +20,21 @@ return 1",
     )
 });
 
-/// `KEYS`: record, index, owner. `ARGV`: time to live in ms, id. Answers 0 when the record is gone.
+/// `KEYS`: record, index, owner. `ARGV`: least time to live in ms, id. Answers 0 when the record is gone.
 pub static TOUCH: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-if redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 0 then
+local left = redis.call('PTTL', KEYS[1])
+if left == -2 then
   redis.call('ZREM', KEYS[2], ARGV[2])
   return 0
 end
+local life = math.max(left, tonumber(ARGV[1]))
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[2], now + ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[3], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], life)
+redis.call('ZADD', KEYS[2], now + life, ARGV[2])
+if redis.call('PTTL', KEYS[3]) < life then redis.call('PEXPIRE', KEYS[3], life) end
 return 1",
     )
 });

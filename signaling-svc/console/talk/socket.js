@@ -17,13 +17,13 @@ const broken = (code, reason) =>
 /** Connects; `microphone` may be missing. `told` gets every RTVI message, `ended` why it is over. */
 export async function connectSocket({ microphone, told, ended }) {
   const { wsUrl, token } = await api.start({ transport: "websocket" });
-  const player = await openPlayer();
-  const capture = await openCapture(microphone);
+  const sessionId = sessionOf(token);
   const url = new URL(wsUrl, location.href);
   url.searchParams.set("format", "protobuf");
   url.searchParams.set("token", token);
-  const socket = new WebSocket(url);
-  socket.binaryType = "arraybuffer";
+  let player;
+  let capture;
+  let socket;
   let muted = false;
   let over = false;
   const finish = (why) => {
@@ -35,6 +35,10 @@ export async function connectSocket({ microphone, told, ended }) {
   };
   const send = (text) => socket.readyState === WebSocket.OPEN && socket.send(messageFrame(text));
   try {
+    player = await openPlayer();
+    capture = await openCapture(microphone);
+    socket = new WebSocket(url);
+    socket.binaryType = "arraybuffer";
     await new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error("The media node did not answer in time. Press the button again.")), READY_MS);
       socket.onopen = () => send(clientReady());
@@ -48,9 +52,11 @@ export async function connectSocket({ microphone, told, ended }) {
     });
   } catch (error) {
     over = true;
-    socket.close();
-    capture.close();
-    player.close();
+    socket?.close();
+    capture?.close();
+    player?.close();
+    // A slot waits for a session that nobody has come to; this makes room earlier.
+    api.end(sessionId).catch(() => {});
     throw error;
   }
   socket.onmessage = ({ data }) => {
@@ -68,7 +74,7 @@ export async function connectSocket({ microphone, told, ended }) {
   };
   return {
     way: "WebSocket",
-    sessionId: sessionOf(token),
+    sessionId,
     send,
     mute: (now) => {
       muted = now;
@@ -84,7 +90,10 @@ export async function connectSocket({ microphone, told, ended }) {
     player.level = listenTo(player.context, player.output);
     if (!stream) return { level: () => 0, close() {}, onpiece: null };
     const context = new AudioContext();
-    await context.audioWorklet.addModule("/console/talk/worklets.js");
+    await context.audioWorklet.addModule("/console/talk/worklets.js").catch((error) => {
+      context.close();
+      throw error;
+    });
     const source = context.createMediaStreamSource(stream);
     const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
     source.connect(node);

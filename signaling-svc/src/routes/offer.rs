@@ -81,7 +81,7 @@ pub struct TrickledCandidate {
     request_body = SessionOffer,
     responses((status = 200, description = "The answer", body = SessionAnswer), (status = 400, description = "The id is no UUID"),
         (status = 404, description = "Unknown or expired, or its media node has failed and the call with it"),
-        (status = 409, description = "The session is connected, and `pc_id` is not its peer connection"),
+        (status = 409, description = "Another offer is just connecting the session, or a socket has it"),
         (status = 422, description = "No SDP, or none that can be answered"),
         (status = 503, description = "No media node accepts WebRTC sessions")))]
 pub async fn offer(
@@ -105,10 +105,20 @@ pub async fn offer(
     };
     let (node, answer) = match on_its_node(&app, &session, &request).await? {
         Some(answered) => answered,
-        None => on_a_new_node(&app, request).await?,
+        None => match on_a_new_node(&app, request).await {
+            Ok(answered) => answered,
+            Err(error) => {
+                is_wanted(&app, &id).await?;
+                return Err(error);
+            }
+        },
     };
     let moved = session.node_id.as_ref() != Some(&node.node_id);
-    if let Err(error) = remember(&app, session, &node, moved).await {
+    let remembered = match remember(&app, session, &node, moved).await {
+        Ok(()) if moved => is_wanted(&app, &id).await,
+        remembered => remembered,
+    };
+    if let Err(error) = remembered {
         if moved {
             app.release(&node, &id).await;
         }
@@ -206,7 +216,7 @@ async fn on_its_node(
         Err(status) => match status.code() {
             Code::InvalidArgument => Err(ApiError::invalid_field("sdp", status.message())),
             Code::AlreadyExists => Err(ApiError::Conflict(
-                "this session is connected: offer again with its pc_id, or call /start for another session".to_owned(),
+                "another offer is just connecting this session, or a socket has it: wait for its answer, or call /start for another".to_owned(),
             )),
             // It may have taken the offer, and one node owns a session: the client asks again. A node that is gone
             // is out of the list by then.
@@ -256,6 +266,18 @@ async fn remember(app: &App, session: SessionRecord, node: &NodeRecord, moved: b
         app.store.touch_session(&session.session_id, ttl).await.map(drop)
     };
     stored.map_err(store_error)
+}
+
+/// Whether nobody has ended the session while a node was chosen for it; what was written of it then is taken back. Who
+/// ends it from now on finds its node.
+async fn is_wanted(app: &App, id: &str) -> Result<(), ApiError> {
+    if app.store.is_void(id).await.map_err(store_error)? {
+        app.store.remove_session(id).await.map_err(store_error)?;
+        return Err(ApiError::NotFound(
+            "this session was ended: call /start for another".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// The body given to `/start` under the offer's own data: the latter wins, field by field where both are objects.

@@ -152,9 +152,11 @@ async fn media(app: &App, view: &SessionView) -> Option<MediaView> {
     responses((status = 200, description = "It ends", body = Ended), (status = 404, description = "Unknown or expired"),
         (status = 503, description = "Its media node does not answer")))]
 pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Data<Ended>, ApiError> {
-    let record = find(&app, &id).await?;
+    let found = find(&app, &id).await?;
     // Before its node is told: a stream that comes in between is none of this session's.
-    app.void(&record.session_id).await.map_err(store_error)?;
+    app.void(&found.session_id).await.map_err(store_error)?;
+    // Again: a node may have got it between the two.
+    let record = app.store.session(&id).await.map_err(store_error)?.unwrap_or(found);
     let owner = match &record.node_id {
         Some(node_id) => app.node(node_id).await.map_err(|error| error.into_api("id"))?,
         None => None,

@@ -117,15 +117,20 @@ pub async fn start(
     let started = limited(&app, &client, request).await?;
     if let Some(key) = &key {
         let json = serde_json::to_string(&started).map_err(ApiError::internal)?;
-        let kept = app
-            .store
-            .put_if_absent(key, &json, IDEMPOTENCY_TTL)
-            .await
-            .map_err(store_error)?;
-        if let Some(kept) = kept {
-            // Another request with this key was faster.
-            undo(&app, &client, &started).await;
-            return Ok(render(shape, read(&kept)?));
+        match app.store.put_if_absent(key, &json, IDEMPOTENCY_TTL).await {
+            Ok(None) => {}
+            Ok(Some(kept)) => {
+                // Another request with this key was faster.
+                undo(&app, &client, &started).await;
+                return Ok(render(shape, read(&kept)?));
+            }
+            Err(error) => {
+                // Where it was written all the same, who asks again gets it.
+                if matches!(app.store.kept(key).await, Ok(None)) {
+                    undo(&app, &client, &started).await;
+                }
+                return Err(store_error(error));
+            }
         }
     }
     Ok(render(shape, started))

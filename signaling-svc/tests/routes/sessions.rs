@@ -137,6 +137,54 @@ async fn a_call_whose_node_is_gone_is_over_and_one_whose_node_reports_again_is_n
 }
 
 #[tokio::test]
+async fn a_session_that_is_ended_while_a_node_is_found_for_it_does_not_begin() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let node = Node::start(&store, "n1").await;
+    let id = plane.post("/start", json!({})).await.json()["sessionId"].clone();
+    let id = id.as_str().unwrap().to_owned();
+    let (path, offer) = (format!("/sessions/{id}/api/offer"), json!({"sdp": "v=0"}));
+
+    node.asked.paused.send_replace(true);
+    let ending = async {
+        while node.offers().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let ended = plane.delete(&format!("/sessions/{id}")).await;
+        node.asked.paused.send_replace(false);
+        ended
+    };
+    let (answer, ended) = tokio::join!(plane.post(&path, offer.clone()), ending);
+
+    assert_eq!(ended.status, 200);
+    let message = answer.error(404, "NOT_FOUND");
+    assert!(message.contains("ended"), "{message}");
+    assert_eq!(node.ended(), [id]);
+    assert!(store.sessions().await.unwrap().is_empty());
+    plane.post(&path, offer).await.error(404, "NOT_FOUND");
+}
+
+/// Its end came before the node looked.
+#[tokio::test]
+async fn a_session_that_nobody_takes_because_it_was_ended_is_not_found() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let node = Node::start(&store, "n1").await;
+    let id = plane.post("/start", json!({})).await.json()["sessionId"].clone();
+    let id = id.as_str().unwrap().to_owned();
+    store
+        .void_session(&id, std::time::Duration::from_secs(60))
+        .await
+        .unwrap();
+    node.refuse(Status::not_found("no such session"));
+
+    let path = format!("/sessions/{id}/api/offer");
+    let answer = plane.post(&path, json!({"sdp": "v=0"})).await;
+
+    answer.error(404, "NOT_FOUND");
+}
+
+#[tokio::test]
 async fn a_node_that_fails_to_end_a_session_is_reported() {
     let store = Switch::new();
     let plane = Plane::start(&store, &[]).await;

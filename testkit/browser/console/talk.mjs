@@ -50,7 +50,30 @@ export async function talkPage(visitor, page, network, pictures) {
   assert.equal(await muted(), false);
   await page.keyboard.up("Space");
   assert.equal(await muted(), true);
-  await page.getByRole("button", { name: "Hold space to talk" }).click();
+  // It ends wherever the key is let go, and when the page is not there to be told.
+  await page.keyboard.down("Space");
+  await page.getByLabel("Message").focus();
+  await page.keyboard.up("Space");
+  assert.equal(await muted(), true);
+  await page.getByRole("button", { name: "Mute" }).focus();
+  await page.keyboard.down("Space");
+  assert.equal(await muted(), false);
+  await page.evaluate(() => dispatchEvent(new Event("blur")));
+  assert.equal(await muted(), true);
+  await page.keyboard.up("Space");
+  // Without a keyboard the button is held.
+  const hold = page.getByRole("button", { name: "Hold this or space to talk" });
+  await hold.hover();
+  await page.mouse.down();
+  assert.equal(await muted(), false);
+  await page.mouse.move(0, 0);
+  // Longer than a tap, which turns it off.
+  await page.waitForTimeout(400);
+  assert.equal(await muted(), false);
+  await page.mouse.up();
+  assert.equal(await muted(), true);
+  await hold.press("Enter");
+  assert.equal(await muted(), false);
 
   await page.waitForFunction(() => document.getElementById("status").textContent === "Listening");
   const lost = await lostAndFound(page, network, pictures);

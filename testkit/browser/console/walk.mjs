@@ -25,6 +25,7 @@ await task(async ({ executable, server, guarded, key, way, mediaPort, microphone
   });
   const seen = await step("call", () => callPage(page, pictures, talked));
   await step("calls", () => finishedCalls(page, pictures, talked));
+  await step("away", () => leftEarly(page, talked));
   await step("nodes", () => nodes(page, pictures));
   // What waits longest waits beside what follows.
   const given = step("lost", () => lostForGood(visitor, network, pictures));
@@ -62,6 +63,26 @@ async function finishedCalls(page, pictures, { sessionId }) {
   await page.getByText("No finished calls on this day").waitFor();
 }
 
+/** What comes late of a page that was left is seen by nobody. */
+async function leftEarly(page, { sessionId }) {
+  let goOn;
+  const held = new Promise((resolve) => (goOn = resolve));
+  await page.route("**/transcript", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.evaluate((id) => (location.hash = `#/calls/${id}`), sessionId);
+  await page.getByText("Loading the call").waitFor();
+  await page.getByRole("navigation").getByRole("link", { name: "Talk" }).click();
+  await page.getByRole("button", { name: "Start talking" }).waitFor();
+  const late = page.waitForResponse(/transcript/);
+  goOn();
+  await (await late).finished();
+  await page.unroute("**/transcript");
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  assert.ok(await page.getByRole("button", { name: "Start talking" }).isVisible());
+}
+
 async function nodes(page, pictures) {
   await page.getByRole("navigation").getByRole("link", { name: "Nodes" }).click();
   const card = page.locator("[data-node]");
@@ -82,6 +103,7 @@ async function overSocket(visitor, pictures) {
     const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     navigator.mediaDevices.getUserMedia = async (wanted) => {
       const stream = await ask(wanted);
+      globalThis.microphone = stream.getAudioTracks()[0];
       globalThis.opened = stream.getAudioTracks()[0].getSettings().deviceId;
       return stream;
     };
@@ -94,11 +116,29 @@ async function overSocket(visitor, pictures) {
   assert.equal(await page.evaluate(() => globalThis.opened), chosen);
   await page.locator(".turn.agent").first().waitFor();
   await above(page, ".level.agent", 20);
+  // As when it is pulled out.
+  await page.evaluate(() => globalThis.microphone.dispatchEvent(new Event("ended")));
+  await page.getByRole("alert").filter({ hasText: "The microphone is gone" }).waitFor();
   await page.getByRole("button", { name: "Hang up" }).click();
   await page.getByText("Call ended").waitFor();
   await page.getByRole("link", { name: "See this call" }).waitFor();
   await picture(page, pictures, "ended-light");
+  await nowhere(visitor, page);
   await page.close();
+}
+
+/** A media node that cannot be reached: the slot that it was to give is given back. */
+async function nowhere(visitor, page) {
+  visitor.expected.push(/WebSocket connection to .*nowhere/);
+  await page.route("**/start", async (route) => {
+    const response = await route.fetch();
+    const wsUrl = `${visitor.base.replace("http", "ws")}/nowhere`;
+    await route.fulfill({ response, json: { ...(await response.json()), wsUrl } });
+  });
+  const ended = page.waitForResponse((response) => response.request().method() === "DELETE");
+  await page.getByRole("button", { name: "Talk again" }).click();
+  await page.getByText("cannot be reached from here").waitFor();
+  assert.equal((await ended).status(), 200);
 }
 
 async function colours(page, { sessionId }, pictures) {
@@ -132,6 +172,8 @@ async function apiKey(browser, server, key, pictures) {
   const dialog = page.getByRole("dialog", { name: "API key" });
   await dialog.waitFor();
   await accessible(page, "key");
+  // Chromium closes a dialog whatever the page says when it is asked often enough.
+  for (let times = 0; times < 3; times++) await page.keyboard.press("Escape");
   await page.getByLabel("Key", { exact: true }).fill("not the key");
   await page.keyboard.press("Enter");
   await page.getByText("does not take this key").waitFor();

@@ -6,7 +6,7 @@ use session_store::{Claim, conformance};
 use voxray_testkit::scripted::Script;
 use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 
-use crate::plane::{Plane, SHORT};
+use crate::plane::{LIMIT, Plane, SHORT};
 
 /// An offer, and its candidates apart.
 pub fn without_candidates(sdp: &str) -> (String, Vec<String>) {
@@ -100,6 +100,25 @@ async fn another_offer_on_a_live_connection_is_answered_by_the_same_one() {
         .unwrap();
     client.message(|message| message["id"] == "9").await.unwrap();
     client.close().await.unwrap();
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+/// It was ended while the offer was on its way to the node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_ended_does_not_begin() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let session_id = plane.begin(Value::Null).await;
+    let mut client = Client::new(&session_id, PLAIN).await.unwrap();
+    plane.store.void_session(&session_id, LIMIT).await.unwrap();
+    let placed = "placements_total{outcome=\"placed\"}";
+    let before = plane.metric(placed).await;
+
+    let refused = client.offer(&plane.a, &json!({})).await.unwrap_err();
+
+    assert!(refused.to_string().contains("404"), "{refused}");
+    assert_eq!(plane.metric(placed).await, before);
+    assert_eq!(plane.session(&session_id).await, Value::Null);
     plane.is_idle().await;
     plane.stop().await;
 }

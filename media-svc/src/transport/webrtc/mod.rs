@@ -232,6 +232,11 @@ async fn begin(
     };
     let mut admitted = gate.admit_session(claims, MediaTransport::WebRtc).await?;
     drop(held);
+    // Whoever ends the session from now on finds it here; who has done it before did not. Without an answer it goes on.
+    if gate.store.is_void(&order.session_id).await.unwrap_or(false) {
+        gate.turn_away(admitted).await;
+        return Err(Refused::Unknown);
+    }
     admitted.continue_trace(order.trace);
     let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
     let (order_sender, orders) = mpsc::channel(ORDERS);
