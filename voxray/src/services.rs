@@ -103,7 +103,6 @@ pub async fn media(settings: Settings) -> Result<(), Fatal> {
     let routes = process.routes(service.router(), service.readiness(), media_svc::OPEN_ROUTES);
     let address = http_listeners.serve(routes, &config, &process.scope, process.stop_listening.clone())?;
     tracing::info!(%address, "media-svc is listening");
-    service.warm_up().await?;
     process.shutdown.draining().await;
     service.drain().await;
     process.end().await;
