@@ -2,6 +2,7 @@
 
 mod admission;
 mod client;
+mod kept_session;
 mod reader;
 mod telephony;
 mod tokens;
