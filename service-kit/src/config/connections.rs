@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tonic::metadata::{Ascii, AsciiMetadataValue, MetadataKey};
+use tonic::metadata::{Ascii, MetadataKey};
 
 use super::Secret;
 use super::sources::{Merged, Values};
@@ -98,6 +98,6 @@ fn header(text: &str) -> Option<(String, Secret)> {
     let (name, value) = text.split_once('=')?;
     let (name, value) = (name.trim(), value.trim());
     let is_name = MetadataKey::<Ascii>::from_bytes(name.as_bytes()).is_ok() && !name.starts_with("grpc-");
-    let is_value = !value.is_empty() && AsciiMetadataValue::try_from(value).is_ok();
+    let is_value = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() || c == ' ');
     (is_name && is_value).then(|| (name.to_owned(), Secret::new(value)))
 }
