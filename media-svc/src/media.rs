@@ -133,6 +133,7 @@ impl Media {
                 archive: gate.archive.clone(),
                 node_id: Arc::clone(&gate.node_id),
                 webrtc: gate.webrtc.is_some().then(|| Arc::clone(&gate)),
+                tasks: gate.scope.child("control requests"),
             },
             &gate.config.links.service_token,
             peer_tls.server()?,
@@ -199,14 +200,16 @@ fn redactor(transcripts: &config::Transcripts) -> Option<Arc<Redactor>> {
 }
 
 fn watch_readiness(scope: &TaskScope, calls: &Calls, readiness: &Readiness) {
+    const DRAINING: &str = "draining";
     const SESSIONS: &str = "sessions";
     let (readiness, mut changes, watched) = (readiness.clone(), calls.load_changes(), scope.clone());
     scope.spawn("readiness", async move {
         loop {
             let load = *changes.borrow_and_update();
             if load.is_draining() {
-                readiness.not_ok(SESSIONS, "draining");
-            } else if load.is_full() {
+                readiness.not_ok(DRAINING, "this node takes no new sessions");
+            }
+            if load.is_full() {
                 readiness.not_ok(SESSIONS, format!("all {} slots are taken", load.capacity));
             } else {
                 readiness.ok(SESSIONS);

@@ -23,8 +23,9 @@ use capacity::{Capacity, Gauge};
 
 /// How long calls that were told to end may take for their last words.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the archive may take for what is left in the outbox.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the archive may take for what is left in the outbox once there is no time left: what it has got already is
+/// acknowledged sooner.
+const HURRIED_FLUSH: Duration = Duration::from_secs(5);
 /// How soon a store that did not answer is asked again: the node and its sessions are there again within 5 s of its return.
 pub(crate) const STORE_RETRY: Duration = Duration::from_millis(500);
 /// How long a session may be reserved here before the node looks whether it went elsewhere.
@@ -66,6 +67,8 @@ pub struct Registration {
     pub zone: Option<String>,
     /// Longest wait for running calls.
     pub drain_timeout: Duration,
+    /// How long the archive may take for what is left in the outbox.
+    pub flush_timeout: Duration,
     /// What the agent says when the node cannot wait for a call any longer.
     pub drain_message: Option<String>,
     /// Whether the node lowers its capacity to what it can carry, and the most it may be.
@@ -93,6 +96,7 @@ impl Registration {
             public_url: public_url(&config.links, config.http.tls.is_some(), bound.public),
             zone: config.zone.clone(),
             drain_timeout: Duration::from_secs(config.media.drain_timeout_secs),
+            flush_timeout: Duration::from_secs(config.media.flush_timeout_secs),
             drain_message: config.media.drain_message.clone(),
             measured: config.media.measure_capacity.then_some(Limit {
                 most: NonZeroUsize::new(config.media.max_sessions),
@@ -107,6 +111,7 @@ pub struct Node {
     reporter: Reporter,
     scope: TaskScope,
     drain_timeout: Duration,
+    flush_timeout: Duration,
     drain_message: Option<String>,
 }
 
@@ -116,7 +121,7 @@ impl Node {
     /// lost what it had.
     pub fn start(registration: Registration, store: Arc<dyn Store>, calls: Calls, parent: &TaskScope) -> Self {
         let scope = parent.child("node");
-        let drain_timeout = registration.drain_timeout;
+        let (drain_timeout, flush_timeout) = (registration.drain_timeout, registration.flush_timeout);
         let drain_message = registration.drain_message.clone();
         if let Some(limit) = registration.measured {
             let measuring = measure(calls.clone(), limit);
@@ -154,6 +159,7 @@ impl Node {
             reporter,
             scope,
             drain_timeout,
+            flush_timeout,
             drain_message,
         }
     }
@@ -175,7 +181,7 @@ impl Node {
     ///    which the control plane may have asked for earlier), or a second shutdown request;
     /// 3. what is left is ended politely: the agent says `media.drain_message`; 10 s at most;
     /// 4. the node is removed from the fleet;
-    /// 5. the outbox is emptied into the archive; 20 s at most, the rest stays on disk.
+    /// 5. the outbox is emptied into the archive; `media.flush_timeout_secs` at most, the rest stays on disk.
     pub async fn drain(self, shutdown: &Shutdown, uplink: &Uplink) -> Drained {
         self.calls.start_draining();
         let load = self.calls.load();
@@ -203,7 +209,14 @@ impl Node {
         self.scope.cancel();
         self.scope.join().await;
         self.reporter.leave().await;
-        let archived = uplink.flush(FLUSH_TIMEOUT).await;
+        let hurried = async {
+            shutdown.hurried().await;
+            tokio::time::sleep(HURRIED_FLUSH).await;
+        };
+        let archived = tokio::select! {
+            archived = uplink.flush(self.flush_timeout) => archived,
+            () = hurried => uplink.flush(Duration::ZERO).await,
+        };
         if let Err(undelivered) = &archived {
             tracing::warn!(%undelivered, "left with events in the outbox");
         }

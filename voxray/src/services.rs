@@ -58,11 +58,14 @@ impl Process {
         }
     }
 
-    /// Ends everything that is left.
+    /// Ends everything that is left; a second signal does not wait for requests that still run.
     async fn end(self) {
         self.stop_listening.cancel();
         self.scope.cancel();
-        self.scope.join().await;
+        tokio::select! {
+            () = self.scope.join() => {}
+            () = self.shutdown.hurried() => {}
+        }
         service_kit::trace::flush().await;
         tracing::info!("stopped");
     }

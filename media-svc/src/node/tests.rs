@@ -196,6 +196,7 @@ fn setup(capacity: usize) -> Setup {
         public_url: "ws://10.0.0.7:8080".to_owned(),
         zone: Some("z".to_owned()),
         drain_timeout: Duration::from_secs(600),
+        flush_timeout: Duration::from_secs(20),
         drain_message: Some("Goodbye.".to_owned()),
         measured: None,
     };

@@ -126,6 +126,7 @@ mod tests {
             public_url: "ws://10.0.0.7:8080".to_owned(),
             zone: None,
             drain_timeout: TTL,
+            flush_timeout: TTL,
             drain_message: None,
             measured: None,
         };

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service_kit::http::{ApiError, ApiJson, Data, FieldError};
+use service_kit::http::{ApiError, ApiJson, Data, FieldError, check_page};
 use service_kit::{ids, phone};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
@@ -29,7 +29,7 @@ const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
 const PENDING_TTL: Duration = Duration::from_secs(120);
 
 /// What a client asks for.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallRequest {
     /// `twilio`, `telnyx`, `plivo`, `vonage` or `exotel`.
@@ -80,6 +80,7 @@ enum Kept {
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 h, on any instance, places one call.")),
     request_body = CallRequest,
     responses((status = 201, description = "`data`: the provider has accepted it", body = PlacedCall),
+        (status = 403, description = "Asked by a page of another origin, without `server_api_key`"),
         (status = 409, description = "Another request with this Idempotency-Key is being worked on"),
         (status = 422, description = "A field has a wrong value, or the provider refused the call"),
         (status = 429, description = "`limits.*` are used up; `Retry-After` says until when"),
@@ -92,8 +93,11 @@ pub async fn place(
     headers: HeaderMap,
     ApiJson(request): ApiJson<CallRequest>,
 ) -> Result<Response, ApiError> {
+    if app.config.secrets.server_api_keys().is_empty() {
+        check_page(&headers, &app.config.http.cors_allowed_origins)?;
+    }
     let provider = check(&app, &request)?;
-    let key = idempotency::key(&headers, "calls")?;
+    let key = idempotency::key(&app, &headers, &client, "calls", &request, IDEMPOTENCY_TTL).await?;
     if let Some(key) = &key
         && let Some(placed) = begun(&app, key).await?
     {

@@ -246,6 +246,28 @@ async fn the_same_idempotency_key_places_one_call_on_any_instance_and_may_be_use
 }
 
 #[tokio::test]
+async fn without_keys_only_pages_of_this_server_and_listed_ones_place_calls() {
+    let setup = setup(&[("cors_allowed_origins", "https://app.example.com")]).await;
+    let from = |origin: &str| {
+        Request::post("/calls")
+            .header("host", "localhost:8080")
+            .header("origin", origin)
+            .body(Body::from(request("twilio").to_string()))
+            .unwrap()
+    };
+
+    for foreign in ["https://evil.example", "null", "http://localhost:8081"] {
+        let message = setup.plane.send(from(foreign)).await.error(403, "FORBIDDEN");
+        assert!(message.contains("cors_allowed_origins"), "{message}");
+    }
+    assert!(setup.provider.asked().is_empty());
+
+    for known in ["http://localhost:8080", "https://app.example.com"] {
+        assert_eq!(setup.plane.send(from(known)).await.status, 201, "{known}");
+    }
+}
+
+#[tokio::test]
 async fn calls_count_among_what_a_client_may_start() {
     let setup = setup(&[("limits.starts_per_minute", "1")]).await;
     setup.placed("twilio").await;
