@@ -45,6 +45,7 @@ def main(schema, dockerfile, compose, *rendered):
         policies.check_policies(problems, name, documents)
         monitoring.check_autoscalers(problems, name, documents, metrics)
     monitoring.check_monitoring(problems, metrics)
+    monitoring.check_provisioning(problems, services)
     selftest.check_checks(problems, overlays["prod"], known, secret, refused, routes, conditions)
 
     for problem in problems.lines:

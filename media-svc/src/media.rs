@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::{Calls, capacity_at_start};
 use crate::node::{Bound, Drained, Node, Registration};
-use crate::providers::{self, Agent};
+use crate::providers::Agent;
 use crate::transport::{self, Gate, HeldStreams, Overdue, Relays, Timeouts, WebRtc};
 use crate::{control, speech};
 
@@ -170,22 +170,6 @@ impl Media {
     /// Local speech, when a configured provider uses it.
     pub fn speech(&self) -> Option<&Arc<speech::SpeechEngine>> {
         self.speech.as_ref()
-    }
-
-    /// Loads local speech models and the agent's voice, so that the first caller does not wait for it.
-    ///
-    /// # Errors
-    /// A model file is damaged.
-    pub async fn warm_up(&self) -> Result<(), Fatal> {
-        let Some(speech) = &self.speech else { return Ok(()) };
-        let voice = providers::voice(&self.gate.config)?;
-        speech.warm_up(voice).await.map_err(|error| {
-            Fatal::new(
-                exit::MODELS,
-                format!("local speech does not start: {error}"),
-                "run `voxray models fetch`",
-            )
-        })
     }
 
     /// Calls and reservations.

@@ -64,9 +64,15 @@ pub static SESSIONS_ACTIVE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     )
 });
 
-/// Sessions this node can carry, over all transports together: they share the same cores.
-pub static SESSIONS_CAPACITY: LazyLock<IntGauge> =
-    LazyLock::new(|| gauge("voxray_sessions_capacity", "Sessions this node can carry."));
+/// Sessions this node can carry of each transport it serves, if it carries no others: all share its cores, so that it is
+/// the same number for each of them and their sum means nothing. Label: transport.
+pub static SESSIONS_CAPACITY: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    gauge_vec(
+        "voxray_sessions_capacity",
+        "Sessions this node can carry, shared by the transports that it serves.",
+        &["transport"],
+    )
+});
 
 /// Sessions turned away. Labels: transport, reason (`full`, `draining`, `transport_not_served`, `already_connected`,
 /// `not_recordable`).

@@ -2,7 +2,7 @@
 
 mod capacity;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::archive::{Undelivered, Uplink};
-use crate::call::registry::{Calls, NodeLoad, transport_name};
+use crate::call::registry::{Calls, NodeLoad, Reservation, transport_name};
 use crate::latency;
 use capacity::{Capacity, Gauge};
 
@@ -27,9 +27,12 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(10);
 /// acknowledged sooner.
 const HURRIED_FLUSH: Duration = Duration::from_secs(5);
 /// How soon a store that did not answer is asked again: the node and its sessions are there again within 5 s of its return.
-const RETRY: Duration = Duration::from_millis(500);
+pub(crate) const STORE_RETRY: Duration = Duration::from_millis(500);
 /// How long a session may be reserved here before the node looks whether it went elsewhere.
 const STRAY_AGE: Duration = NODE_HEARTBEAT.saturating_mul(2);
+/// How many looks in a row have to find no record of such a session before it is over: a store that has lost it gets it back
+/// in between.
+const STRAY_LOOKS: u32 = 3;
 
 /// Addresses that were bound.
 #[derive(Debug, Clone, Copy)]
@@ -234,6 +237,7 @@ impl Reporter {
         let mut load = calls.load_changes();
         let mut away = false;
         let mut registered = false;
+        let mut incomplete = false;
         loop {
             let now = *load.borrow_and_update();
             let was_away = away;
@@ -249,8 +253,11 @@ impl Reporter {
                     known,
                     "the session store is back: what this node has there is written again"
                 );
-                self.restore_reservations(&calls).await;
                 self.restores.send_replace(Some(Instant::now()));
+                incomplete = true;
+            }
+            if incomplete && !away {
+                incomplete = !self.restore_reservations(&calls).await;
             }
             if outcome.is_ok() && !registered {
                 registered = true;
@@ -266,7 +273,7 @@ impl Reporter {
                 ),
             }
             tokio::select! {
-                () = tokio::time::sleep(if away { RETRY } else { NODE_HEARTBEAT }) => {}
+                () = tokio::time::sleep(if away || incomplete { STORE_RETRY } else { NODE_HEARTBEAT }) => {}
                 () = state_change(&mut load, now) => {}
             }
         }
@@ -301,7 +308,7 @@ impl Reporter {
     /// Frees the slots of sessions that were reserved here and went to another node: behind one address for all nodes
     /// the balancer knows nothing of the choice that was made.
     async fn give_up_strays(self, calls: Calls) {
-        let mut missed: HashSet<Arc<str>> = HashSet::new();
+        let mut missed: HashMap<Arc<str>, u32> = HashMap::new();
         loop {
             tokio::time::sleep(NODE_HEARTBEAT).await;
             let missed_before = std::mem::take(&mut missed);
@@ -316,8 +323,12 @@ impl Reporter {
                             session.node_id.as_deref() == Some(self.record.node_id.as_str())
                         }
                     },
-                    // Over, or lost with the store: then it is there again after the next heartbeat.
-                    None => missed.insert(session_id.clone()) && !missed_before.contains(&session_id),
+                    // Over, or lost with the store: then it is there again soon.
+                    None => {
+                        let looks = missed_before.get(&session_id).map_or(0, |before| *before) + 1;
+                        missed.insert(session_id.clone(), looks);
+                        looks < STRAY_LOOKS
+                    }
                 };
                 if !waits_here {
                     tracing::debug!(%session_id, "a reserved session went elsewhere");
@@ -327,27 +338,35 @@ impl Reporter {
         }
     }
 
-    /// Writes the sessions again that are expected here.
-    async fn restore_reservations(&self, calls: &Calls) {
-        for (reservation, left) in calls.reservations() {
-            let record = SessionRecord {
-                session_id: reservation.session_id.to_string(),
-                created_at_unix_ms: unix_ms(),
-                transport: transport_name(reservation.transport).to_owned(),
-                provider: reservation.provider,
-                call_id: reservation.call_id,
-                node_id: Some(self.record.node_id.clone()),
-                state: SessionState::Reserved,
-                body_json: reservation.body_json,
-            };
-            // One that is there already may be further along, on another node.
-            let known = self.store.session(&record.session_id).await;
-            if matches!(known, Ok(None))
-                && let Err(error) = self.store.put_session(&record, left).await
-            {
-                tracing::warn!(session_id = %record.session_id, %error, "an expected session cannot be listed again");
-            }
+    /// Writes the sessions again that are expected here; false when some could not be.
+    async fn restore_reservations(&self, calls: &Calls) -> bool {
+        let reservations = calls.reservations().into_iter();
+        let restored = reservations.map(|(reservation, left)| self.restore_reservation(reservation, left));
+        let restored = futures_util::future::join_all(restored).await;
+        restored.into_iter().all(|is_listed| is_listed)
+    }
+
+    async fn restore_reservation(&self, reservation: Reservation, left: Duration) -> bool {
+        let record = SessionRecord {
+            session_id: reservation.session_id.to_string(),
+            created_at_unix_ms: unix_ms(),
+            transport: transport_name(reservation.transport).to_owned(),
+            provider: reservation.provider,
+            call_id: reservation.call_id,
+            node_id: Some(self.record.node_id.clone()),
+            state: SessionState::Reserved,
+            body_json: reservation.body_json,
+        };
+        // One that is there already may be further along, on another node.
+        let listed = match self.store.session(&record.session_id).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => self.store.put_session(&record, left).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &listed {
+            tracing::debug!(session_id = %record.session_id, %error, "an expected session is not listed again yet");
         }
+        listed.is_ok()
     }
 
     /// Reports once, outside of the rhythm.

@@ -15,6 +15,7 @@ KEYWORDS = {"and", "or", "unless", "bool", "offset", "by", "without", "on", "ign
 
 RULES = Path("deploy/prometheus/rules")
 DASHBOARDS = Path("deploy/grafana/dashboards")
+PROVISIONING = Path("deploy/grafana/provisioning")
 RUNBOOK = Path("docs/operations.md")
 OPERATOR_RULES = Path("k8s/components/monitoring/rules.yaml")
 ADAPTER_RULES = Path("k8s/prometheus-adapter/rules.yaml")
@@ -54,8 +55,10 @@ def check_monitoring(problems, metrics):
         check_expression(problems, f"rule {rule.get('alert') or rule.get('record')} of {group}", rule["expr"], known)
     check_runbook(problems, [rule for _, rule in rules if "alert" in rule])
     for file in sorted(DASHBOARDS.glob("*.json")):
-        for expression in expressions_of(json.loads(file.read_text())):
+        dashboard = json.loads(file.read_text())
+        for expression in expressions_of(dashboard):
             check_expression(problems, str(file), expression, known)
+        check_variables(problems, str(file), dashboard, known)
     same = yaml.safe_load(OPERATOR_RULES.read_text()) == operator_rules()
     problems.expect(same, f"{OPERATOR_RULES} is not {RULES}: run `PYTHONPATH=.cache/tools/lib python3 scripts/check_manifests.py --write-rules`")
 
@@ -71,6 +74,43 @@ def expressions_of(node):
                 yield value
             else:
                 yield from expressions_of(value)
+
+
+def check_variables(problems, where, dashboard, known):
+    """Every panel asks the data source that its reader chooses, and lists of choices are made of our metrics."""
+    variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+    for panel in dashboard["panels"]:
+        right = panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        problems.expect(right, f"{where}: {panel['title']} asks another data source than the chosen one")
+    chosen = variables.get("datasource", {})
+    problems.expect((chosen.get("type"), chosen.get("query")) == ("datasource", "prometheus"), f"{where}: no data source can be chosen")
+    for variable in variables.values():
+        if variable["type"] == "query":
+            made = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"])
+            problems.expect(made, f"{where}: {variable['name']} is not made by label_values(metric, label)")
+            if made:
+                check_expression(problems, where, made[1], known)
+
+
+def check_provisioning(problems, compose):
+    """The Grafana of compose.yaml finds our dashboards, and the Prometheus beside it."""
+    services, read = compose["services"], lambda file: yaml.safe_load((PROVISIONING / file).read_text())
+    mounts = {volume["target"]: volume["source"] for volume in services["grafana"]["volumes"]}
+    right = mounts.get("/etc/grafana/provisioning", "").endswith(str(PROVISIONING))
+    problems.expect(right, f"compose.yaml: grafana does not see {PROVISIONING}")
+    for provider in read("dashboards/voxray.yml")["providers"]:
+        path = provider["options"]["path"]
+        right = mounts.get(path, "").endswith(str(DASHBOARDS))
+        problems.expect(right, f"{PROVISIONING}: {path} is not where compose.yaml mounts {DASHBOARDS}")
+    sources = read("datasources/prometheus.yml")["datasources"]
+    problems.expect(any(source["isDefault"] for source in sources), f"{PROVISIONING}: no data source is the default")
+    for source in sources:
+        host, _, port = source["url"].removeprefix("http://").partition(":")
+        ports = {str(port["target"]) for port in services.get(host, {}).get("ports", [])}
+        right = source["type"] == "prometheus" and port in ports
+        problems.expect(right, f"{PROVISIONING}: {source['url']} is no Prometheus of compose.yaml")
+    uids = [json.loads(file.read_text())["uid"] for file in DASHBOARDS.glob("*.json")]
+    problems.expect(len(uids) == len(set(uids)), f"{DASHBOARDS}: two dashboards with one uid: Grafana shows one of them")
 
 
 def check_expression(problems, where, expression, known):

@@ -14,13 +14,14 @@ use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer, TracerProvider,
 };
 use opentelemetry::{Context, KeyValue, Value};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider};
-use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+use tonic::metadata::{Ascii, AsciiMetadataValue, MetadataKey, MetadataMap};
+use tonic::transport::{Certificate, ClientTlsConfig};
 
 use crate::config::Otlp;
-use crate::exit::{CONFIG, Fatal};
+use crate::exit::{CONFIG, Fatal, NO_INPUT};
 
 /// Metadata key of W3C Trace Context.
 const TRACEPARENT: &str = "traceparent";
@@ -37,24 +38,12 @@ static PROVIDER: OnceLock<(SdkTracerProvider, SdkTracer)> = OnceLock::new();
 /// A second call in the same process does nothing.
 ///
 /// # Errors
-/// Exit status 64 when the endpoint cannot be used.
+/// Exit status 64 when the endpoint cannot be used, 66 when its authority cannot be read.
 pub fn init(config: &Otlp, service: &'static str, version: &'static str) -> Result<(), Fatal> {
     let Some(endpoint) = config.endpoint.as_ref().filter(|_| PROVIDER.get().is_none()) else {
         return Ok(());
     };
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .with_timeout(SEND_TIMEOUT)
-        .build()
-        .map_err(|error| {
-            let what = format!("otlp.endpoint = {endpoint:?} cannot be used: {error}");
-            Fatal::new(
-                CONFIG,
-                what,
-                "set it to the collector's gRPC address, like http://collector:4317",
-            )
-        })?;
+    let exporter = exporter(config, endpoint)?;
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(WAITING_SPANS)
         .with_scheduled_delay(SEND_EVERY)
@@ -77,6 +66,54 @@ pub fn init(config: &Otlp, service: &'static str, version: &'static str) -> Resu
     let _ = PROVIDER.set((provider, tracer));
     tracing::info!(%endpoint, sample_ratio = config.sample_ratio, "traces are sent");
     Ok(())
+}
+
+fn exporter(config: &Otlp, endpoint: &str) -> Result<SpanExporter, Fatal> {
+    let mut exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .with_timeout(SEND_TIMEOUT)
+        .with_metadata(metadata(config));
+    if endpoint.starts_with("https:") {
+        exporter = exporter.with_tls_config(tls(config)?);
+    }
+    exporter.build().map_err(|error| {
+        let what = format!("otlp.endpoint = {endpoint:?} cannot be used: {error}");
+        Fatal::new(
+            CONFIG,
+            what,
+            "set it to the collector's gRPC address, like http://collector:4317, and otlp.ca_file to an authority in PEM",
+        )
+    })
+}
+
+/// What goes with every request; the configuration has checked that it can.
+fn metadata(config: &Otlp) -> MetadataMap {
+    let mut metadata = MetadataMap::new();
+    for (name, value) in &config.headers {
+        let name = MetadataKey::<Ascii>::from_bytes(name.as_bytes());
+        let value = AsciiMetadataValue::try_from(value.expose());
+        if let (Ok(name), Ok(mut value)) = (name, value) {
+            value.set_sensitive(true);
+            metadata.append(name, value);
+        }
+    }
+    metadata
+}
+
+/// Whose certificates the collector may show.
+fn tls(config: &Otlp) -> Result<ClientTlsConfig, Fatal> {
+    let Some(file) = &config.ca_file else {
+        return Ok(ClientTlsConfig::new().with_webpki_roots());
+    };
+    let pem = std::fs::read(file).map_err(|error| {
+        Fatal::new(
+            NO_INPUT,
+            format!("otlp.ca_file: cannot read {}: {error}", file.display()),
+            "set otlp.ca_file (VOXRAY_OTLP_CA_FILE) to the authority's certificate in PEM",
+        )
+    })?;
+    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
 }
 
 /// Sends what has ended, waiting a few seconds at most. For the end of a process.

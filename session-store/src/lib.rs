@@ -6,6 +6,8 @@ pub mod conformance;
 mod measured;
 mod memory;
 pub mod redis;
+#[doc(hidden)]
+pub mod switch;
 
 use std::sync::Arc;
 use std::time::Duration;

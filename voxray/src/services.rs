@@ -106,7 +106,6 @@ pub async fn media(settings: Settings) -> Result<(), Fatal> {
     let routes = process.routes(service.router(), service.readiness(), media_svc::OPEN_ROUTES);
     let address = http_listeners.serve(routes, &config, &process.scope, process.stop_listening.clone())?;
     tracing::info!(%address, "media-svc is listening");
-    service.warm_up().await?;
     process.shutdown.draining().await;
     service.drain().await;
     // A balancer that still leads sockets here has to lead them elsewhere: passed on, each would keep this node.

@@ -181,7 +181,6 @@ pub async fn serve(settings: Settings) -> Result<(), Fatal> {
         // Beside the start: whether there is one is not worth waiting for.
         process.scope.spawn("ollama", mention_ollama(process.scope.clone()));
     }
-    process.media().warm_up().await?;
     let signals = shutdown.clone();
     tokio::select! {
         result = signals.listen_to_signals() => {

@@ -208,6 +208,8 @@ pub async fn until(mut happened: impl FnMut() -> bool) {
 pub fn config(dir: &Path) -> Config {
     Config {
         otlp: config::Otlp {
+            ca_file: None,
+            headers: Vec::new(),
             endpoint: None,
             sample_ratio: 1.0,
         },

@@ -74,7 +74,7 @@ impl Calls {
             capacity,
             draining_since: None,
         };
-        publish_capacity(capacity);
+        publish_capacity(capacity, transports);
         let shared = Arc::new(Shared {
             transports: transports.to_vec(),
             entries: Mutex::default(),
@@ -209,7 +209,7 @@ impl Calls {
             let before = std::mem::replace(&mut load.capacity, capacity);
             before != capacity
         });
-        publish_capacity(capacity);
+        publish_capacity(capacity, &self.shared.transports);
     }
 
     /// Frees the slot of a session that is not going to come here. One that has connected meanwhile stays.
@@ -429,8 +429,13 @@ impl Shared {
     }
 }
 
-fn publish_capacity(capacity: usize) {
-    SESSIONS_CAPACITY.set(i64::try_from(capacity).unwrap_or(i64::MAX));
+fn publish_capacity(capacity: usize, transports: &[MediaTransport]) {
+    let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
+    for transport in transports {
+        SESSIONS_CAPACITY
+            .with_label_values(&[transport_name(*transport)])
+            .set(capacity);
+    }
 }
 
 /// What a node begins with when `media.max_sessions` is 0.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::archive::{ArchiveSink, Outbox, UplinkTiming};
-use crate::call::registry::{Arrival, Refusal, Reservation, Slot};
+use crate::call::registry::{Arrival, Refusal, Slot};
 
 /// What a node did to the store, as it happened.
 #[derive(Debug, PartialEq)]
@@ -364,8 +364,8 @@ async fn a_session_that_went_to_another_node_gives_its_slot_back() {
         setup.calls.reserve(reservation(session_id)).unwrap();
     }
 
-    // One whose record is missing is looked for twice: a store that lost it gets it back in between.
-    tokio::time::sleep(STRAY_AGE + NODE_HEARTBEAT * 2).await;
+    // One whose record is missing is looked for again: a store that lost it gets it back in between.
+    tokio::time::sleep(STRAY_AGE + NODE_HEARTBEAT * (STRAY_LOOKS + 1)).await;
 
     let waiting = setup.calls.list();
     let waiting: Vec<&str> = waiting.iter().map(|listed| listed.session_id.as_ref()).collect();

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use media_core::dialogue::{Facts, Receptionist};
 use service_kit::config::Config;
@@ -30,10 +31,10 @@ impl From<Providers> for Agent {
 }
 
 /// Makes the configured providers; the local speech engine too when one of them needs it. Speech models are fetched
-/// when they are not there.
+/// when they are not there, and loaded before this returns: who has an agent can serve the first caller at once.
 ///
 /// # Errors
-/// A key is missing, a voice is unknown, the facts file is wrong, models cannot be had.
+/// A key is missing, a voice is unknown, the facts file is wrong, models cannot be had or are damaged.
 pub async fn build(config: &Config) -> Result<Agent, Fatal> {
     let agent = &config.agent;
     let engine = if needs_local_speech(config) {
@@ -56,6 +57,9 @@ pub async fn build(config: &Config) -> Result<Agent, Fatal> {
             (name, _) => Arc::new(OpenAiTts::new(cloud.openai(name, "tts_provider")?, config)),
         },
     };
+    if let Some(engine) = &engine {
+        warm_up(engine, voice(config)?).await?;
+    }
     super::metrics::declare(
         &providers.stt.labels(),
         &providers.llm.labels(),
@@ -68,10 +72,7 @@ pub async fn build(config: &Config) -> Result<Agent, Fatal> {
 }
 
 /// The voice of the `local` agent. Where somebody else speaks, `tts_voice` is none of ours.
-///
-/// # Errors
-/// There is no such voice.
-pub fn voice(config: &Config) -> Result<Voice, Fatal> {
+fn voice(config: &Config) -> Result<Voice, Fatal> {
     let agent = &config.agent;
     let Some(name) = agent.tts_voice.as_ref().filter(|_| agent.tts_provider == "local") else {
         return Ok(Voice::default());
@@ -94,6 +95,20 @@ async fn start_engine(config: &Config) -> Result<Arc<SpeechEngine>, Fatal> {
     let engine = SpeechEngine::new(paths, config.media.speech_threads)
         .map_err(|error| Fatal::new(exit::SOFTWARE, error.to_string(), "set media.speech_threads lower"))?;
     Ok(Arc::new(engine))
+}
+
+/// Loads the models and the voice into every thread.
+async fn warm_up(engine: &SpeechEngine, voice: Voice) -> Result<(), Fatal> {
+    let began = Instant::now();
+    engine.warm_up(voice).await.map_err(|error| {
+        Fatal::new(
+            exit::MODELS,
+            format!("local speech does not start: {error}"),
+            "run `voxray models fetch`",
+        )
+    })?;
+    tracing::info!(took_ms = began.elapsed().as_millis(), "speech models are loaded");
+    Ok(())
 }
 
 async fn speech_models() -> Result<models::ModelPaths, Fatal> {

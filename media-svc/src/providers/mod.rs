@@ -10,7 +10,7 @@ pub mod openai;
 
 use std::sync::Arc;
 
-pub use build::{Agent, build, voice};
+pub use build::{Agent, build};
 use media_core::conversation::{Input, Message, ReplyId, SpeechId, Tool, UtteranceId};
 use service_kit::tasks::{AbortOnDrop, TaskScope};
 use tokio::sync::mpsc;

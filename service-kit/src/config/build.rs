@@ -32,6 +32,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     check_nat_ips(merged);
     check_outbound_from(merged);
     let telnyx_public_key = telnyx_public_key(merged);
+    let otlp = connections::otlp(merged);
     warn(merged, profile);
 
     let v = &merged.values;
@@ -41,7 +42,7 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             level: log_level(v),
             json: v.flag("json_logs"),
         },
-        otlp: connections::otlp(v),
+        otlp,
         metrics_enabled: v.flag("metrics_enabled"),
         zone: v.text("zone"),
         transport: match v.word("transport").as_str() {

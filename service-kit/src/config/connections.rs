@@ -1,8 +1,12 @@
 //! What a client of a listener may take up, and where traces go.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::sources::Values;
+use tonic::metadata::{Ascii, MetadataKey};
+
+use super::Secret;
+use super::sources::{Merged, Values};
 
 /// What clients of a listener may take up, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +41,10 @@ impl Default for ConnectionLimits {
 pub struct Otlp {
     /// OTLP gRPC collector; `None` = no traces.
     pub endpoint: Option<String>,
+    /// Authority of the collector's certificate, where that is not a public one.
+    pub ca_file: Option<PathBuf>,
+    /// Metadata of every request to it: names of gRPC metadata, and values that can be sent.
+    pub headers: Vec<(String, Secret)>,
     /// Part of the calls that are traced, 0–1.
     pub sample_ratio: f64,
 }
@@ -52,9 +60,44 @@ pub(super) fn limits(v: &Values) -> ConnectionLimits {
     }
 }
 
-pub(super) fn otlp(v: &Values) -> Otlp {
+pub(super) fn otlp(merged: &mut Merged) -> Otlp {
+    let headers = merged.values.list("otlp.headers");
+    let headers = headers.iter().enumerate().filter_map(|(index, text)| {
+        let header = header(text);
+        if header.is_none() {
+            // Neither name nor value is shown: what has no `=` may be all secret.
+            let message = format!(
+                "number {} of the list is no header; allowed: name=value with a name of small letters, digits, - _ and ., \
+                 neither -bin at its end nor grpc- before it, and a value of visible ASCII",
+                index + 1
+            );
+            merged.problem("otlp.headers", message);
+        }
+        header
+    });
+    let headers = headers.collect();
+    let endpoint = merged.values.text("otlp.endpoint");
+    let is_tls = endpoint.as_ref().is_some_and(|url| url.starts_with("https:"));
+    if merged.values.is_set("otlp.ca_file") && !is_tls && !merged.is_broken("otlp.endpoint") {
+        merged.problem(
+            "otlp.ca_file",
+            "does nothing without an otlp.endpoint that begins with https://",
+        );
+    }
+    let v = &merged.values;
     Otlp {
-        endpoint: v.text("otlp.endpoint"),
+        endpoint,
+        ca_file: v.text("otlp.ca_file").map(PathBuf::from),
+        headers,
         sample_ratio: v.float("otlp.sample_ratio"),
     }
+}
+
+/// `name=value` as gRPC metadata.
+fn header(text: &str) -> Option<(String, Secret)> {
+    let (name, value) = text.split_once('=')?;
+    let (name, value) = (name.trim(), value.trim());
+    let is_name = MetadataKey::<Ascii>::from_bytes(name.as_bytes()).is_ok() && !name.starts_with("grpc-");
+    let is_value = !value.is_empty() && value.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+    (is_name && is_value).then(|| (name.to_owned(), Secret::new(value)))
 }

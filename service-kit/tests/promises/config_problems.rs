@@ -389,3 +389,27 @@ fn a_listener_for_operators_that_cannot_be_is_a_problem() {
         "admin.host: \"inside\" is not an IP address; allowed: an IP address or localhost"
     );
 }
+
+#[test]
+fn metadata_for_the_collector_that_cannot_be_sent_is_a_problem_and_is_never_shown() {
+    for wrong in [
+        "s3cret",
+        "=s3cret",
+        "a b=s3cret",
+        "key-bin=s3cret",
+        "grpc-timeout=s3cret",
+        "x=s3cret\u{e9}",
+    ] {
+        let problem = Given::new().flags(&[("otlp.headers", wrong)]).problem();
+        assert!(problem.starts_with("otlp.headers: number 1 of the list"), "{problem}");
+        assert!(!problem.contains("s3cret"), "{problem}");
+    }
+    let given = Given::new().env(&[
+        ("VOXRAY_OTLP_CA_FILE", "ca.pem"),
+        ("VOXRAY_OTLP_ENDPOINT", "http://c:4317"),
+    ]);
+    assert_eq!(
+        given.problem(),
+        "otlp.ca_file: does nothing without an otlp.endpoint that begins with https://"
+    );
+}

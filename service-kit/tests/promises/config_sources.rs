@@ -278,3 +278,24 @@ fn a_media_node_may_be_told_its_address_by_the_name_of_its_host() {
     assert_eq!(links.media_control_url, Some(format!("http://{host}:9090")));
     assert_eq!(links.media_advertise_url, Some(format!("ws://{host}:8080")));
 }
+
+#[test]
+fn the_collectors_metadata_comes_from_a_file_and_is_masked() {
+    let given = Given::new();
+    let file = given.write("headers", "authorization=Bearer s3cret, x-tenant=voxray\n");
+    let given = given.env(&[
+        ("VOXRAY_OTLP_ENDPOINT", "https://collector:4317"),
+        ("VOXRAY_OTLP_HEADERS_FILE", file.to_str().unwrap()),
+    ]);
+
+    let loaded = given.load().unwrap();
+
+    let headers = &loaded.config.otlp.headers;
+    let read: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.expose()))
+        .collect();
+    assert_eq!(read, [("authorization", "Bearer s3cret"), ("x-tenant", "voxray")]);
+    assert_eq!(shown(&loaded, "otlp.headers"), "***");
+    assert!(!format!("{:?}", loaded.config).contains("s3cret"));
+}

@@ -19,8 +19,9 @@ use super::address::{Address, Host, Login, Topology};
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest wait for a connection, finding the primary included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest operation in a cluster: a shard that fails over is asked again meanwhile.
-const CLUSTER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Longest operation, whatever is in its way: a connection that has to be made first, others who wait for the same one,
+/// a shard of a cluster that fails over. How soon a store that has come back is used again follows from it.
+pub(crate) const LONGEST_OPERATION: Duration = Duration::from_millis(1_500);
 /// Times a cluster is asked again after it has moved a slot or lost a server.
 const CLUSTER_RETRIES: u32 = 4;
 /// After a failed attempt to connect nobody tries again for this long: those who wait in line fail at once instead of one
@@ -58,7 +59,7 @@ async fn cluster(address: &Address, ca_pem: Option<Vec<u8>>) -> RedisResult<Clus
     let mut builder = ClusterClientBuilder::new(hosts.collect::<RedisResult<Vec<_>>>()?)
         .connection_timeout(CONNECT_TIMEOUT)
         .response_timeout(RESPONSE_TIMEOUT)
-        .overall_response_timeout(Some(CLUSTER_TIMEOUT))
+        .overall_response_timeout(Some(LONGEST_OPERATION))
         .retries(CLUSTER_RETRIES)
         .min_retry_wait(50)
         .max_retry_wait(400);
@@ -79,12 +80,12 @@ impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Cluster(cluster) => cluster.req_packed_command(cmd),
-            Self::Server(server) => Box::pin(async move {
+            Self::Server(server) => Box::pin(in_time(async move {
                 let (number, mut connection) = server.connection().await?;
                 let answer = connection.req_packed_command(cmd).await;
                 server.judge(number, answer.as_ref().err()).await;
                 answer
-            }),
+            })),
         }
     }
 
@@ -96,12 +97,12 @@ impl ConnectionLike for Connection {
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
             Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
-            Self::Server(server) => Box::pin(async move {
+            Self::Server(server) => Box::pin(in_time(async move {
                 let (number, mut connection) = server.connection().await?;
                 let answer = connection.req_packed_commands(pipeline, offset, count).await;
                 server.judge(number, answer.as_ref().err()).await;
                 answer
-            }),
+            })),
         }
     }
 
@@ -229,6 +230,13 @@ impl Server {
             .set_connection_timeout(Some(CONNECT_TIMEOUT / 2))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
         client.get_multiplexed_async_connection_with_config(&config).await
+    }
+}
+
+async fn in_time<T>(operation: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    match tokio::time::timeout(LONGEST_OPERATION, operation).await {
+        Ok(answer) => answer,
+        Err(_) => Err(io_error("no answer in time".to_owned())),
     }
 }
 

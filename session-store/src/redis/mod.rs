@@ -21,6 +21,7 @@ use service_kit::exit::{self, Fatal};
 use crate::{Claim, HOLD_GRACE, NODE_TTL, NodeRecord, PLACING, Rate, SessionRecord, Store, StoreError};
 use address::Address;
 use connection::Connection;
+pub(crate) use connection::LONGEST_OPERATION;
 
 /// How long it is remembered for whom a session counts; as long as the tenant's own list.
 const HOLDER_TTL: Duration = Duration::from_secs(86_400);

@@ -38,8 +38,33 @@ async fn two_instances_see_the_same_sessions_and_nodes() {
     assert_eq!(b.nodes().await.unwrap(), [conformance::node("n")]);
 }
 
+/// The table of keys for operators, and the same in the source.
+const TABLES: [&str; 2] = [
+    include_str!("../../../docs/redis-keys.md"),
+    include_str!("../../src/redis/keys.rs"),
+];
+
+/// First column of a table's rows: `voxray:{sN}:session:ID`, …
+fn documented(table: &str) -> Vec<&str> {
+    let rows = table.lines().map(|line| line.trim_start_matches("//! "));
+    rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next())
+        .filter(|key| key.starts_with(keys::PREFIX))
+        .collect()
+}
+
+/// Whether a key is one of this row.
+fn is_of(key: &str, row: &str) -> bool {
+    let (key, row): (Vec<_>, Vec<_>) = (key.split(':').collect(), row.split(':').collect());
+    key.len() == row.len()
+        && key.iter().zip(row).all(|(part, pattern)| match pattern {
+            "ID" | "NODE" | "KEY" | "NAME" | "TENANT" | "SHA-256" => true,
+            "{sN}" => part.starts_with("{s"),
+            same => *part == same,
+        })
+}
+
 #[tokio::test]
-async fn every_key_has_the_prefix_and_a_time_to_live_unless_it_is_an_index() {
+async fn every_key_is_documented_has_the_prefix_and_a_time_to_live_unless_it_is_an_index() {
     let server = Server::start(&[]);
     let store = server.store().await;
     let ttl = Duration::from_secs(60);
@@ -56,7 +81,20 @@ async fn every_key_has_the_prefix_and_a_time_to_live_unless_it_is_an_index() {
 
     let keys: Vec<String> = server.ask("KEYS", &["*"]).await;
 
-    assert_eq!(keys.len(), 12, "{keys:?}");
+    for table in TABLES {
+        let rows = documented(table);
+        for row in &rows {
+            assert!(keys.iter().any(|key| is_of(key, row)), "nothing is {row} of {keys:?}");
+        }
+        for key in &keys {
+            assert_eq!(
+                rows.iter().filter(|row| is_of(key, row)).count(),
+                1,
+                "{key} in {rows:?}"
+            );
+        }
+        assert_eq!(keys.len(), rows.len());
+    }
     for key in keys {
         assert!(key.starts_with("voxray:") && !key.contains("secret-token"), "{key}");
         let left: i64 = server.ask("PTTL", &[&key]).await;

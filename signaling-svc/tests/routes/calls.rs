@@ -248,7 +248,7 @@ async fn a_provider_that_may_have_placed_the_call_is_not_asked_again_under_the_s
 #[tokio::test]
 async fn a_call_that_is_placed_is_no_failure_when_the_store_does_not_take_it() {
     let setup = setup(&[]).await;
-    setup.store.lose("call:", 0);
+    setup.store.refuse_progress("call:", 0);
 
     let first = setup.plane.send(keyed()).await;
     let again = setup.plane.send(keyed()).await;
@@ -261,7 +261,7 @@ async fn a_call_that_is_placed_is_no_failure_when_the_store_does_not_take_it() {
 #[tokio::test]
 async fn a_key_whose_outcome_is_lost_never_places_another_call() {
     let setup = setup(&[]).await;
-    setup.store.lose("calls:", 1);
+    setup.store.refuse_progress("calls:", 1);
     assert_eq!(setup.plane.send(keyed()).await.status, 201);
 
     // Long after any provider has answered.

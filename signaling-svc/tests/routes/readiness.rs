@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use session_store::switch::RIGHT_AGAIN_WITHIN;
 use session_store::{NODE_TTL, Store, conformance};
+
+use tokio::time::Instant;
 
 use crate::support::{Plane, Switch};
 
@@ -62,4 +65,29 @@ async fn a_draining_instance_is_not_ready_and_still_answers() {
 
     assert!(reason(&plane).await.contains("draining"));
     assert_eq!(plane.post("/start", serde_json::json!({})).await.status, 201);
+}
+
+/// However the store was away, and whatever was asked of it at the moment of its return. The other half of the time is the
+/// media nodes', for coming back.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_makes_it_ready_in_half_of_the_promised_time() {
+    let mut longest = Duration::ZERO;
+    for hangs in [false, true] {
+        let store = Switch::new();
+        let plane = Plane::start(&store, &[]).await;
+        for phase in 0..30 {
+            store.hang(hangs);
+            store.switch(false);
+            tokio::time::sleep(NODE_TTL + Duration::from_millis(100) * phase).await;
+            store.switch(true);
+            store.heartbeat(&conformance::node("n1")).await.unwrap();
+
+            let back = Instant::now();
+            while plane.get("/ready").await.status != 200 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            longest = longest.max(back.elapsed());
+        }
+    }
+    assert!(longest <= RIGHT_AGAIN_WITHIN / 2, "{longest:?}");
 }

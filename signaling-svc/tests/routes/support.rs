@@ -1,9 +1,9 @@
 //! An instance of the control plane, media nodes that do what they are told, and a store that can be away.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
@@ -17,7 +17,7 @@ use service_kit::http::{apply_conventions, operational_routes};
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
 use service_kit::token::{Claims, TokenSigner};
-use session_store::{Claim, MemoryStore, NodeRecord, Rate, SessionRecord, Store, StoreError};
+use session_store::{NodeRecord, Store};
 use signaling_svc::{OPEN_ROUTES, Signaling};
 use tokio::net::TcpListener;
 use tonic::{Response, Status};
@@ -26,6 +26,7 @@ use voxray_proto::control::media_control_server::{MediaControl, MediaControlServ
 use voxray_proto::control::*;
 
 pub use crate::forms::{encoded, form};
+pub use session_store::switch::Switch;
 
 pub const SERVICE_TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -359,148 +360,5 @@ impl MediaControl for Scripted {
 
     async fn get_load(&self, _: tonic::Request<GetLoadRequest>) -> Result<Response<Load>, Status> {
         self.asked.answer(Load::default())
-    }
-}
-
-/// A memory store that answers nothing while it is switched off.
-#[derive(Default)]
-pub struct Switch {
-    inner: MemoryStore,
-    off: AtomicBool,
-    read_only: AtomicBool,
-    /// Progress of this name and rank cannot be written.
-    lost: Mutex<Option<(&'static str, u32)>>,
-    refused_key: Mutex<String>,
-}
-
-impl Switch {
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    pub fn switch(&self, on: bool) {
-        self.off.store(!on, Ordering::SeqCst);
-    }
-
-    /// Sessions can be read and not written.
-    pub fn refuse_writes(&self, refuse: bool) {
-        self.read_only.store(refuse, Ordering::SeqCst);
-    }
-
-    /// Progress whose name begins so cannot be written at this rank.
-    pub fn lose(&self, name: &'static str, rank: u32) {
-        *self.lost.lock().unwrap() = Some((name, rank));
-    }
-
-    /// An idempotency key that ends like this cannot be kept.
-    pub fn refuse_key(&self, end: &str) {
-        end.clone_into(&mut self.refused_key.lock().unwrap());
-    }
-
-    fn up(&self) -> Result<&MemoryStore, StoreError> {
-        if self.off.load(Ordering::SeqCst) {
-            Err(StoreError("switched off".to_owned()))
-        } else {
-            Ok(&self.inner)
-        }
-    }
-}
-
-#[tonic::async_trait]
-impl Store for Switch {
-    async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError> {
-        if self.read_only.load(Ordering::SeqCst) {
-            return Err(StoreError("read only".to_owned()));
-        }
-        self.up()?.put_session(session, ttl).await
-    }
-    async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
-        self.up()?.session(session_id).await
-    }
-    async fn touch_session(&self, session_id: &str, ttl: Duration) -> Result<bool, StoreError> {
-        self.up()?.touch_session(session_id, ttl).await
-    }
-    async fn remove_session(&self, session_id: &str) -> Result<(), StoreError> {
-        self.up()?.remove_session(session_id).await
-    }
-    async fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError> {
-        self.up()?.sessions().await
-    }
-    async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
-        let refused = self.refused_key.lock().unwrap().clone();
-        if !refused.is_empty() && key.ends_with(&refused) {
-            return Err(StoreError("switched off".to_owned()));
-        }
-        self.up()?.put_if_absent(key, value, ttl).await
-    }
-    async fn kept(&self, key: &str) -> Result<Option<String>, StoreError> {
-        self.up()?.kept(key).await
-    }
-    async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError> {
-        self.up()?.use_token(token, ttl).await
-    }
-    async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {
-        self.up()?.claim_session(session_id, node_id, ttl).await
-    }
-    async fn take_over_session(
-        &self,
-        session_id: &str,
-        gone: &str,
-        node_id: &str,
-        ttl: Duration,
-    ) -> Result<Claim, StoreError> {
-        self.up()?.take_over_session(session_id, gone, node_id, ttl).await
-    }
-    async fn release_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
-        self.up()?.release_session(session_id, node_id).await
-    }
-    async fn leave_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
-        self.up()?.leave_session(session_id, node_id).await
-    }
-    async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
-        self.up()?.heartbeat(node).await
-    }
-    async fn remove_node(&self, node_id: &str) -> Result<(), StoreError> {
-        self.up()?.remove_node(node_id).await
-    }
-    async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
-        self.up()?.nodes().await
-    }
-    async fn place(&self, node_id: &str, ticket: &str) -> Result<bool, StoreError> {
-        self.up()?.place(node_id, ticket).await
-    }
-
-    async fn unplace(&self, node_id: &str, ticket: &str) -> Result<(), StoreError> {
-        self.up()?.unplace(node_id, ticket).await
-    }
-
-    async fn held_by(&self, session_id: &str) -> Result<Option<String>, StoreError> {
-        self.up()?.held_by(session_id).await
-    }
-
-    async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError> {
-        self.up()?.take(allowance, rate).await
-    }
-    async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
-        self.up()?.hold_session(tenant, session_id, most).await
-    }
-    async fn drop_session(&self, tenant: &str, session_id: &str) -> Result<(), StoreError> {
-        self.up()?.drop_session(tenant, session_id).await
-    }
-    async fn advance(&self, what: &str, rank: u32, value: &str, ttl: Duration) -> Result<bool, StoreError> {
-        let lost = *self.lost.lock().unwrap();
-        if lost.is_some_and(|(name, at)| what.starts_with(name) && rank == at) {
-            return Err(StoreError("lost".to_owned()));
-        }
-        self.up()?.advance(what, rank, value, ttl).await
-    }
-    async fn progress(&self, what: &str) -> Result<Option<String>, StoreError> {
-        self.up()?.progress(what).await
-    }
-    async fn forget_progress(&self, what: &str) -> Result<(), StoreError> {
-        self.up()?.forget_progress(what).await
-    }
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.up()?.ping().await
     }
 }

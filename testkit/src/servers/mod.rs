@@ -12,6 +12,7 @@ mod prometheus;
 mod redis;
 mod rotel;
 mod seaweed;
+mod tls_front;
 pub mod tools;
 
 use std::future::Future;
@@ -30,6 +31,7 @@ pub use self::prometheus::{Prometheus, promtool};
 pub use self::redis::Redis;
 pub use self::rotel::Rotel;
 pub use self::seaweed::S3;
+pub use self::tls_front::TlsFront;
 
 /// Times a server is started again on other ports because somebody else took one in between.
 const START_ATTEMPTS: usize = 5;

@@ -44,7 +44,6 @@ async fn server(
     };
     let loaded = config::load(&sources, Profile::SingleProcess).unwrap();
     let process = SingleProcess::start(&loaded.config, providers).await.unwrap();
-    process.media().warm_up().await.unwrap();
     process
 }
 

@@ -26,5 +26,6 @@ mod scale;
 mod truth;
 
 mod burst;
+mod goodbye;
 mod redis_gone;
 mod rolling;

@@ -4,7 +4,7 @@ use serde_json::Value;
 use voxray_testkit::servers::Prometheus;
 use voxray_testkit::servers::tools::workspace_root;
 
-/// Queries of a dashboard, with where they are.
+/// Queries of all dashboards, with where they are: those of panels, and what lists of choices are made of.
 pub fn queries() -> Vec<(String, String)> {
     let folder = workspace_root().join("deploy/grafana/dashboards");
     let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -18,13 +18,18 @@ pub fn queries() -> Vec<(String, String)> {
         .filter(|file| file.extension().is_some_and(|kind| kind == "json"))
     {
         let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let title = dashboard["title"].as_str().unwrap();
+        for variable in dashboard["templating"]["list"].as_array().unwrap() {
+            let query = variable["query"].as_str().unwrap();
+            if let Some(values) = query.strip_prefix("label_values(") {
+                let (metric, label) = values.trim_end_matches(')').split_once(", ").unwrap();
+                let name = variable["name"].as_str().unwrap();
+                queries.push((format!("{title} / ${name}"), format!("{metric}{{{label}!=\"\"}}")));
+            }
+        }
         for panel in dashboard["panels"].as_array().unwrap() {
             for target in panel["targets"].as_array().unwrap() {
-                let at = format!(
-                    "{} / {}",
-                    dashboard["title"].as_str().unwrap(),
-                    panel["title"].as_str().unwrap()
-                );
+                let at = format!("{title} / {}", panel["title"].as_str().unwrap());
                 queries.push((at, target["expr"].as_str().unwrap().to_owned()));
             }
         }

@@ -11,7 +11,7 @@ use voxray_testkit::wait::eventually;
 use crate::client::{LIMIT, http};
 use crate::contract::documented;
 use crate::dashboards;
-use crate::scene::{Scene, write_config};
+use crate::scene::{COLLECTOR_TOKEN, Scene, write_config};
 use crate::scraper::Scraper;
 use crate::traces;
 
@@ -94,6 +94,7 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     lines_say_where_they_belong(&scene);
     traces::phone_call_is_one(&scene).await;
     traces::webrtc_call_is_one(&scene, &webrtc_session).await;
+    traces::collector_wants_authority_and_token(&scene).await;
     println!("{:?}: the traces are whole", began.elapsed());
     the_level_changes_while_it_runs(&scene).await;
     println!("{:?}: the log level changed", began.elapsed());
@@ -196,7 +197,13 @@ fn lines_say_where_they_belong(scene: &Scene) {
     }
     // Nothing a caller or the agent said, and no number.
     let text = serde_json::to_string(&lines).unwrap();
-    for secret in ["table for two", "kitchen is open", "+15005550006", "s3cret-token"] {
+    for secret in [
+        "table for two",
+        "kitchen is open",
+        "+15005550006",
+        "s3cret-token",
+        COLLECTOR_TOKEN,
+    ] {
         assert!(!text.contains(secret), "{secret} is in the log");
     }
 }

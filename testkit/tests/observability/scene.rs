@@ -24,7 +24,7 @@ use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_testkit::carriers::{self, CarrierServer};
 use voxray_testkit::openai::{Answer, Endpoint, OpenAiServer, tone};
 use voxray_testkit::relay::Fault;
-use voxray_testkit::servers::{Rotel, peer_certificates, tools::workspace_root};
+use voxray_testkit::servers::{Rotel, TlsFront, peer_certificates, tools::workspace_root};
 use voxray_testkit::service::{Role, Service};
 use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
@@ -40,6 +40,8 @@ const STARTS: usize = 20;
 const STARTS_PER_ADDRESS: usize = 3;
 /// More events than an archiver keeps in memory behind one that is missing.
 const GAP_EVENTS: u64 = 4_200;
+/// What the collector behind TLS wants to be shown.
+pub const COLLECTOR_TOKEN: &str = "c0llector-token";
 
 /// The deployment and everything it talks to.
 pub struct Scene {
@@ -47,6 +49,8 @@ pub struct Scene {
     pub openai: OpenAiServer,
     pub twilio: CarrierServer,
     pub rotel: Rotel,
+    /// The control plane reaches the collector by this way alone.
+    pub collector: TlsFront,
     /// Holds the configuration file of all services.
     pub folder: TempDir,
 }
@@ -56,7 +60,11 @@ impl Scene {
         let openai = OpenAiServer::start().await.unwrap();
         let twilio = CarrierServer::start(::carriers::Provider::Twilio).await.unwrap();
         let rotel = Rotel::start().await.unwrap_or_else(|error| panic!("{error:?}"));
+        let collector = TlsFront::start(&rotel.endpoint(), COLLECTOR_TOKEN).await;
+        let collector = collector.unwrap_or_else(|error| panic!("{error:?}"));
         let folder = tempfile::tempdir().unwrap();
+        let headers_file = folder.path().join("otlp-headers");
+        std::fs::write(&headers_file, format!("authorization=Bearer {COLLECTOR_TOKEN}\n")).unwrap();
         let scene_file = folder.path().join("config.json");
         write_config(&scene_file, &twilio, "info");
         let stack = Stack::builder()
@@ -68,6 +76,17 @@ impl Scene {
             .env("VOXRAY_CONFIG", scene_file.display().to_string())
             .env("VOXRAY_JSON_LOGS", "true")
             .env("VOXRAY_OTLP_ENDPOINT", rotel.endpoint())
+            .env_for(Role::Signaling, "VOXRAY_OTLP_ENDPOINT", collector.url())
+            .env_for(
+                Role::Signaling,
+                "VOXRAY_OTLP_CA_FILE",
+                collector.ca_file().display().to_string(),
+            )
+            .env_for(
+                Role::Signaling,
+                "VOXRAY_OTLP_HEADERS_FILE",
+                headers_file.display().to_string(),
+            )
             .env("VOXRAY_PROVIDER", "openai")
             .env("VOXRAY_OPENAI_BASE_URL", openai.base_url())
             .env("OPENAI_API_KEY", "test")
@@ -93,6 +112,7 @@ impl Scene {
             openai,
             twilio,
             rotel,
+            collector,
             folder,
         }
     }

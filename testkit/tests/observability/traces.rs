@@ -8,7 +8,7 @@ use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
 
 use crate::client::LIMIT;
-use crate::scene::Scene;
+use crate::scene::{COLLECTOR_TOKEN, Scene};
 
 /// One span as rotel prints it.
 #[derive(Debug, Clone, Default)]
@@ -192,4 +192,24 @@ pub async fn webrtc_call_is_one(scene: &Scene, session_id: &str) {
     for span in spans(&scene.rotel.log().unwrap()).iter().filter(|span| is_it(span)) {
         assert_eq!(span.trace, trace.call.trace, "{} is in another trace", span.name);
     }
+}
+
+/// What signaling has sent came by TLS and with a token: the collector it was told of lets nobody else in.
+pub async fn collector_wants_authority_and_token(scene: &Scene) {
+    let pem = std::fs::read(scene.collector.ca_file()).unwrap();
+    let authority = reqwest::Certificate::from_pem(&pem).unwrap();
+    let knows_it = reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();
+    let stranger = reqwest::Client::new();
+
+    let without_token = knows_it.post(scene.collector.url()).send().await.unwrap();
+    assert_eq!(without_token.status(), 403);
+    let token = format!("Bearer {COLLECTOR_TOKEN}");
+    let with_token = knows_it
+        .post(scene.collector.url())
+        .header("authorization", token)
+        .send()
+        .await;
+    assert_ne!(with_token.unwrap().status(), 403);
+    let unknown_authority = stranger.post(scene.collector.url()).send().await.unwrap_err();
+    assert!(unknown_authority.is_connect(), "{unknown_authority:?}");
 }

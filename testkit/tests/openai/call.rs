@@ -36,7 +36,6 @@ impl Line {
         settings.extend(more);
         let config = config(&server.base_url(), name, &settings);
         let process = SingleProcess::start(&config, None).await.unwrap();
-        process.media().warm_up().await.unwrap();
         Self {
             process,
             _folder: folder,

@@ -67,7 +67,6 @@ async fn call(channels: &'static str) -> (CallReport, Vec<i16>, Vec<Vec<i16>>) {
     ];
     let config = config(&server.base_url(), "muted", &settings);
     let process = SingleProcess::start(&config, None).await.unwrap();
-    process.media().warm_up().await.unwrap();
     let mut events = process.media().events();
     let say = Step::Say {
         text: SAID.to_owned(),

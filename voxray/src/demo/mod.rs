@@ -44,7 +44,6 @@ pub async fn run(arguments: &ConfigArgs, options: DemoArgs) -> anyhow::Result<bo
     let out = output_folder(&options)?;
     let settings = settings(arguments, &out)?;
     let process = SingleProcess::start(&settings.config, None).await?;
-    process.media().warm_up().await?;
     let speech = process
         .media()
         .speech()

@@ -62,7 +62,6 @@ impl Server {
         };
         let loaded = config::load(&sources, Profile::SingleProcess).unwrap();
         let process = SingleProcess::start(&loaded.config, None).await.unwrap();
-        process.media().warm_up().await.unwrap();
         Self { process, folder }
     }
 

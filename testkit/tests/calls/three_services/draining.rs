@@ -1,6 +1,7 @@
 //! A media node that is asked to end lets its calls finish first.
 
 use voxray::caller::CallError;
+use voxray_testkit::service::Service;
 use voxray_testkit::stack::Stack;
 
 use super::{archived, stack, stop};
@@ -12,6 +13,9 @@ use crate::rows::{Errors, texts};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_asked_to_end_leaves_placement_finishes_its_call_and_exits() {
     let stack = stack(Stack::builder().signaling(1)).await;
+    for node in &stack.media {
+        assert_loaded_before_listening(node);
+    }
     let url = stack.signaling[0].url();
     let said = ["austen-0880.wav", "cards-005.wav"].map(clips::named);
     let mut steps = vec![answer()];
@@ -58,4 +62,15 @@ async fn a_node_that_is_asked_to_end_leaves_placement_finishes_its_call_and_exit
     let (refused, _) = api::call(&url, vec![answer()]);
     assert!(matches!(refused.place().await, Err(CallError::Refused(_))));
     stop(stack).await;
+}
+
+/// Nobody can ask a node anything, `/ready` included, and no signaling service finds it, before a call would be served at
+/// once.
+fn assert_loaded_before_listening(node: &Service) {
+    let log = std::fs::read_to_string(node.log()).unwrap();
+    let place = |what: &str| log.find(what).unwrap_or_else(|| panic!("no {what:?} in {log}"));
+    assert!(
+        place("speech models are loaded") < place("media-svc is listening"),
+        "{log}"
+    );
 }

@@ -1,0 +1,102 @@
+//! Calls that a node which goes cannot wait for: a polite end, and nothing of them is lost.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use voxray::caller::{Call, CallReport, Step, rms};
+use voxray_testkit::api::data;
+use voxray_testkit::openai::{Answer, Endpoint, tone};
+use voxray_testkit::service::{Role, Service};
+use voxray_testkit::stack::Stack;
+use voxray_testkit::wait::eventually;
+
+use crate::{gauges, load};
+
+const LIMIT: Duration = Duration::from_secs(90);
+const GOODBYE: &str = "We have to end this call. Please call again.";
+/// All that the agent says otherwise, its greeting, is shorter.
+const GOODBYE_MS: u32 = 1_200;
+const GREETING_MS: u32 = 300;
+/// Longer than a node takes that is hurried, on a busy machine too.
+const DRAIN_SECS: u64 = 15;
+/// 20 ms of a phone call.
+const PACKET: usize = 160;
+const PACKET_MS: usize = 20;
+
+/// A caller who stays until the other side hangs up, with the session's id and its node.
+async fn caller(stack: &Stack) -> (tokio::task::JoinHandle<CallReport>, String, String) {
+    let url = stack.signaling[0].url();
+    let steps = vec![Step::WaitForHangUp { timeout: LIMIT }];
+    let mut call = Call::new(&url, steps);
+    let call_id = format!("CA{}", uuid::Uuid::new_v4().simple());
+    call.call_id = Some(call_id.clone());
+    let placed = tokio::spawn(async move { call.place().await.unwrap() });
+    let found = eventually("the call is connected", LIMIT, || async {
+        let body: Value = gauges::get(&format!("{url}/sessions")).await?;
+        let sessions = body["data"]["sessions"].as_array().cloned().unwrap_or_default();
+        let found = sessions
+            .into_iter()
+            .find(|session| session["callId"] == *call_id && session["state"] == "connected");
+        Ok(found)
+    });
+    let found = found.await.unwrap();
+    let text = |key: &str| found[key].as_str().unwrap().to_owned();
+    (placed, text("sessionId"), text("node"))
+}
+
+/// The caller heard the sentence, and the archive had it when the process was gone.
+async fn assert_polite(stack: &Stack, report: &CallReport, session_id: &str) {
+    assert!(report.ended_by_agent);
+    let loud = report.heard.chunks(PACKET).filter(|packet| rms(packet) > 300.0);
+    let heard_ms = loud.count() * PACKET_MS;
+    assert!(heard_ms >= GOODBYE_MS as usize, "{heard_ms} ms");
+    let url = format!("{}/sessions/{session_id}/transcript", stack.signaling[0].url());
+    let kept = data(&url).await.unwrap().unwrap();
+    let last = kept["turns"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["role"], &last["text"]), (&"assistant".into(), &GOODBYE.into()));
+}
+
+async fn gone(node: &Service) {
+    let status = tokio::time::timeout(LIMIT, node.wait()).await.unwrap().unwrap();
+    assert!(status.success(), "{}: {status}", node.name());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_outlasts_the_drain_ends_with_a_sentence_and_a_second_signal_brings_that_forward() {
+    let agent = load::agent().await;
+    agent.otherwise_by(Endpoint::Speech, |request| {
+        // Spoken in pieces, each of them this long.
+        let milliseconds = if request.json["input"] == load::GREETING {
+            GREETING_MS
+        } else {
+            GOODBYE_MS
+        };
+        Answer::speech(&tone(440.0, milliseconds))
+    });
+    let builder = load::builder(&agent)
+        .media(2)
+        .env_for(Role::Media, "VOXRAY_MEDIA_DRAIN_TIMEOUT_SECS", DRAIN_SECS.to_string())
+        .env_for(Role::Media, "VOXRAY_MEDIA_DRAIN_MESSAGE", GOODBYE);
+    let stack = load::start(builder).await;
+    let (patient_call, patient_id, patient_node) = caller(&stack).await;
+    let (hurried_call, hurried_id, hurried_node) = caller(&stack).await;
+    assert_ne!(patient_node, hurried_node, "the emptier node takes the second call");
+    let node = |name: &str| stack.media.iter().find(|node| node.name() == name).unwrap();
+    let (patient, hurried) = (node(&patient_node), node(&hurried_node));
+
+    patient.terminate().unwrap();
+    hurried.terminate().unwrap();
+    for node in [patient, hurried] {
+        let told = eventually("the node says that it drains", LIMIT, || async {
+            Ok((gauges::ready(node).await?.0 == 503).then_some(()))
+        });
+        told.await.unwrap();
+    }
+    hurried.terminate().unwrap();
+
+    gone(hurried).await;
+    assert_polite(&stack, &hurried_call.await.unwrap(), &hurried_id).await;
+    assert!(!patient_call.is_finished(), "the other node waits for its call");
+    gone(patient).await;
+    assert_polite(&stack, &patient_call.await.unwrap(), &patient_id).await;
+}
