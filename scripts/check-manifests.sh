@@ -42,6 +42,10 @@ done
 for folder in k8s/components/*/; do
     component "$(basename "$folder")" > "$work/component-$(basename "$folder").yaml"
 done
+# Certificates have to name the nodes of every pool.
+cp -r k8s/overlays "$work/tree"
+printf 'resources: [../overlays/prod]\ncomponents: [../components/internal-tls]\n' > "$work/tree/one/kustomization.yaml"
+kubectl kustomize "$work/tree/one" > "$work/prod-internal-tls.yaml"
 kubectl kustomize k8s/prometheus-adapter > "$work/prometheus-adapter.yaml"
 
 echo "manifests: schemas of three Kubernetes versions, names, ports, settings, metrics, who may talk to whom"

@@ -25,7 +25,7 @@ def main(schema, dockerfile, compose, *rendered):
     problems = program.Problems()
     known = program.settings(schema)
     secret, refused = program.table_of_keys()
-    routes, metrics = program.routes(), program.metrics()
+    routes, conditions, metrics = program.routes(), program.conditions(), program.metrics()
 
     containers.check_dockerfile(problems, Path(dockerfile).read_text(), known)
     members = tomllib.loads(Path("Cargo.toml").read_text())["workspace"]["members"]
@@ -41,11 +41,11 @@ def main(schema, dockerfile, compose, *rendered):
     for name, documents in overlays.items():
         if name == "prometheus-adapter":
             continue
-        Overlay(problems, name, documents, known, secret, refused, routes).check()
+        Overlay(problems, name, documents, known, secret, refused, routes, conditions).check()
         policies.check_policies(problems, name, documents)
         monitoring.check_autoscalers(problems, name, documents, metrics)
     monitoring.check_monitoring(problems, metrics)
-    selftest.check_checks(problems, overlays["prod"], known, secret, refused, routes)
+    selftest.check_checks(problems, overlays["prod"], known, secret, refused, routes, conditions)
 
     for problem in problems.lines:
         print(problem, file=sys.stderr)

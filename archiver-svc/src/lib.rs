@@ -119,6 +119,7 @@ impl Archiver {
         let archive = Arc::new(Archive {
             transcripts: transcripts.clone(),
             recordings,
+            register: register.clone(),
             queue: Arc::new(UploadQueue::new(config.recording.queue_cap)),
             id: uuid::Uuid::new_v4().to_string(),
             finished: Arc::clone(&finished),
@@ -287,6 +288,7 @@ impl Run {
         let recordings = self.archive.recordings.as_ref()?;
         let sweeper = recordings::run_sweeper(
             Arc::clone(&recordings.store),
+            self.register.clone(),
             Arc::clone(&recordings.spools),
             Duration::from_secs(self.config.recording.upload_max_age_secs),
             self.shutdown.clone(),

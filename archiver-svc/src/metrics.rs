@@ -74,6 +74,14 @@ pub static SET_ASIDE: LazyLock<IntCounterVec> = LazyLock::new(|| {
         &[],
     )
 });
+/// Rows that the database refuses for what is in them.
+pub static ROWS_REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "archive_rows_refused_total",
+        "Transcript rows that the database refuses for what is in them.",
+        &[],
+    )
+});
 /// Age of the oldest write that is waiting for SQL or the object store; 0 when nothing waits.
 pub static LAG: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     gauge_vec(
@@ -102,7 +110,7 @@ pub static S3_ERRORS: LazyLock<IntCounterVec> =
 
 /// Makes every metric appear in `/metrics` from the first scrape, at zero.
 pub fn declare() {
-    for counter in [&JOBS_ENQUEUED, &JOBS_SUCCESS, &JOBS_FAILED, &SET_ASIDE] {
+    for counter in [&JOBS_ENQUEUED, &JOBS_SUCCESS, &JOBS_FAILED, &SET_ASIDE, &ROWS_REFUSED] {
         counter.with_label_values(&[] as &[&str]);
     }
     QUEUE_DEPTH.with_label_values(&[] as &[&str]);

@@ -66,6 +66,20 @@ impl Register {
         }
     }
 
+    /// Notes that a recording is stored, or removes it when its session was erased meanwhile.
+    ///
+    /// # Errors
+    /// Database or store; doing it again changes nothing.
+    pub async fn note_or_remove(&self, session_id: &str, key: &str, bytes: u64) -> Result<(), RegisterError> {
+        if !self.recorded(session_id, key, bytes).await?
+            && let Some(recordings) = &self.recordings
+        {
+            tracing::info!(session_id, "the recording of an erased session is not kept");
+            recordings.erase(session_id, key).await?;
+        }
+        Ok(())
+    }
+
     /// Removes what there is of a session, and sees to it that nothing more of it is kept. The grave comes first: after
     /// it every upload removes what it stored; before it, an object that is there is seen here.
     ///

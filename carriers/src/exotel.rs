@@ -1,7 +1,8 @@
 //! Exotel Voice API v1.
 //!
 //! Follows [Outgoing Call to a Call
-//! Flow](https://developer.exotel.com/docs/voice-v1/api-reference/outgoing-call-to-flow). Read November 2026. The flow's
+//! Flow](https://developer.exotel.com/docs/voice-v1/api-reference/outgoing-call-to-flow), checked 2026-11-23 ("Connect
+//! Number to Call Flow" beside it says the same). `.json` at the end asks for an answer in JSON instead of XML. The flow's
 //! Voicebot applet opens the media stream. Exotel documents no request that ends, transfers or dials into a running
 //! call: it goes on in its flow when the stream is closed.
 
@@ -51,7 +52,13 @@ impl Exotel {
             ("CallType", "trans"),
         ];
         if let Some(url) = &call.status_url {
-            form.push(("StatusCallback", url));
+            form.extend([
+                ("StatusCallback", url.as_str()),
+                // Otherwise it is multipart/form-data, and only the end is reported.
+                ("StatusCallbackContentType", "application/json"),
+                ("StatusCallbackEvents[0]", "terminal"),
+                ("StatusCallbackEvents[1]", "answered"),
+            ]);
         }
         if let Some(reference) = &call.reference {
             form.push(("CustomField", reference));

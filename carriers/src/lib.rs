@@ -137,7 +137,7 @@ pub struct PlaceCall {
     /// Whether the provider listens for an answering machine; it reports what it found at `status_url`.
     pub machine_detection: bool,
     /// Opaque text that comes back with the provider's reports where it has a place for it (Telnyx `client_state`,
-    /// Exotel `CustomField`); the others carry such a thing in their URLs.
+    /// Exotel `CustomField`, at most 128 characters); the others carry such a thing in their URLs.
     pub reference: Option<String>,
 }
 

@@ -4,7 +4,8 @@
 //! call](https://www.plivo.com/docs/voice/api/call/hangup-a-specific-call), [Transfer a
 //! call](https://www.plivo.com/docs/voice/api/call/transfer-a-call), [Send digits on a
 //! call](https://www.plivo.com/docs/voice/api/dtmf) and [Answering machine
-//! detection](https://www.plivo.com/docs/voice/concepts/answering-machine-detection). Read November 2026.
+//! detection](https://www.plivo.com/docs/voice/concepts/answering-machine-detection). Checked 2026-11-23,
+//! paths and names of parameters against plivo-python 4.63.0.
 //!
 //! A transfer names a URL from which Plivo fetches the XML that dials. The control plane serves it at
 //! `/telephony/plivo/transfer/{sealed}`; the number is encrypted into the path (see [`TransferSeal`]). The `request_uuid`

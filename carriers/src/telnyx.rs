@@ -4,8 +4,10 @@
 //! call](https://developers.telnyx.com/api-reference/call-commands/hangup-call), [Transfer
 //! call](https://developers.telnyx.com/api-reference/call-commands/transfer-call), [Send
 //! DTMF](https://developers.telnyx.com/api-reference/call-commands/send-dtmf) and [API error
-//! codes](https://developers.telnyx.com/development/api-fundamentals/api-errors) (90018: the call has ended). Read
-//! November 2026.
+//! codes](https://developers.telnyx.com/development/api-fundamentals/api-errors) (90018: the call has ended), and
+//! [Answering Machine
+//! Detection](https://developers.telnyx.com/docs/voice/programmable-voice/answering-machine-detection). Checked 2026-11-23,
+//! paths and names of parameters against telnyx-python 4.189.0 as well.
 //!
 //! Commands carry a `command_id`: Telnyx ignores a second one with the same id for the same call, so a command whose
 //! answer was lost may be sent again.

@@ -2,9 +2,10 @@
 //!
 //! Follows the [Voice API reference](https://developer.vonage.com/en/api/voice) (version 1.10: create an outbound call,
 //! modify an in-progress call, play DTMF tones), the [NCCO
-//! reference](https://developer.vonage.com/en/voice/voice-api/ncco-reference) and
-//! [Authentication](https://developer.vonage.com/en/getting-started/concepts/authentication) (JWT, RS256). Read November
-//! 2026.
+//! reference](https://developer.vonage.com/en/voice/voice-api/ncco-reference),
+//! [Voicemail Detection](https://developer.vonage.com/en/voice/voice-api/concepts/advanced-machine-detection) and
+//! [Authentication](https://developer.vonage.com/en/getting-started/concepts/authentication) (JWT, RS256). Checked
+//! 2026-11-23, paths and names of parameters against vonage-voice 1.5.1 (Python) as well.
 
 mod jwt;
 
@@ -114,10 +115,11 @@ impl Vonage {
             set("event_method", json!("POST"));
         }
         if call.machine_detection {
-            // The call goes on; the verdict comes as an event, and another one at the beep.
+            // `default` is the asynchronous mode: the NCCO, and so the stream, begins at once, the verdict comes as an event,
+            // and another one at the beep. With `detect` and `detect_beep` a person hears nothing until there is one.
             set(
                 "advanced_machine_detection",
-                json!({ "behavior": "continue", "mode": "detect_beep" }),
+                json!({ "behavior": "continue", "mode": "default" }),
             );
         }
         let answer = self.send(Method::POST, &[], Repeat::Unsafe, &body).await?;

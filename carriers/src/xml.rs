@@ -7,7 +7,7 @@ use crate::{Provider, WayBack};
 /// `statusCallback`, Plivo `callbackUrl`).
 ///
 /// Twilio: [TwiML Voice: `<Dial>`](https://www.twilio.com/docs/voice/twiml/dial), `<Number>` and `<Sip>` below it. Plivo:
-/// [The Dial element](https://www.plivo.com/docs/voice/xml/dial), `<Number>` and `<User>`. Read November 2026.
+/// [The Dial element](https://www.plivo.com/docs/voice/xml/dial), `<Number>` and `<User>`. Checked 2026-11-23.
 pub fn dial_document(provider: Provider, to: &str, way_back: Option<&WayBack>) -> Option<String> {
     let noun = match (provider, to.starts_with("sip")) {
         (Provider::Twilio | Provider::Plivo, false) => "Number",
@@ -36,7 +36,7 @@ pub fn dial_document(provider: Provider, to: &str, way_back: Option<&WayBack>) -
 
 /// `<Response><Connect><Stream url="…"/></Connect></Response>`.
 ///
-/// [TwiML Voice: `<Stream>`](https://www.twilio.com/docs/voice/twiml/stream). Read November 2026.
+/// [TwiML Voice: `<Stream>`](https://www.twilio.com/docs/voice/twiml/stream). Checked 2026-11-23.
 pub(crate) fn twilio_stream(url: &str) -> String {
     let url = escaped(url);
     format!(r#"<?xml version="1.0" encoding="UTF-8"?><Response><Connect><Stream url="{url}"/></Connect></Response>"#)

@@ -65,6 +65,8 @@ pub struct Control {
     pub node_id: Arc<str>,
     /// Where offers become calls; `None` on a node without WebRTC.
     pub webrtc: Option<Arc<Gate>>,
+    /// What goes on when the one who asked has gone.
+    pub tasks: TaskScope,
 }
 
 #[tonic::async_trait]
@@ -159,7 +161,7 @@ impl MediaControl for Control {
         request: Request<TransferSessionRequest>,
     ) -> Result<Response<TransferSessionResponse>, Status> {
         let request = request.into_inner();
-        steer::transfer(&self.calls, &request.session_id, &request.to).await?;
+        steer::transfer(&self.calls, &request.session_id, &request.to, &self.tasks).await?;
         Ok(Response::new(TransferSessionResponse {}))
     }
 

@@ -16,12 +16,13 @@ use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
 use session_store::Store;
 use tokio::sync::{Mutex, broadcast, watch};
+use tokio::time::Instant;
 
 use crate::archive::{ArchiveSink, Outbox, Uplink, UplinkTiming};
 use crate::call::registry::{Calls, capacity_at_start};
 use crate::node::{Bound, Drained, Node, Registration};
 use crate::providers::{self, Agent};
-use crate::transport::{self, Gate, HeldStreams, Relays, Timeouts, WebRtc};
+use crate::transport::{self, Gate, HeldStreams, Overdue, Relays, Timeouts, WebRtc};
 use crate::{control, speech};
 
 /// Sockets a media node listens on.
@@ -110,7 +111,9 @@ impl Media {
         if archive.is_some() {
             watch_outbox(&scope, refusal, &readiness);
         }
+        let overdue = Overdue::new(Arc::clone(&store), Arc::clone(&node_id), calls.clone(), &scope);
         let gate = Arc::new(Gate {
+            overdue,
             archive,
             redactor: redactor(&config.transcripts),
             config,
@@ -133,6 +136,7 @@ impl Media {
                 archive: gate.archive.clone(),
                 node_id: Arc::clone(&gate.node_id),
                 webrtc: gate.webrtc.is_some().then(|| Arc::clone(&gate)),
+                tasks: gate.scope.child("control requests"),
             },
             &gate.config.links.service_token,
             peer_tls.server()?,
@@ -189,19 +193,23 @@ impl Media {
         self.gate.calls.load().sessions
     }
 
-    /// Leaves the fleet as [`Node::drain`] says; a second call does nothing. Streams that are passed on to other nodes are
-    /// waited for as long as calls are.
+    /// Leaves the fleet as [`Node::drain`] says; a second call does nothing. Sockets are let in meanwhile, to be passed on
+    /// to other nodes: [`finish_relays`](Self::finish_relays) waits for those.
     pub async fn drain(&self) -> Option<Drained> {
         let node = self.node.lock().await.take()?;
-        let relays = async {
-            tokio::select! {
-                () = self.gate.relays.wait_empty() => {}
-                () = tokio::time::sleep(Duration::from_secs(self.gate.config.media.drain_timeout_secs)) => {}
-                () = self.shutdown.hurried() => {}
-            }
-        };
-        let (drained, ()) = tokio::join!(node.drain(&self.shutdown, &self.uplink), relays);
-        Some(drained)
+        Some(node.drain(&self.shutdown, &self.uplink).await)
+    }
+
+    /// Waits for the sockets that are passed on to other nodes, as long as calls are waited for. To be called when the
+    /// public listener is closed: as long as a balancer finds it, there are always more of them.
+    pub async fn finish_relays(&self) {
+        let since = self.gate.calls.load().draining_since.unwrap_or_else(Instant::now);
+        let limit = Duration::from_secs(self.gate.config.media.drain_timeout_secs);
+        tokio::select! {
+            () = self.gate.relays.wait_empty() => {}
+            () = tokio::time::sleep_until(since + limit) => {}
+            () = self.shutdown.hurried() => {}
+        }
     }
 }
 
@@ -215,14 +223,16 @@ fn redactor(transcripts: &config::Transcripts) -> Option<Arc<Redactor>> {
 }
 
 fn watch_readiness(scope: &TaskScope, calls: &Calls, readiness: &Readiness) {
+    const DRAINING: &str = "draining";
     const SESSIONS: &str = "sessions";
     let (readiness, mut changes, watched) = (readiness.clone(), calls.load_changes(), scope.clone());
     scope.spawn("readiness", async move {
         loop {
             let load = *changes.borrow_and_update();
             if load.is_draining() {
-                readiness.not_ok(SESSIONS, "draining");
-            } else if load.is_full() {
+                readiness.not_ok(DRAINING, "this node takes no new sessions");
+            }
+            if load.is_full() {
                 readiness.not_ok(SESSIONS, format!("all {} slots are taken", load.capacity));
             } else {
                 readiness.ok(SESSIONS);

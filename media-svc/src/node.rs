@@ -23,8 +23,9 @@ use capacity::{Capacity, Gauge};
 
 /// How long calls that were told to end may take for their last words.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the archive may take for what is left in the outbox.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the archive may take for what is left in the outbox once there is no time left: what it has got already is
+/// acknowledged sooner.
+const HURRIED_FLUSH: Duration = Duration::from_secs(5);
 /// How soon a store that did not answer is asked again: the node and its sessions are there again within 5 s of its return.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long a session may be reserved here before the node looks whether it went elsewhere.
@@ -63,6 +64,8 @@ pub struct Registration {
     pub zone: Option<String>,
     /// Longest wait for running calls.
     pub drain_timeout: Duration,
+    /// How long the archive may take for what is left in the outbox.
+    pub flush_timeout: Duration,
     /// What the agent says when the node cannot wait for a call any longer.
     pub drain_message: Option<String>,
     /// Whether the node lowers its capacity to what it can carry, and the most it may be.
@@ -90,6 +93,7 @@ impl Registration {
             public_url: public_url(&config.links, config.http.tls.is_some(), bound.public),
             zone: config.zone.clone(),
             drain_timeout: Duration::from_secs(config.media.drain_timeout_secs),
+            flush_timeout: Duration::from_secs(config.media.flush_timeout_secs),
             drain_message: config.media.drain_message.clone(),
             measured: config.media.measure_capacity.then_some(Limit {
                 most: NonZeroUsize::new(config.media.max_sessions),
@@ -104,6 +108,7 @@ pub struct Node {
     reporter: Reporter,
     scope: TaskScope,
     drain_timeout: Duration,
+    flush_timeout: Duration,
     drain_message: Option<String>,
 }
 
@@ -113,7 +118,7 @@ impl Node {
     /// lost what it had.
     pub fn start(registration: Registration, store: Arc<dyn Store>, calls: Calls, parent: &TaskScope) -> Self {
         let scope = parent.child("node");
-        let drain_timeout = registration.drain_timeout;
+        let (drain_timeout, flush_timeout) = (registration.drain_timeout, registration.flush_timeout);
         let drain_message = registration.drain_message.clone();
         if let Some(limit) = registration.measured {
             let measuring = measure(calls.clone(), limit);
@@ -151,6 +156,7 @@ impl Node {
             reporter,
             scope,
             drain_timeout,
+            flush_timeout,
             drain_message,
         }
     }
@@ -172,7 +178,7 @@ impl Node {
     ///    which the control plane may have asked for earlier), or a second shutdown request;
     /// 3. what is left is ended politely: the agent says `media.drain_message`; 10 s at most;
     /// 4. the node is removed from the fleet;
-    /// 5. the outbox is emptied into the archive; 20 s at most, the rest stays on disk.
+    /// 5. the outbox is emptied into the archive; `media.flush_timeout_secs` at most, the rest stays on disk.
     pub async fn drain(self, shutdown: &Shutdown, uplink: &Uplink) -> Drained {
         self.calls.start_draining();
         let load = self.calls.load();
@@ -200,7 +206,14 @@ impl Node {
         self.scope.cancel();
         self.scope.join().await;
         self.reporter.leave().await;
-        let archived = uplink.flush(FLUSH_TIMEOUT).await;
+        let hurried = async {
+            shutdown.hurried().await;
+            tokio::time::sleep(HURRIED_FLUSH).await;
+        };
+        let archived = tokio::select! {
+            archived = uplink.flush(self.flush_timeout) => archived,
+            () = hurried => uplink.flush(Duration::ZERO).await,
+        };
         if let Err(undelivered) = &archived {
             tracing::warn!(%undelivered, "left with events in the outbox");
         }
@@ -239,7 +252,10 @@ impl Reporter {
                 self.restore_reservations(&calls).await;
                 self.restores.send_replace(Some(Instant::now()));
             }
-            registered |= outcome.is_ok();
+            if outcome.is_ok() && !registered {
+                registered = true;
+                self.leave_former_life(&calls).await;
+            }
             match outcome {
                 Ok(_) if was_away => tracing::info!("registered again"),
                 Ok(_) => {}
@@ -252,6 +268,32 @@ impl Reporter {
             tokio::select! {
                 () = tokio::time::sleep(if away { RETRY } else { NODE_HEARTBEAT }) => {}
                 () = state_change(&mut load, now) => {}
+            }
+        }
+    }
+
+    /// Calls that a process of this name had which did not live to see their ends are over: it reports again, so nobody
+    /// else can tell.
+    async fn leave_former_life(&self, calls: &Calls) {
+        let sessions = match self.store.sessions().await {
+            Ok(sessions) => sessions,
+            Err(error) => {
+                tracing::warn!(%error, "calls of this node's former life stay listed until they expire");
+                return;
+            }
+        };
+        let left = sessions.into_iter().filter(|session| {
+            let began = match session.state {
+                SessionState::Connected | SessionState::Ending => true,
+                SessionState::Created | SessionState::Reserved => false,
+            };
+            let ours = session.node_id.as_deref() == Some(self.record.node_id.as_str());
+            began && ours && !calls.knows(&session.session_id)
+        });
+        for SessionRecord { session_id, .. } in left {
+            tracing::info!(session_id, "a call of this node's former life is over");
+            if let Err(error) = self.store.leave_session(&session_id, &self.record.node_id).await {
+                tracing::warn!(session_id, %error, "a call that is over stays listed until it expires");
             }
         }
     }

@@ -42,9 +42,10 @@ def container_ports(template):
 class Overlay:
     """One rendered overlay."""
 
-    def __init__(self, problems, name, documents, known, secret, refused, routes):
+    def __init__(self, problems, name, documents, known, secret, refused, routes, conditions):
         self.problems, self.name, self.documents = problems, name, documents
-        self.known, self.secret, self.refused, self.routes = known, secret, refused, routes
+        self.known, self.secret, self.refused = known, secret, refused
+        self.routes, self.conditions = routes, conditions
         self.configs = {d["metadata"]["name"]: d.get("data", {}) for d in documents if d["kind"] == "ConfigMap"}
         self.services = {d["metadata"]["name"]: d for d in documents if d["kind"] == "Service"}
         self.accounts = {d["metadata"]["name"]: d for d in documents if d["kind"] == "ServiceAccount"}
@@ -96,6 +97,21 @@ class Overlay:
             config = volume.get("configMap", {}).get("name")
             self.expect(config is None or config in self.configs, f"{name}: there is no ConfigMap {config}")
 
+    def node_certificate(self, name, workload, spec, env):
+        """Whether a node is called by a name that its certificate has, as rustls matches them: a wildcard is one label,
+        and at least two follow it."""
+        url = env.get("VOXRAY_MEDIA_CONTROL_URL") or ""
+        if not url.startswith("https:"):
+            return
+        known = env | {"POD_NAME": f"{workload['metadata']['name']}-0"}
+        host = re.sub(r"\$\((\w+)\)", lambda m: known.get(m[1]) or m[0], url).split("/")[2].rsplit(":", 1)[0]
+        mounted = {v["secret"]["secretName"] for v in spec.get("volumes", []) if "secret" in v}
+        names = {n for d in self.documents if d["kind"] == "Certificate" and d["spec"]["secretName"] in mounted
+                 for n in d["spec"]["dnsNames"]}
+        wildcard = "*." + host.partition(".")[2]
+        fits = host in names or (wildcard in names and wildcard.count(".") >= 2)
+        self.expect(fits, f"{name}: its control URL names {host}, which is not in its certificate")
+
     def pod_security(self, name, spec):
         context = spec.get("securityContext", {})
         self.expect(context.get("runAsNonRoot") and context.get("runAsUser"), f"{name}: it must not run as root")
@@ -128,11 +144,16 @@ class Overlay:
             action = container.get(probe, {}).get("httpGet") or container.get(probe, {}).get("tcpSocket") or {}
             self.expect(action.get("port") in ports, f"{name}: {probe} asks port {action.get('port')}, which does not exist")
             if container["image"].split(":")[0].endswith("voxray"):
-                self.expect(action.get("path") in self.routes, f"{name}: {probe} asks {action.get('path')}, which is no route")
+                path, _, query = (action.get("path") or "").partition("?")
+                self.expect(path in self.routes, f"{name}: {probe} asks {path}, which is no route")
+                for condition in query.removeprefix("exclude=").split(",") if query else []:
+                    known = condition in self.conditions
+                    self.expect(known, f"{name}: {probe} leaves out {condition}, which is no condition of /ready")
         if container["image"].split(":")[0].endswith("voxray"):
-            self.service_container(name, container["args"][0], spec, container, env, ports)
+            self.service_container(name, workload, spec, container, env, ports)
 
-    def service_container(self, name, role, spec, container, env, ports):
+    def service_container(self, name, workload, spec, container, env, ports):
+        role = container["args"][0]
         listening = {"signaling": ["VOXRAY_PORT"], "media": ["VOXRAY_PORT", "VOXRAY_MEDIA_CONTROL_PORT"],
                      "archiver": ["VOXRAY_ARCHIVER_PORT"]}[role]
         for key in [*listening, "VOXRAY_ADMIN_PORT"]:
@@ -140,9 +161,11 @@ class Overlay:
         sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         self.expect(sleep >= 5, f"{name}: it stops listening before the proxies have heard that it goes")
         if role == "media":
-            drain = int(env["VOXRAY_MEDIA_DRAIN_TIMEOUT_SECS"])
-            enough = spec["terminationGracePeriodSeconds"] > sleep + drain
-            self.expect(enough, f"{name}: it is killed before calls may drain")
+            self.node_certificate(name, workload, spec, env)
+            drain, flush = (int(env[f"VOXRAY_MEDIA_{what}_TIMEOUT_SECS"]) for what in ("DRAIN", "FLUSH"))
+            # 10: the agent's last words.
+            enough = spec["terminationGracePeriodSeconds"] >= sleep + drain + flush + 10
+            self.expect(enough, f"{name}: it is killed before calls may drain and the outbox is empty")
 
     def limits(self, name, resources):
         def number(text):

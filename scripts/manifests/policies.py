@@ -17,6 +17,9 @@ FORBIDDEN = [
     ("elsewhere", "archiver", "grpc"), ("elsewhere", "media", "control"), ("elsewhere", "media", "admin"),
 ]
 
+# Who asks, pods of which other namespace, on which port.
+OUTSIDE = [(service, "monitoring", 4317) for service in ("signaling", "media", "archiver")]
+
 # Callers that are pods of other namespaces, by the name of the namespace.
 NAMESPACES = {"monitoring": "monitoring", "front": "ingress-nginx", "elsewhere": "default"}
 
@@ -51,6 +54,22 @@ class Policies:
             for policy in self.of(source, "Egress")
             for rule in policy.get("egress", [])
         )
+
+    def may_outside(self, source, namespace, port):
+        """Whether pods called `source` reach `port` of a namespace of its own."""
+        return all(
+            any(
+                any(p.get("port") == port for p in rule.get("ports", [])) and self.leads_outside(rule.get("to"), namespace)
+                for policy in self.of(template, "Egress")
+                for rule in policy.get("egress", [])
+            )
+            for template in self.templates_of(source)
+        )
+
+    @staticmethod
+    def leads_outside(peers, namespace):
+        name = "kubernetes.io/metadata.name"
+        return any(p.get("namespaceSelector", {}).get("matchLabels", {}).get(name) == namespace for p in peers or [])
 
     def of(self, template, direction):
         for policy in self.policies:
@@ -95,6 +114,9 @@ def check_policies(problems, name, documents):
         sources = fronts if source == "front" else [source]
         works = any(policies.may(s, target, port) for s in [*sources, source])
         problems.expect(works, f"{name}: {source} does not reach {port} of {target}")
+    for source, namespace, port in OUTSIDE:
+        works = policies.may_outside(source, namespace, port)
+        problems.expect(works, f"{name}: {source} does not reach {port} of namespace {namespace}")
     for source, target, port in FORBIDDEN:
         sources = {source, *fronts} if source == "front" else {source}
         for s in sources:

@@ -78,6 +78,16 @@ def routes():
     return {path for text in sources() for path in re.findall(r'\.route\(\s*"([^"]+)"', text)}
 
 
+def conditions():
+    """Every name under which `/ready` may give a reason."""
+    names = set()
+    for text in sources():
+        constants = dict(re.findall(r'const (\w+): &str = "(\w+)";', text))
+        for literal, constant in re.findall(r'readiness\s*\.(?:not_)?ok\(\s*(?:"(\w+)"|([A-Z_]+))', text):
+            names.add(literal or constants.get(constant))
+    return names
+
+
 def metrics():
     """Every name that a running service may export, with what Prometheus makes of a histogram."""
     names = set(PROCESS_METRICS)

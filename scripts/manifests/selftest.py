@@ -22,6 +22,8 @@ def environment(documents, name):
 # What is broken, how, and a part of the message.
 BREAKAGES = [
     ("a probe that asks no route", lambda d: container(d, "media")["readinessProbe"]["httpGet"].update(path="/readyz"), "no route"),
+    ("a probe that leaves out what is none", lambda d: container(d, "media")["readinessProbe"]["httpGet"].update(
+        path="/ready?exclude=calls"), "no condition"),
     ("a probe of a missing port", lambda d: container(d, "media")["livenessProbe"]["httpGet"].update(port="web"), "does not exist"),
     ("a selector that picks nothing", lambda d: of(d, "Service", "media")["spec"]["selector"].update(x="y"), "selects nothing"),
     ("a limit below its request", lambda d: container(d, "media")["resources"]["limits"].update(memory="1Mi"), "above its limit"),
@@ -36,6 +38,7 @@ BREAKAGES = [
     ("an autoscaler without its target", lambda d: of(d, "HorizontalPodAutoscaler", "media")["spec"]["scaleTargetRef"].update(
         name="medium"), "does not exist"),
     ("a control port that nobody reaches", lambda d: of(d, "NetworkPolicy", "media")["spec"]["ingress"].pop(1), "does not reach control"),
+    ("traces that go nowhere", lambda d: d.remove(of(d, "NetworkPolicy", "traces")), "does not reach 4317"),
     ("an archiver open to all", lambda d: of(d, "NetworkPolicy", "archiver")["spec"]["ingress"][0].pop("from"), "reaches grpc"),
     ("a default that allows", lambda d: d.remove(of(d, "NetworkPolicy", "default-deny")), "denies by default"),
 ]

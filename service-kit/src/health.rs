@@ -27,9 +27,15 @@ impl Readiness {
 
     /// `Ok`, or every reason why not.
     pub fn check(&self) -> Result<(), Vec<String>> {
+        self.check_without(&[])
+    }
+
+    /// The same without some conditions, by name.
+    pub fn check_without(&self, excluded: &[&str]) -> Result<(), Vec<String>> {
         let reasons: Vec<_> = self
             .lock()
             .iter()
+            .filter(|(name, _)| !excluded.contains(name))
             .filter_map(|(name, state)| state.as_ref().err().map(|why| format!("{name}: {why}")))
             .collect();
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
@@ -51,6 +57,18 @@ mod tests {
         readiness.ok("redis");
         readiness.clone().not_ok("drain", "draining");
         assert_eq!(readiness.check(), Err(vec!["drain: draining".to_owned()]));
+    }
+
+    #[test]
+    fn a_condition_that_is_left_out_does_not_count() {
+        let readiness = Readiness::new();
+        readiness.not_ok("redis", "away");
+        readiness.not_ok("drain", "draining");
+        assert_eq!(
+            readiness.check_without(&["redis"]),
+            Err(vec!["drain: draining".to_owned()])
+        );
+        assert_eq!(readiness.check_without(&["redis", "drain"]), Ok(()));
     }
 
     #[test]

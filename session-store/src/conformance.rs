@@ -52,13 +52,15 @@ pub async fn all<S: Store>(store: &S, pass: impl AsyncFn(Duration)) {
     store.ping().await.unwrap();
     sessions_are_kept_and_replaced(store).await;
     sessions_expire(store, &pass).await;
-    touching_sets_the_life_from_now(store, &pass).await;
+    touching_never_shortens_a_life(store, &pass).await;
     removing_a_session_forgets_it_and_its_claim(store).await;
     sessions_are_listed_oldest_first(store).await;
     the_first_value_under_a_key_stays(store, &pass).await;
     a_token_is_used_once(store, &pass).await;
     one_node_owns_a_session(store, &pass).await;
     only_one_of_many_racing_claims_wins(store).await;
+    a_claim_is_taken_over_from_a_named_node_only_and_by_one(store).await;
+    a_node_gives_back_what_is_its_own_and_nothing_else(store).await;
     nodes_report_and_leave(store).await;
     a_node_that_is_placed_on_counts_as_fuller_until_it_reports(store, &pass).await;
     no_slot_is_given_away_twice(store).await;
@@ -94,16 +96,16 @@ pub async fn sessions_expire<S: Store>(store: &S, pass: &impl AsyncFn(Duration))
     assert!(!store.touch_session("expires", LONG).await.unwrap());
 }
 
-/// The time to live of a touch counts from the touch, and holds for the claim too.
-pub async fn touching_sets_the_life_from_now<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+/// Of two who renew a session, the one that wants less takes nothing from the other, nor from the claim.
+pub async fn touching_never_shortens_a_life<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
     store.put_session(&session("touched", 1), LONG).await.unwrap();
     store.claim_session("touched", "a", LONG).await.unwrap();
     assert!(store.touch_session("touched", SHORT).await.unwrap());
     pass(PASSES).await;
-    assert_eq!(store.session("touched").await.unwrap(), None);
-    assert!(store.sessions().await.unwrap().is_empty());
+    assert_eq!(store.session("touched").await.unwrap(), Some(session("touched", 1)));
+    assert_eq!(store.sessions().await.unwrap().len(), 1);
     let claim = store.claim_session("touched", "b", LONG).await.unwrap();
-    assert_eq!(claim, Claim::Owned);
+    assert_eq!(claim, Claim::OwnedBy("a".to_owned()));
     store.remove_session("touched").await.unwrap();
 }
 
@@ -195,6 +197,52 @@ pub async fn only_one_of_many_racing_claims_wins<S: Store>(store: &S) {
         }
     }
     store.remove_session("raced").await.unwrap();
+}
+
+/// Whoever has not seen that somebody else was faster takes nothing.
+pub async fn a_claim_is_taken_over_from_a_named_node_only_and_by_one<S: Store>(store: &S) {
+    store.claim_session("orphan", "dead", LONG).await.unwrap();
+    let wrong = store.take_over_session("orphan", "another", "a", LONG).await.unwrap();
+    assert_eq!(wrong, Claim::OwnedBy("dead".to_owned()));
+
+    let names: Vec<_> = (0..16).map(|n| format!("node-{n}")).collect();
+    let takers = names
+        .iter()
+        .map(|name| store.take_over_session("orphan", "dead", name, LONG));
+    let outcomes = futures_util::future::join_all(takers).await;
+    let won = outcomes.iter().filter(|claim| *claim.as_ref().unwrap() == Claim::Owned);
+    assert_eq!(won.count(), 1);
+    store.remove_session("orphan").await.unwrap();
+
+    let free = store.take_over_session("orphan", "dead", "a", LONG).await.unwrap();
+    assert_eq!(free, Claim::Owned, "its claim has ended meanwhile");
+    let again = store.take_over_session("orphan", "dead", "a", LONG).await.unwrap();
+    assert_eq!(again, Claim::Owned);
+    store.remove_session("orphan").await.unwrap();
+}
+
+/// A claim is given back by its owner, and a session removed unless another node has it.
+pub async fn a_node_gives_back_what_is_its_own_and_nothing_else<S: Store>(store: &S) {
+    store.put_session(&session("left", 1), LONG).await.unwrap();
+    store.claim_session("left", "a", LONG).await.unwrap();
+    store.release_session("left", "b").await.unwrap();
+    store.leave_session("left", "b").await.unwrap();
+    let refused = store.claim_session("left", "b", LONG).await.unwrap();
+    assert_eq!(refused, Claim::OwnedBy("a".to_owned()));
+    assert!(store.session("left").await.unwrap().is_some());
+
+    store.release_session("left", "a").await.unwrap();
+    assert!(store.session("left").await.unwrap().is_some(), "the session stays");
+    assert_eq!(store.claim_session("left", "b", LONG).await.unwrap(), Claim::Owned);
+    store.leave_session("left", "a").await.unwrap();
+    assert!(store.session("left").await.unwrap().is_some(), "it is late");
+
+    store.leave_session("left", "b").await.unwrap();
+    assert_eq!(store.session("left").await.unwrap(), None);
+    assert!(store.sessions().await.unwrap().is_empty());
+    store.put_session(&session("left", 1), LONG).await.unwrap();
+    store.leave_session("left", "b").await.unwrap();
+    assert_eq!(store.session("left").await.unwrap(), None, "nobody has it");
 }
 
 /// A second report replaces the first; a node that leaves is gone at once.
@@ -305,6 +353,35 @@ pub async fn a_session_that_lives_counts_for_its_tenant<S: Store>(store: &S) {
     assert!(!store.hold_session("holder", "another", 1).await.unwrap());
     store.drop_session("holder", "held").await.unwrap();
     assert_eq!(store.held_by("held").await.unwrap(), None);
+}
+
+/// A call ends with its node: its key may start another one. As long as its node reports, and while no node does, it counts.
+/// `grace_is_over` makes a tenant's session count by its record alone.
+pub async fn a_session_whose_node_is_gone_counts_no_longer<S: Store>(
+    store: &S,
+    grace_is_over: impl AsyncFn(&str, &str),
+) {
+    let connected = SessionRecord {
+        state: SessionState::Connected,
+        ..session("orphaned", 1)
+    };
+    store.put_session(&connected, LONG).await.unwrap();
+    assert!(store.hold_session("locked out", "orphaned", 1).await.unwrap());
+    grace_is_over("locked out", "orphaned").await;
+    assert!(
+        !store.hold_session("locked out", "next", 1).await.unwrap(),
+        "a store that has just come back knows no nodes"
+    );
+    store.heartbeat(&node("a")).await.unwrap();
+    store.heartbeat(&node("b")).await.unwrap();
+    assert!(
+        !store.hold_session("locked out", "next", 1).await.unwrap(),
+        "its node reports"
+    );
+    store.remove_node("a").await.unwrap();
+    assert!(store.hold_session("locked out", "next", 1).await.unwrap());
+    store.remove_session("orphaned").await.unwrap();
+    store.remove_node("b").await.unwrap();
 }
 
 /// Sixteen starts at once, room for five.

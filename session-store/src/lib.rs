@@ -63,6 +63,24 @@ pub enum SessionState {
     Ending,
 }
 
+impl SessionRecord {
+    /// Whether a node has had this call: what was said is there, no other may take it, and it ends with that node.
+    pub fn has_begun(&self) -> bool {
+        match self.state {
+            SessionState::Connected | SessionState::Ending => true,
+            SessionState::Created | SessionState::Reserved => false,
+        }
+    }
+
+    /// Whether its call is over although nobody has said so: it was connected on a node that reports no more. A node that
+    /// was only late reports again, and then the session lives again. Where no node reports at all the store is just back,
+    /// and nothing is known.
+    pub fn is_orphaned(&self, nodes: &[NodeRecord]) -> bool {
+        let reports = |id: &String| nodes.iter().any(|node| node.node_id == *id);
+        self.has_begun() && !nodes.is_empty() && self.node_id.as_ref().is_some_and(|id| !reports(id))
+    }
+}
+
 /// A media node's report about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -174,7 +192,8 @@ pub trait Store: Send + Sync {
     async fn put_session(&self, session: &SessionRecord, ttl: Duration) -> Result<(), StoreError>;
     /// Reads a session.
     async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError>;
-    /// Renews the life of a session and of its ownership claim: `ttl` from now. False when the session is gone.
+    /// Renews the life of a session and of its ownership claim: at least `ttl` from now, and never less than they have
+    /// left. False when the session is gone.
     async fn touch_session(&self, session_id: &str, ttl: Duration) -> Result<bool, StoreError>;
     /// Removes a session and its ownership claim.
     async fn remove_session(&self, session_id: &str) -> Result<(), StoreError>;
@@ -189,6 +208,19 @@ pub trait Store: Send + Sync {
     async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError>;
     /// Makes `node_id` the owner of a session for `ttl`, unless another node is; the owner may claim again to stay it.
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError>;
+    /// Makes `node_id` the owner of a session that `gone` owned, or nobody any more: of the nodes that try, one succeeds.
+    async fn take_over_session(
+        &self,
+        session_id: &str,
+        gone: &str,
+        node_id: &str,
+        ttl: Duration,
+    ) -> Result<Claim, StoreError>;
+    /// Gives the claim of `node_id` on a session back; the session stays. Another node's claim stays too.
+    async fn release_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError>;
+    /// Removes a session and its ownership claim like [`remove_session`](Self::remove_session), unless another node than
+    /// `node_id` owns it by now: what that one has is not this one's to remove, however late it comes.
+    async fn leave_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError>;
 
     /// Writes a node's report; gone after `NODE_TTL` without another. What was placed on the node more than [`PLACING`]
     /// ago is forgotten: the report counts it. True when there was a report before: false after the first one, and to a
@@ -208,7 +240,8 @@ pub trait Store: Send + Sync {
     /// Takes a start from an allowance that refills evenly; answers how long to wait when it is used up.
     async fn take(&self, allowance: &str, rate: Rate) -> Result<Option<Duration>, StoreError>;
     /// Counts a session among those of a tenant unless `most` of them are alive; false when they are. The session
-    /// counts from now, and after [`HOLD_GRACE`] as long as its record lives.
+    /// counts from now, and after [`HOLD_GRACE`] as long as its record lives and its node reports
+    /// ([`SessionRecord::is_orphaned`]).
     async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError>;
     /// The tenant that a session counts for, as long as it lives and a day at most.
     async fn held_by(&self, session_id: &str) -> Result<Option<String>, StoreError>;

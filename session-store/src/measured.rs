@@ -98,6 +98,25 @@ impl<S: Store> Store for Measured<S> {
         timed("claim_session", self.inner.claim_session(session_id, node_id, ttl)).await
     }
 
+    async fn take_over_session(
+        &self,
+        session_id: &str,
+        gone: &str,
+        node_id: &str,
+        ttl: Duration,
+    ) -> Result<Claim, StoreError> {
+        let taking = self.inner.take_over_session(session_id, gone, node_id, ttl);
+        timed("take_over_session", taking).await
+    }
+
+    async fn release_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        timed("release_session", self.inner.release_session(session_id, node_id)).await
+    }
+
+    async fn leave_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        timed("leave_session", self.inner.leave_session(session_id, node_id)).await
+    }
+
     async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
         timed("heartbeat", self.inner.heartbeat(node)).await
     }

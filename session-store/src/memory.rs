@@ -123,6 +123,47 @@ impl Store for MemoryStore {
         Ok(Claim::Owned)
     }
 
+    async fn take_over_session(
+        &self,
+        session_id: &str,
+        gone: &str,
+        node_id: &str,
+        ttl: Duration,
+    ) -> Result<Claim, StoreError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        if let Some(owner) = inner.owners.get(session_id, now)
+            && owner != node_id
+            && owner != gone
+        {
+            return Ok(Claim::OwnedBy(owner.clone()));
+        }
+        inner.owners.put(session_id, node_id.to_owned(), now, ttl);
+        Ok(Claim::Owned)
+    }
+
+    async fn release_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        if inner
+            .owners
+            .get(session_id, Instant::now())
+            .is_some_and(|owner| owner == node_id)
+        {
+            inner.owners.remove(session_id);
+        }
+        Ok(())
+    }
+
+    async fn leave_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        let owner = inner.owners.get(session_id, Instant::now());
+        if owner.is_none_or(|owner| owner == node_id) {
+            inner.sessions.remove(session_id);
+            inner.owners.remove(session_id);
+        }
+        Ok(())
+    }
+
     async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
         let now = Instant::now();
         let mut inner = self.lock();
@@ -192,9 +233,15 @@ impl Store for MemoryStore {
     async fn hold_session(&self, tenant: &str, session_id: &str, most: u32) -> Result<bool, StoreError> {
         let now = Instant::now();
         let mut inner = self.lock();
+        let nodes = inner.nodes.values(now);
         let Inner { sessions, held, .. } = &mut *inner;
+        let lives = |id: &String| {
+            sessions
+                .get(id, now)
+                .is_some_and(|session| !session.is_orphaned(&nodes))
+        };
         let of_tenant = held.entry(tenant.to_owned()).or_default();
-        of_tenant.retain(|id, until| *until > now || sessions.get(id, now).is_some());
+        of_tenant.retain(|id, until| *until > now || lives(id));
         let fits = of_tenant.len() < usize::try_from(most).unwrap_or(usize::MAX);
         if fits {
             of_tenant.insert(session_id.to_owned(), now + HOLD_GRACE);
@@ -290,10 +337,11 @@ impl<V: Clone> Expiring<V> {
             .map(|(value, _)| value)
     }
 
+    /// At least `ttl` more.
     fn touch(&mut self, key: &str, now: Instant, ttl: Duration) -> bool {
         match self.entries.get_mut(key).filter(|(_, deadline)| *deadline > now) {
             Some((_, deadline)) => {
-                *deadline = now + ttl;
+                *deadline = (*deadline).max(now + ttl);
                 true
             }
             None => false,
@@ -339,6 +387,14 @@ mod tests {
         assert_eq!(store.session("s1").await.unwrap(), Some(session));
         let claim = store.claim_session("s1", "b", minute).await.unwrap();
         assert_eq!(claim, Claim::OwnedBy("a".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_of_a_node_that_is_gone_count_no_longer() {
+        let store = MemoryStore::new();
+        // Longer than a session counts without a record, longer than a node lives without a heartbeat.
+        let grace_is_over = async |_: &str, _: &str| tokio::time::advance(HOLD_GRACE).await;
+        conformance::a_session_whose_node_is_gone_counts_no_longer(&store, grace_is_over).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,8 +38,9 @@ async function json(path, options) {
 
 /** The server's own words about a failure. */
 export function failure(response, body) {
-  const said = body?.error?.message ?? `The server answered ${response.status}.`;
-  return new ApiError(said.charAt(0).toUpperCase() + said.slice(1), response.status);
+  const said = body?.error?.message ?? `The server answered ${response.status}`;
+  const then = [429, 503].includes(response.status) ? `${said.endsWith(".") ? "" : "."} Try again in a moment.` : "";
+  return new ApiError(said.charAt(0).toUpperCase() + said.slice(1) + then, response.status);
 }
 
 function post(path, body, { method = "POST", signal } = {}) {

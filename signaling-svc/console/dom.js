@@ -35,9 +35,14 @@ export function replace(element, ...children) {
 export function poll(work, every) {
   let timer = 0;
   let stopped = false;
+  let busy = false;
   const again = async () => {
     clearTimeout(timer);
+    // It goes on by itself.
+    if (busy) return;
+    busy = true;
     if (!document.hidden) await work();
+    busy = false;
     if (!stopped) timer = setTimeout(again, every);
   };
   const woken = () => !document.hidden && again();

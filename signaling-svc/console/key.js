@@ -25,17 +25,24 @@ function ask(refused) {
   field.value = "";
   return new Promise((resolve) => {
     const form = dialog.querySelector("form");
+    const show = () => {
+      if (!dialog.open) dialog.showModal();
+      field.focus();
+    };
+    const keep = (event) => event.preventDefault();
     const submitted = (event) => {
       event.preventDefault();
       sessionStorage.setItem(KEY, field.value.trim());
       form.removeEventListener("submit", submitted);
+      dialog.removeEventListener("cancel", keep);
+      dialog.removeEventListener("close", show);
       dialog.close();
       resolve(apiKey());
     };
     form.addEventListener("submit", submitted);
-    // Without a key there is nothing behind the dialog to go back to.
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
-    if (!dialog.open) dialog.showModal();
-    field.focus();
+    // Without a key there is nothing behind the dialog to go back to; browsers do not always ask before they close it.
+    dialog.addEventListener("cancel", keep);
+    dialog.addEventListener("close", show);
+    show();
   });
 }

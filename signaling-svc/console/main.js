@@ -1,11 +1,11 @@
 // The page's frame: which view is shown, and what happens on the way from one to the next.
 
-import { replace } from "./dom.js";
+import { h, replace } from "./dom.js";
 import { problem } from "./format.js";
 import { startTheme } from "./theme.js";
 
-/** Hash to module; the first that fits is shown. Each module has `title` and `show(main, ...parts)`, which may answer a
- *  function that is called when the view is left. */
+/** Hash to module; the first that fits is shown. Each module has `title` and `show(place, ...parts)`, which may answer a
+ *  function that is called when the view is left. The place is the view's own: what comes into it late is seen by nobody. */
 const VIEWS = [
   [/^#\/calls\/([^/]+)$/, "./call/page.js", "calls"],
   [/^#\/calls$/, "./calls/page.js", "calls"],
@@ -34,18 +34,18 @@ async function route() {
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  replace(main);
-  main.className = `on-${found.section}`;
+  const place = h("div", { class: `on-${found.section}` });
+  replace(main, place);
   try {
     const view = await import(found.module);
     if (mine !== turn) return;
     document.title = `${view.title} · Voxray`;
-    const left = await view.show(main, ...found.parts.slice(1).map(decodeURIComponent));
+    const left = await view.show(place, ...found.parts.slice(1).map(decodeURIComponent));
     if (typeof left !== "function") return;
     if (mine === turn) leave = left;
     else left();
   } catch (error) {
-    if (mine === turn) replace(main, problem(error));
+    if (mine === turn) replace(place, problem(error));
   }
 }
 

@@ -70,18 +70,24 @@ impl FromRequestParts<Arc<App>> for Client {
 }
 
 impl Client {
+    /// The client's name: of its API key, or of everybody without one.
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
     /// Takes one start from what this client may start, for this session.
     ///
     /// Errors: 429 with `Retry-After` when it is used up; 503 when the store does not answer.
     pub async fn admit(&self, app: &App, session_id: &str) -> Result<(), ApiError> {
         let limits = app.config.limits;
-        let by_key = format!("key:{}", self.tenant);
-        take(app, "starts_per_minute", &by_key, limits.starts_per_minute).await?;
+        // The address first: one that asks too often must not use up what all the others may start.
         if let Some(address) = self.address {
             let by_address = format!("address:{}", network(address));
             let limit = limits.starts_per_minute_per_address;
             take(app, "starts_per_minute_per_address", &by_address, limit).await?;
         }
+        let by_key = format!("key:{}", self.tenant);
+        take(app, "starts_per_minute", &by_key, limits.starts_per_minute).await?;
         if limits.sessions_per_key > 0 {
             let most = limits.sessions_per_key;
             let held = app.store.hold_session(&self.tenant, session_id, most).await;

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use carriers::{Answer, CarrierError, PlaceCall};
 use serde::{Deserialize, Serialize};
+use service_kit::config::Secret;
 use service_kit::http::ApiError;
+use service_kit::signatures::is_secret;
 use service_kit::token::Claims;
 use session_store::{SessionRecord, SessionState};
 use tonic::Code;
@@ -30,6 +32,10 @@ const TELL_FOR: Duration = Duration::from_secs(15);
 const TELL_EVERY: Duration = Duration::from_millis(300);
 /// `transport` of that token: it opens no socket.
 const TOKEN_KIND: &str = "call";
+/// `transport` of what is signed for a reference; such a token is never given to anybody.
+const REFERENCE_KIND: &str = "call reference";
+/// 128 bits in base64, rounded up.
+const REFERENCE_SIGNATURE_CHARS: usize = 22;
 
 /// What is wanted; checked by the caller.
 #[derive(Debug, Clone)]
@@ -64,10 +70,11 @@ pub struct OutboundCall {
     pub created_at_unix_ms: u64,
 }
 
-/// Places a call; its stream will find a slot on a media node.
+/// Places a call; its stream will find a slot on a media node. From the provider's yes on there is no error any more:
+/// whoever hears of one asks again, and the phone rings twice.
 ///
-/// Errors: as the API shows them; nothing is left behind, unless the provider did not answer in time: then the call may
-/// exist, and its slot waits for it.
+/// Errors: as the API shows them; nothing is left behind, unless it is not known what the provider has done: then the
+/// call may exist, and its slot waits for it.
 pub async fn place(app: &App, wanted: &Wanted) -> Result<OutboundCall, ApiError> {
     let new = NewSession {
         session_id: wanted.session_id.clone(),
@@ -100,7 +107,7 @@ pub async fn place(app: &App, wanted: &Wanted) -> Result<OutboundCall, ApiError>
         answer,
         status_url: Some(callback(app, wanted, &token, "/status")),
         machine_detection: wanted.machine_detection,
-        reference: Some(token),
+        reference: Some(reference(app, wanted.provider, &wanted.session_id)),
     };
     match app.carriers.place_call(wanted.provider.name(), &call).await {
         Ok(placed) => {
@@ -110,8 +117,10 @@ pub async fn place(app: &App, wanted: &Wanted) -> Result<OutboundCall, ApiError>
                 state: CallState::Queued,
                 created_at_unix_ms,
             };
-            // A report may have been faster.
-            remember(app, &new.session_id, &call).await.map_err(store_error)?;
+            // A report may have been faster, and if the store is away the next one is as good.
+            if let Err(error) = remember(app, &new.session_id, &call).await {
+                tracing::warn!(session_id = %new.session_id, %error, "an outbound call is listed with its provider's first report only");
+            }
             tracing::info!(session_id = %new.session_id, provider = %new.provider, node = %node.node_id, "outbound call placed");
             Ok(call)
         }
@@ -128,11 +137,12 @@ pub async fn place(app: &App, wanted: &Wanted) -> Result<OutboundCall, ApiError>
     }
 }
 
-/// Whether the provider may have placed the call all the same: it was asked, and no answer came.
+/// Whether the provider may have placed the call all the same: it was asked, and either no answer came, or one that says
+/// neither yes nor no: a server error, which the provider's edge may have made up, or a yes without the call's id.
 fn may_exist(error: &CarrierError) -> bool {
     match error {
         CarrierError::TimedOut(_) => true,
-        CarrierError::Unavailable { source, .. } => source.as_ref().is_some_and(|source| !source.is_connect()),
+        CarrierError::Unavailable { source, .. } => source.as_ref().is_none_or(|source| !source.is_connect()),
         CarrierError::NotConfigured { .. }
         | CarrierError::NotSupported { .. }
         | CarrierError::Invalid(_)
@@ -191,7 +201,28 @@ fn callback(app: &App, wanted: &Wanted, token: &str, path: &str) -> String {
     format!("{base}/telephony/{provider}{path}?{}", query.finish())
 }
 
+/// Names a call where there is no room for a token (Exotel takes 128 characters): the session's id, and the first half of
+/// the signature of a token for it. It has no end of its own; it is good for as long as its session.
+fn reference(app: &App, provider: Provider, session_id: &str) -> String {
+    let signed = app.signer.sign(&Claims {
+        session_id: session_id.to_owned(),
+        transport: REFERENCE_KIND.to_owned(),
+        provider: provider.name().to_owned(),
+        call_id: String::new(),
+        expires_at: 0,
+        body_json: String::new(),
+    });
+    let (_, signature) = signed.rsplit_once('.').unwrap_or_default();
+    let half = signature.get(..REFERENCE_SIGNATURE_CHARS).unwrap_or_default();
+    format!("{session_id}.{half}")
+}
+
 fn session_of(app: &App, provider: Provider, token: &str) -> Result<String, ApiError> {
+    if let Some((session_id, _)) = token.rsplit_once('.')
+        && is_secret(token, &Secret::new(reference(app, provider, session_id)))
+    {
+        return Ok(session_id.to_owned());
+    }
     let claims = app.signer.verify(token, SystemTime::now());
     let claims = claims.map_err(|error| ApiError::Forbidden(format!("{error}: this is no call of this server")))?;
     if claims.transport == TOKEN_KIND && claims.provider == provider.name() {
@@ -203,16 +234,29 @@ fn session_of(app: &App, provider: Provider, token: &str) -> Result<String, ApiE
     }
 }
 
-/// Somebody has answered: the session that waits for the stream, and its node. A node that is gone is replaced.
+/// Somebody has answered: the session that waits for the stream, and its node. A node that is gone is replaced. `None`
+/// when nobody waits for the call any more: it was given up while it rang, and is to end.
 ///
-/// Errors: 403 for a token that is not ours, 404 when the session is over.
-pub async fn answered(app: &App, provider: Provider, token: &str, facts: &CallFacts) -> Result<Placed, ApiError> {
+/// Errors: 403 for a token that is not ours.
+pub async fn answered(
+    app: &Arc<App>,
+    provider: Provider,
+    token: &str,
+    facts: &CallFacts,
+) -> Result<Option<Placed>, ApiError> {
     let session_id = session_of(app, provider, token)?;
     let record = match app.store.session(&session_id).await {
         Ok(Some(record)) => record,
-        Ok(None) => return Err(ApiError::NotFound("this call is over".to_owned())),
-        Err(error) => return Ok(Err(error.into())),
+        Ok(None) => {
+            cancel(app, &session_id).await;
+            return Ok(None);
+        }
+        Err(error) => return Ok(Some(Err(error.into()))),
     };
+    // Not every provider reports that; where one does, it may come later.
+    if let Err(error) = progressed(app, provider, &session_id, CallState::Answered, &facts.call_id).await {
+        tracing::debug!(%session_id, %error, "that a call was answered is not noted");
+    }
     let new = NewSession {
         session_id,
         transport: Transport::Telephony,
@@ -229,7 +273,7 @@ pub async fn answered(app: &App, provider: Provider, token: &str, facts: &CallFa
         Ok(None) => app.reserve(&new, RING_TTL).await,
         Err(error) => Err(error),
     };
-    Ok(placed.map(|node| (new, node, String::new())))
+    Ok(Some(placed.map(|node| (new, node, String::new()))))
 }
 
 /// Takes a report about a call: what is late, or comes twice, changes nothing. A call that ends before its stream has
@@ -252,23 +296,63 @@ pub async fn report(app: &Arc<App>, provider: Provider, token: &str, report: Rep
     let Some(state) = report.state else {
         return Ok(());
     };
-    let known = call(app, &session_id).await?;
+    if progressed(app, provider, &session_id, state, &report.call_id).await? && state.is_over() {
+        clear(app, &session_id).await?;
+    }
+    Ok(())
+}
+
+/// Notes where a call is, unless more is known; true when it was noted.
+async fn progressed(
+    app: &App,
+    provider: Provider,
+    session_id: &str,
+    state: CallState,
+    call_id: &str,
+) -> Result<bool, ApiError> {
+    let known = call(app, session_id).await?;
     let call = OutboundCall {
         provider: provider.name().to_owned(),
-        call_id: known.as_ref().map_or(report.call_id, |known| known.call_id.clone()),
+        call_id: known
+            .as_ref()
+            .map_or(call_id, |known| known.call_id.as_str())
+            .to_owned(),
         state,
-        created_at_unix_ms: known.map_or_else(
+        created_at_unix_ms: known.as_ref().map_or_else(
             || u64::try_from(unix_now().as_millis()).unwrap_or(u64::MAX),
             |known| known.created_at_unix_ms,
         ),
     };
-    if remember(app, &session_id, &call).await.map_err(store_error)? {
+    let noted = remember(app, session_id, &call).await.map_err(store_error)?;
+    if noted {
         tracing::info!(%session_id, provider = provider.name(), state = %word(&state), "outbound call");
-        if state.is_over() {
-            clear(app, &session_id).await?;
-        }
     }
-    Ok(())
+    Ok(noted)
+}
+
+/// Ends the call of a session whose stream has not begun, if this deployment placed one and it is not over: no media
+/// node knows of it.
+pub async fn cancel(app: &Arc<App>, session_id: &str) {
+    match call(app, session_id).await {
+        Ok(Some(call)) if !call.state.is_over() => {
+            hang_up(app, call.provider, call.call_id, session_id.to_owned());
+        }
+        Ok(Some(_) | None) => {}
+        Err(error) => tracing::warn!(session_id, %error, "whether a call still rings is not known"),
+    }
+}
+
+/// Tells the provider that a call is over. Not awaited: it may take seconds.
+fn hang_up(app: &Arc<App>, provider: String, call_id: String, session_id: String) {
+    if call_id.is_empty() || !app.carriers.can_hang_up(&provider) {
+        return;
+    }
+    let telling = Arc::clone(app);
+    app.tasks.spawn("end a call", async move {
+        if let Err(error) = telling.carriers.hang_up(&provider, &call_id).await {
+            tracing::warn!(%session_id, provider, %error, "the phone provider could not be told that a call is over");
+        }
+    });
 }
 
 /// Tells the media node who has answered, as soon as the call is connected there.
@@ -289,8 +373,13 @@ async fn tell_node(app: &App, session_id: &str, by: AnsweredBy) {
                 && let Ok(Some(node)) = app.node(node_id).await
             {
                 match app.nodes.report_answered_by(&node.control_url, request.clone()).await {
-                    Err(status) if status.code() == Code::NotFound => {}
                     Ok(()) => return,
+                    // Its stream is still to come or to begin, or the node is busy for a moment.
+                    Err(status)
+                        if matches!(
+                            status.code(),
+                            Code::NotFound | Code::Unavailable | Code::DeadlineExceeded
+                        ) => {}
                     Err(status) => {
                         tracing::debug!(session_id, code = ?status.code(), "a media node was not told who answered");
                         return;

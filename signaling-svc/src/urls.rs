@@ -62,6 +62,29 @@ pub fn public_base(
     format!("{scheme}://{host}")
 }
 
+/// Scheme and host that a phone provider is told to call about a call of ours. `None` without `proxy_host`, except where
+/// the request was made to this machine itself: any other host name in a request is its client's word, and whoever
+/// answers there would tell the provider what to do with the call, at the operator's expense.
+pub fn callback_base(
+    config: &Config,
+    proxies: &TrustedProxies,
+    peer: Option<IpAddr>,
+    headers: &HeaderMap,
+) -> Option<String> {
+    let base = public_base(config, proxies, peer, headers, None);
+    (config.telephony.proxy_host.is_some() || is_this_machine(&base)).then_some(base)
+}
+
+fn is_this_machine(base: &str) -> bool {
+    let authority = base.split_once("://").map_or(base, |(_, authority)| authority);
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        Some(_) | None => authority,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// Address of the client: the peer, or what a trusted proxy says about it. Proxies append to the header, so the client
 /// is the last address in it that is no trusted proxy; anything before that the client may have written itself.
 pub fn client_address(proxies: &TrustedProxies, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
@@ -115,5 +138,30 @@ mod tests {
             assert_eq!(found, Some(client.parse().unwrap()), "{peer} {header}");
         }
         assert_eq!(client_address(&proxies, None, &HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn this_machine_is_called_by_its_own_names_only() {
+        for own in [
+            "http://localhost",
+            "http://localhost:8080",
+            "http://127.0.0.1:80",
+            "https://[::1]:8443",
+            "http://[::1]",
+        ] {
+            assert!(is_this_machine(own), "{own}");
+        }
+        for other in [
+            "http://voice.example.com",
+            "http://localhost.example.com",
+            "http://localhost@evil.example",
+            "http://localhost:80@evil.example",
+            "http://127.0.0.1.evil.example:80",
+            "http://localhost/@evil.example",
+            "http://10.0.0.1",
+            "http://",
+        ] {
+            assert!(!is_this_machine(other), "{other}");
+        }
     }
 }

@@ -1,7 +1,9 @@
 """Calls by aiortc, a WebRTC peer that is no browser, some of whose packets are lost on the way to the server.
 
 Usage: aiortc_calls.py ARGUMENTS FOLDER. Arguments (JSON): `calls`, a list of {clip, server, restart}, and `at_once`,
-`loss`, `seed`. One more client offers in a single request and never connects. What each call heard is in FOLDER/call-N.s16le (16 kHz); what it was told, in result.json.
+`loss`, `seed`. `restart`: in the middle of the call, "ice" restarts ICE, "pc" puts another peer connection in the place of
+the first. One more client offers in a single request and never connects. What each call heard is in
+FOLDER/call-N.s16le (16 kHz); what it was told, in result.json.
 """
 
 import asyncio
@@ -10,18 +12,22 @@ import json
 import pathlib
 import random
 import sys
+import urllib.error
 import urllib.request
 import wave
 
+import aioice
 import aioice.ice
 import av
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription, sdp
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 
 PACKET_MS = 20
 # Of the clips, and of what is written.
 RATE = 16_000
 LIMIT_SECONDS = 60
+# As often as pipecat's client.
+TRIES = 4
 
 # Only this machine.
 aioice.ice.get_host_addresses = lambda **_: ["127.0.0.1"]
@@ -47,14 +53,25 @@ def lose_packets(loss, seed):
 
 
 async def request(url, body):
-    """The JSON that a POST of JSON is answered with."""
+    """The JSON that a POST of JSON is answered with; a server that is busy (503) says when to ask again."""
 
     def send():
         asked = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(asked, timeout=LIMIT_SECONDS) as answer:
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(asked, timeout=LIMIT_SECONDS) as answer:
+                return json.load(answer), None
+        except urllib.error.HTTPError as refused:
+            print(url, refused.code, refused.read())
+            if refused.code != 503:
+                raise
+            return None, float(refused.headers["Retry-After"])
 
-    return await asyncio.to_thread(send)
+    for _ in range(TRIES):
+        answer, later = await asyncio.to_thread(send)
+        if answer is not None:
+            return answer
+        await asyncio.sleep(later)
+    raise RuntimeError(f"{url} is busy for too long")
 
 
 class Microphone(MediaStreamTrack):
@@ -108,20 +125,49 @@ class Call:
         opened = asyncio.Event()
         chat.on("open", opened.set)
         pc.on("track", lambda track: asyncio.ensure_future(self.record(track)))
-        await pc.setLocalDescription(await pc.createOffer())
-        offer = {"sdp": pc.localDescription.sdp, "type": "offer"}
-        if restart:
-            offer |= {"pc_id": self.pc_ids[-1], "restart_pc": True}
-        answer = await request(f"{self.plan['server']}/sessions/{self.session_id}/api/offer", offer)
-        await pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
+        await self.offer(pc, {"pc_id": self.pc_ids[-1], "restart_pc": True} if restart else {})
         await asyncio.wait_for(opened.wait(), LIMIT_SECONDS)
-        if not restart or answer["pc_id"] not in self.pc_ids:
-            self.pc_ids.append(answer["pc_id"])
         ready = {"version": "2.0.0", "about": {"library": "aiortc"}}
         chat.send(json.dumps({"label": "rtvi-ai", "type": "client-ready", "id": "1", "data": ready}))
         old, self.pc = self.pc, pc
         if old:
             await old.close()
+
+    async def offer(self, pc, more):
+        """Offers what the peer connection is to be, and takes the answer; answers that."""
+        await pc.setLocalDescription(await pc.createOffer())
+        offer = {"sdp": pc.localDescription.sdp, "type": "offer"} | more
+        answer = await request(f"{self.plan['server']}/sessions/{self.session_id}/api/offer", offer)
+        await pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
+        self.pc_ids.append(answer["pc_id"])
+        return answer["sdp"]
+
+    async def restart_ice(self):
+        """Offers the same peer connection with ICE anew (RFC 8445, section 9), and goes on by the way that is found.
+
+        aiortc has no restartIce(): another connection of its ICE library takes the place of the first below the DTLS
+        transport, which notices nothing: same keys, same streams, same data channel. Answers what was before and after.
+        """
+        dtls = self.pc.getTransceivers()[0].receiver.transport
+        ice, old = dtls.transport, dtls.transport._connection
+        before = way(dtls, old)
+        new = aioice.Connection(ice_controlling=old.ice_controlling)
+        # What the DTLS transport is waiting for comes by either of them.
+        new._queue = old._queue
+        await new.gather_candidates()
+        ice._connection = ice.iceGatherer._connection = new
+        ice.iceGatherer._remote_candidates_end = False
+        answer = await self.offer(self.pc, {"pc_id": self.pc_ids[-1], "restart_pc": False})
+        theirs = sdp.SessionDescription.parse(answer).media[0].ice
+        new.remote_username, new.remote_password = theirs.usernameFragment, theirs.password
+        await asyncio.wait_for(new.connect(), LIMIT_SECONDS)
+        ice._recv, ice._send = new.recv, new.send
+        # Whoever watches the old one would take its end for the end of the call, and its inbox is in use.
+        ice._RTCIceTransport__monitor_task.cancel()
+        ice._RTCIceTransport__monitor_task = asyncio.ensure_future(ice._monitor())
+        old._queue = asyncio.Queue()
+        await old.close()
+        return {"before": before, "after": way(dtls, new)}
 
     async def record(self, track):
         """Writes what is heard, and silence where the sender's clock says that nothing was sent."""
@@ -156,7 +202,12 @@ class Call:
             return None
 
         async with self.news:
-            return await asyncio.wait_for(self.news.wait_for(found), LIMIT_SECONDS)
+            try:
+                return await asyncio.wait_for(self.news.wait_for(found), LIMIT_SECONDS)
+            except asyncio.TimeoutError:
+                print(f"no {kind} {fields} after {after}; {self.pc.connectionState}, and was told:")
+                print(*self.told, sep="\n")
+                raise
 
     async def ask(self, after):
         """Says the clip and hears the answer out."""
@@ -171,12 +222,27 @@ class Call:
         await self.connect()
         after = await self.until("bot-stopped-speaking")
         after = await self.ask(after)
-        if self.plan.get("restart"):
+        restarted = None
+        if self.plan.get("restart") == "pc":
             await self.connect(restart=True)
             await self.until("bot-ready", after)
+        elif self.plan.get("restart") == "ice":
+            restarted = await self.restart_ice()
+        if self.plan.get("restart"):
             await self.ask(len(self.told))
         await self.pc.close()
-        return {"session_id": self.session_id, "pc_ids": self.pc_ids, "told": self.told}
+        return {"session_id": self.session_id, "pc_ids": self.pc_ids, "told": self.told, "restarted": restarted}
+
+
+def way(dtls, ice):
+    """How media goes: ICE's user name fragments and this side's port, and the DTLS connection that goes over it."""
+    pair = ice._nominated[1]
+    return {
+        "ours": ice.local_username,
+        "theirs": ice.remote_username,
+        "port": pair.local_addr[1],
+        "dtls": [dtls.state, id(dtls._ssl)],
+    }
 
 
 async def abandon(server):

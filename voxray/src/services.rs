@@ -58,11 +58,14 @@ impl Process {
         }
     }
 
-    /// Ends everything that is left.
+    /// Ends everything that is left; a second signal does not wait for requests that still run.
     async fn end(self) {
         self.stop_listening.cancel();
         self.scope.cancel();
-        self.scope.join().await;
+        tokio::select! {
+            () = self.scope.join() => {}
+            () = self.shutdown.hurried() => {}
+        }
         service_kit::trace::flush().await;
         tracing::info!("stopped");
     }
@@ -106,6 +109,9 @@ pub async fn media(settings: Settings) -> Result<(), Fatal> {
     service.warm_up().await?;
     process.shutdown.draining().await;
     service.drain().await;
+    // A balancer that still leads sockets here has to lead them elsewhere: passed on, each would keep this node.
+    process.stop_listening.cancel();
+    service.finish_relays().await;
     process.end().await;
     Ok(())
 }

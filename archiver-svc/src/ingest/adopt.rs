@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::apply::{Archive, Stopped};
+use super::entry::{Entry, Recorded};
 use super::ledger::Ledger;
 use super::nodes::Node;
-use super::session::{Open, Session, Stage};
+use super::session::{Open, Session, Stage, Work};
 use crate::backoff::Backoff;
 use crate::metrics::KindCounts;
 use crate::recordings::{Live, Manifest, ObjectError, Recordings, chain};
@@ -13,7 +14,13 @@ use crate::recordings::{Live, Manifest, ObjectError, Recordings, chain};
 impl Archive {
     /// Finds out where a session goes on whose first event does not come: for a recorded one the store says it, for
     /// others the node. While the store is away this holds the node's stream back.
-    pub(super) async fn look_up_missing(&self, node: &Node, id: &str, session: &mut Session) -> Result<(), Stopped> {
+    pub(super) async fn look_up_missing(
+        &self,
+        node: &Node,
+        id: &str,
+        session: &mut Session,
+        work: &mut Work,
+    ) -> Result<(), Stopped> {
         let first = match session.pending.first_key_value() {
             Some((first, _)) if session.received == 0 && *first > 1 => *first,
             _ => return Ok(()),
@@ -25,7 +32,7 @@ impl Archive {
         if let Some(recordings) = &self.recordings
             && let Some((manifest, etag)) = self.manifest(recordings, id).await?
         {
-            self.resume(node, id, session, recordings, manifest, etag);
+            self.resume(node, id, session, work, recordings, (manifest, etag));
         } else if session.claimed + 1 >= first {
             session.adopt(first, go_on(None, 0, false));
             node.open_ledger(id, Ledger::resumed(first - 1, None));
@@ -38,13 +45,20 @@ impl Archive {
         node: &Node,
         id: &str,
         session: &mut Session,
+        work: &mut Work,
         recordings: &Recordings,
-        manifest: Manifest,
-        etag: String,
+        (manifest, etag): (Manifest, String),
     ) {
         let first = session.looked_up;
-        if let Some(last) = manifest.ended() {
-            // All audio is stored; acknowledgements were lost, and perhaps rows.
+        if let (Some(last), Some(object)) = (manifest.ended(), &manifest.object) {
+            // All audio is stored; acknowledgements were lost, and perhaps rows, and the note of where it is. It goes
+            // the way of the rows: nothing more is acknowledged before it is written.
+            let note = Entry::Recorded(Recorded {
+                session_id: id.to_owned(),
+                key: manifest.key.clone(),
+                bytes: object.bytes,
+            });
+            work.entries.push((first, note));
             session.adopt(first, go_on(None, last, false));
             node.open_ledger(id, Ledger::resumed(first - 1, None));
             return;

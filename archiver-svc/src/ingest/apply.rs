@@ -12,11 +12,12 @@ use voxray_proto::archive::{Event, SessionEnded};
 
 use super::entry::Entry;
 use super::ledger::Ledger;
-use super::nodes::{Delivery, FinishedSessions, Node};
+use super::nodes::{Delivery, Fate, FinishedSessions, Node};
 use super::session::{self, Samples, Session, Stage, Work};
 use crate::backoff::Backoff;
 use crate::metrics::{self, DUPLICATES, EVENTS_RECEIVED, Kind, SET_ASIDE};
 use crate::recordings::{End, Finished, Job, Live, Recordings, Task, UploadQueue, chain};
+use crate::register::Register;
 use crate::transcripts::TranscriptStore;
 
 /// Everything events are applied with.
@@ -25,6 +26,8 @@ pub struct Archive {
     pub transcripts: Option<Arc<dyn TranscriptStore>>,
     /// Recordings; `None` when recording is off.
     pub recordings: Option<Recordings>,
+    /// Where what is stored is noted.
+    pub register: Register,
     /// Recordings waiting for an uploader.
     pub queue: Arc<UploadQueue>,
     /// Names this archiver among all that use the same store.
@@ -41,6 +44,12 @@ pub enum Stopped {
     /// This archiver ends.
     #[error("this archiver is shutting down: connect to another one")]
     ShuttingDown,
+    /// The node has connected again.
+    #[error("another stream of this node has taken over")]
+    TakenOver,
+    /// Something that arrived is no good.
+    #[error("something of a session was damaged on its way to the store: send again what is not durable")]
+    SendAgain,
 }
 
 impl Archive {
@@ -51,14 +60,21 @@ impl Archive {
         sessions: &mut HashMap<String, Session>,
         batch: Vec<Event>,
     ) -> Result<(), Stopped> {
-        for stored in node.take_stored() {
-            sessions.remove(&stored);
+        for (id, fate) in node.take_fates() {
+            match fate {
+                Fate::Stored | Fate::BeginsAgain => drop(sessions.remove(&id)),
+                Fate::Refused => {
+                    if let Some(session) = sessions.get_mut(&id) {
+                        session.refuse();
+                    }
+                }
+            }
         }
         let touched = self.arrive(node, sessions, batch);
         let mut work = Work::default();
         for id in &touched {
             let Some(session) = sessions.get_mut(id) else { continue };
-            self.look_up_missing(node, id, session).await?;
+            self.look_up_missing(node, id, session, &mut work).await?;
             let is_new = matches!(session.stage, Stage::AwaitingStart);
             if let Err(refusal) = session.advance(id, self.recordings.as_ref(), &mut work) {
                 node.drop_ledger(id);
@@ -272,10 +288,10 @@ impl Archive {
                 node_id = node.id,
                 frames = file.frames,
                 frames_expected = ended.total_frames,
-                "a recording is not what the node hashed; it is not stored, and stays with the node"
+                "a recording is not what the node hashed; it is not stored, and the node is asked to send it again"
             );
-            session.refuse();
-            node.drop_ledger(id);
+            // The stream that brought it ends behind this batch.
+            node.begin_again(id);
             return Ok(());
         }
         live.assembly().count(counts);

@@ -21,6 +21,19 @@ pub enum Entry {
     Row(Row),
     /// A session has ended.
     End(End),
+    /// A recording was stored by an archiver that may not have got to note it.
+    Recorded(Recorded),
+}
+
+/// A stored recording.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Its session.
+    pub session_id: String,
+    /// Where it is.
+    pub key: String,
+    /// Its length.
+    pub bytes: u64,
 }
 
 impl Entry {
@@ -30,6 +43,7 @@ impl Entry {
             Self::Start(start) => &start.session_id,
             Self::Row(row) => &row.session_id,
             Self::End(end) => &end.session_id,
+            Self::Recorded(recorded) => &recorded.session_id,
         }
     }
 
@@ -39,11 +53,12 @@ impl Entry {
             Self::Start(start) => start.recording_key.as_ref().map_or(0, String::len),
             Self::Row(row) => row.text.len(),
             Self::End(end) => end.reason.len(),
+            Self::Recorded(recorded) => recorded.key.len(),
         }
     }
 }
 
-/// Makes one transaction of them.
+/// Makes one transaction of them, but for stored recordings, which are noted by themselves.
 pub fn batch<'a>(entries: impl Iterator<Item = &'a Entry>) -> Batch {
     let mut batch = Batch::default();
     // One statement does not see its own rows: a turn number used twice would break the unique key for ever.
@@ -57,7 +72,7 @@ pub fn batch<'a>(entries: impl Iterator<Item = &'a Entry>) -> Batch {
                 batch.ends.retain(|earlier| earlier.session_id != end.session_id);
                 batch.ends.push(end.clone());
             }
-            Entry::Start(_) | Entry::Row(_) => {}
+            Entry::Start(_) | Entry::Row(_) | Entry::Recorded(_) => {}
         }
     }
     for row in &mut batch.rows {

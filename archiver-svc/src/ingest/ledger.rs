@@ -11,7 +11,7 @@ use crate::metrics::KindCounts;
 pub struct Ledger {
     /// Every event up to and including this one was applied.
     applied: u64,
-    /// Turns whose rows are not committed, in order.
+    /// Events with something that is not committed to SQL, in order; one that has two such things comes twice.
     unwritten: VecDeque<u64>,
     /// Every event up to and including this one has its audio stored; `None`: there is no audio to wait for.
     audio: Option<u64>,
@@ -46,9 +46,11 @@ impl Ledger {
         self.unwritten.extend(turns);
     }
 
-    /// The row of a turn is committed.
+    /// The row of an event is committed, or one of them.
     pub fn row_written(&mut self, sequence: u64) {
-        self.unwritten.retain(|unwritten| *unwritten != sequence);
+        if let Some(at) = self.unwritten.iter().position(|unwritten| *unwritten == sequence) {
+            self.unwritten.remove(at);
+        }
     }
 
     /// The audio of all events up to this one is stored.
@@ -136,6 +138,16 @@ mod tests {
         assert_eq!((told(&mut ledger), ledger.finished()), (None, None));
         ledger.row_written(2);
         assert_eq!((told(&mut ledger), ledger.finished()), (Some(3), Some(3)));
+    }
+
+    #[test]
+    fn an_event_with_two_rows_is_durable_with_the_second() {
+        let mut ledger = Ledger::resumed(3, None);
+        ledger.applied(4, [4, 4]);
+        ledger.row_written(4);
+        assert_eq!(told(&mut ledger), None);
+        ledger.row_written(4);
+        assert_eq!(told(&mut ledger), Some(4));
     }
 
     #[test]

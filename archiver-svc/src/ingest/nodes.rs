@@ -8,10 +8,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Acks;
+use super::apply::Stopped;
 use super::ledger::Ledger;
 use super::rows::Rows;
 use super::session::Session;
 use crate::metrics::KindCounts;
+
+/// How often a node is asked to send a session again because what arrived of it was no good. Its stream ends each time.
+const MAX_BEGUN_AGAIN: u32 = 3;
 
 /// Sessions that ended lately and are durable, kept to answer what is sent again. About 100 bytes each.
 const MAX_FINISHED: usize = 16_384;
@@ -39,9 +43,29 @@ struct Inner {
     /// When the last stream ended.
     idle_since: Instant,
     /// Ends the stream in charge.
-    current: CancellationToken,
-    /// Sessions whose recording was stored since the stream in charge last looked.
-    stored: Vec<String>,
+    current: Ends,
+    /// What became of sessions since the stream in charge last looked.
+    fates: Vec<(String, Fate)>,
+    /// How often sessions have begun again.
+    begun_again: HashMap<String, u32>,
+}
+
+/// What became of a session beside the stream that brought it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// All of it is stored.
+    Stored,
+    /// What is here of it is no good: what is not durable is sent again.
+    BeginsAgain,
+    /// It cannot be stored, and stays with its node.
+    Refused,
+}
+
+/// Why a stream is to end.
+#[derive(Debug, Clone, Default)]
+struct Ends {
+    taken_over: CancellationToken,
+    send_again: CancellationToken,
 }
 
 /// A stream's hold on its node.
@@ -49,10 +73,20 @@ struct Inner {
 pub struct Attachment {
     /// The node.
     pub node: Arc<Node>,
-    /// Cancelled when another stream of this node takes over.
-    pub taken_over: CancellationToken,
+    ends: Ends,
     /// Nothing was known of this node.
     pub is_new: bool,
+}
+
+impl Attachment {
+    /// Resolves when the stream is to end.
+    pub async fn ends(&self) -> Stopped {
+        tokio::select! {
+            biased;
+            () = self.ends.taken_over.cancelled() => Stopped::TakenOver,
+            () = self.ends.send_again.cancelled() => Stopped::SendAgain,
+        }
+    }
 }
 
 impl Drop for Attachment {
@@ -75,15 +109,38 @@ impl Node {
             inner: Mutex::new(Inner {
                 streams: 0,
                 idle_since: Instant::now(),
-                current: CancellationToken::new(),
-                stored: Vec::new(),
+                current: Ends::default(),
+                fates: Vec::new(),
+                begun_again: HashMap::new(),
             }),
         }
     }
 
-    /// Sessions stored since the last call.
-    pub fn take_stored(&self) -> Vec<String> {
-        std::mem::take(&mut self.lock().stored)
+    /// What became of sessions since the last call.
+    pub fn take_fates(&self) -> Vec<(String, Fate)> {
+        std::mem::take(&mut self.lock().fates)
+    }
+
+    /// Forgets a session of which something is no good here, and ends the stream: the node sends again what is not
+    /// durable of it. `false`: that has not helped before, and the session is refused.
+    pub fn begin_again(&self, session_id: &str) -> bool {
+        self.drop_ledger(session_id);
+        let mut inner = self.lock();
+        let times = inner.begun_again.entry(session_id.to_owned()).or_default();
+        *times += 1;
+        let again = *times <= MAX_BEGUN_AGAIN;
+        let fate = if again { Fate::BeginsAgain } else { Fate::Refused };
+        inner.fates.push((session_id.to_owned(), fate));
+        if again {
+            inner.current.send_again.cancel();
+        }
+        again
+    }
+
+    /// Nothing more of a session is acknowledged: it cannot be stored.
+    pub fn refuse(&self, session_id: &str) {
+        self.drop_ledger(session_id);
+        self.lock().fates.push((session_id.to_owned(), Fate::Refused));
     }
 
     /// A session begins here with this much of it durable.
@@ -110,7 +167,9 @@ impl Node {
         if let Some(last) = ledger.finished() {
             ledgers.remove(session_id);
             self.finished.insert(session_id, last);
-            self.lock().stored.push(session_id.to_owned());
+            let mut inner = self.lock();
+            inner.begun_again.remove(session_id);
+            inner.fates.push((session_id.to_owned(), Fate::Stored));
         }
     }
 
@@ -151,17 +210,13 @@ impl Nodes {
                 .entry(node_id.to_owned())
                 .or_insert_with(|| Arc::new(Node::new(node_id, Arc::clone(&self.finished)))),
         );
-        let taken_over = CancellationToken::new();
+        let ends = Ends::default();
         {
             let mut inner = node.lock();
             inner.streams += 1;
-            std::mem::replace(&mut inner.current, taken_over.clone()).cancel();
+            std::mem::replace(&mut inner.current, ends.clone()).taken_over.cancel();
         }
-        Attachment {
-            node,
-            taken_over,
-            is_new,
-        }
+        Attachment { node, ends, is_new }
     }
 
     /// No stream will bring rows any more: the writers end when they have written what there is.
@@ -252,6 +307,16 @@ impl Delivery {
             ledger.count(counts);
             ledger.audio_stored(sequence);
         });
+    }
+
+    /// What is here of the recording is no good. `false`: sending it again has not helped before.
+    pub fn begin_again(&self) -> bool {
+        self.node.begin_again(&self.session_id)
+    }
+
+    /// The recording cannot be stored.
+    pub fn refuse(&self) {
+        self.node.refuse(&self.session_id);
     }
 
     /// All of it is stored.

@@ -1,15 +1,20 @@
-//! Transcript rows on their way to SQL, one queue a node: while the database is away, audio goes on.
+//! Transcript rows on their way to SQL, one queue a node: while the database is away, audio goes on. A row that the
+//! database refuses for what is in it does not hold up the others.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::apply::{Archive, Stopped};
 use super::entry::{self, Entry};
 use super::nodes::Node;
 use crate::backoff::Backoff;
 use crate::metrics::{self, Waiting};
+use crate::recordings::chain;
+use crate::transcripts::StoreError;
 
 /// Bytes of rows that may wait. When full, the node's stream is held back: some hours of the turns of 50 calls.
 const WAITING_BYTES: usize = 4 * 1024 * 1024;
@@ -17,6 +22,8 @@ const WAITING_BYTES: usize = 4 * 1024 * 1024;
 const ROW_BYTES: usize = 256;
 /// Most rows in one transaction.
 const BATCH: usize = 256;
+/// A refused row is tried again this long after: somebody may have given its column more room.
+const REFUSED_RETRY: Duration = Duration::from_secs(60);
 
 /// Rows that wait to be written.
 #[derive(Debug)]
@@ -29,6 +36,9 @@ pub struct Rows {
 #[derive(Debug, Default)]
 struct Inner {
     waiting: VecDeque<Pending>,
+    /// Set aside until then. They keep their places: when all that may wait is refused, the stream is held back.
+    refused: Vec<Pending>,
+    retry_at: Option<Instant>,
     closed: bool,
 }
 
@@ -37,7 +47,16 @@ struct Inner {
 struct Pending {
     sequence: u64,
     entry: Entry,
+    /// Of one that was refused: it shows in `archive_lag_seconds`.
+    refused: Option<Waiting>,
     _place: Option<OwnedSemaphorePermit>,
+}
+
+/// What became of some rows.
+enum Outcome {
+    Written,
+    /// One of them at least is refused for what is in it; none is written.
+    Refused(StoreError),
 }
 
 impl Default for Rows {
@@ -60,6 +79,7 @@ impl Rows {
         self.lock().waiting.push_back(Pending {
             sequence,
             entry,
+            refused: None,
             _place: place,
         });
         self.changed.notify_one();
@@ -74,15 +94,31 @@ impl Rows {
     /// The oldest rows, waiting for one; none when there will be none.
     async fn next(&self) -> Vec<Pending> {
         loop {
-            {
+            let retry_at = {
                 let mut inner = self.lock();
+                if inner.retry_at.is_some_and(|at| at <= Instant::now()) {
+                    inner.retry_at = None;
+                    let refused = std::mem::take(&mut inner.refused);
+                    inner.waiting.extend(refused);
+                }
                 let count = inner.waiting.len().min(BATCH);
                 if count > 0 || inner.closed {
                     return inner.waiting.drain(..count).collect();
                 }
+                inner.retry_at
+            };
+            match retry_at {
+                Some(at) => drop(tokio::time::timeout_at(at, self.changed.notified()).await),
+                None => self.changed.notified().await,
             }
-            self.changed.notified().await;
         }
+    }
+
+    /// Keeps a refused row until it is tried again. It is not acknowledged, so its node keeps it, too.
+    fn set_aside(&self, pending: Pending) {
+        let mut inner = self.lock();
+        inner.refused.push(pending);
+        inner.retry_at = Some(Instant::now() + REFUSED_RETRY);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -102,24 +138,73 @@ impl Archive {
         }
     }
 
+    /// Writes all of them but those that the database refuses for what is in them.
     async fn write_batch(&self, node: &Node, batch: Vec<Pending>) -> Result<(), Stopped> {
-        let Some(store) = &self.transcripts else { return Ok(()) };
-        let rows = entry::batch(batch.iter().map(|pending| &pending.entry));
-        let _waiting = Waiting::begin();
-        let mut backoff = Backoff::default();
-        loop {
-            match metrics::transaction(store.write(&rows)).await {
-                Ok(()) => break,
-                Err(error) => {
-                    self.pause(&mut backoff, "cannot write transcript rows", &error).await?;
+        // The last is the next: halves of what was refused, down to the one row.
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            match self.write_part(&part).await? {
+                Outcome::Written => {
+                    for pending in part {
+                        node.settle(pending.entry.session_id(), |ledger| {
+                            ledger.row_written(pending.sequence)
+                        });
+                    }
+                }
+                Outcome::Refused(_) if part.len() > 1 => {
+                    let later = part.split_off(part.len() / 2);
+                    parts.extend([later, part]);
+                }
+                Outcome::Refused(error) => {
+                    for mut pending in part {
+                        if pending.refused.is_none() {
+                            metrics::bump(&metrics::ROWS_REFUSED);
+                            tracing::error!(
+                                session_id = pending.entry.session_id(),
+                                sequence = pending.sequence,
+                                node_id = node.id,
+                                error = chain(&error),
+                                "the database refuses a row for what is in it; the rest of its session stays in its \
+                                 node's outbox, and it is tried again every minute: make its column fit"
+                            );
+                            pending.refused = Some(Waiting::begin());
+                        }
+                        node.rows.set_aside(pending);
+                    }
                 }
             }
         }
-        for pending in batch {
-            node.settle(pending.entry.session_id(), |ledger| {
-                ledger.row_written(pending.sequence)
-            });
-        }
         Ok(())
+    }
+
+    /// Writes all of them, trying as long as the database is not there.
+    async fn write_part(&self, part: &[Pending]) -> Result<Outcome, Stopped> {
+        let Some(store) = &self.transcripts else {
+            return Ok(Outcome::Written);
+        };
+        let rows = entry::batch(part.iter().map(|pending| &pending.entry));
+        let _waiting = Waiting::begin();
+        let mut backoff = Backoff::default();
+        while !rows.is_empty() {
+            match metrics::transaction(store.write(&rows)).await {
+                Ok(()) => break,
+                Err(error) if error.is_of_content() => return Ok(Outcome::Refused(error)),
+                Err(error) => self.pause(&mut backoff, "cannot write transcript rows", &error).await?,
+            }
+        }
+        for pending in part {
+            let Entry::Recorded(stored) = &pending.entry else {
+                continue;
+            };
+            let noted = || {
+                self.register
+                    .note_or_remove(&stored.session_id, &stored.key, stored.bytes)
+            };
+            while let Err(error) = noted().await {
+                self.pause(&mut backoff, "cannot note where a recording is", &error)
+                    .await?;
+            }
+        }
+        Ok(Outcome::Written)
     }
 }

@@ -125,9 +125,9 @@ async fn serve(
             write(&node.acks, stream, &responses).await;
         })
     };
-    let outcome = tokio::select! {
+    let mut outcome = tokio::select! {
         biased;
-        () = attachment.taken_over.cancelled() => Err(Status::aborted("another stream of this node has taken over")),
+        stopped = attachment.ends() => Err(status(&stopped)),
         () = shutdown.draining() => Err(status(&Stopped::ShuttingDown)),
         sessions = attachment.node.sessions.lock() => read(inbound, archive, &attachment, sessions, shutdown).await,
     };
@@ -135,7 +135,7 @@ async fn serve(
         // The node has said all it wants to say; it may still wait for what becomes durable.
         tokio::select! {
             () = responses.closed() => {}
-            () = attachment.taken_over.cancelled() => {}
+            stopped = attachment.ends() => outcome = Err(status(&stopped)),
             () = shutdown.draining() => {}
         }
     }
@@ -165,9 +165,7 @@ async fn read(
     loop {
         let batch = tokio::select! {
             biased;
-            () = attachment.taken_over.cancelled() => {
-                return Err(Status::aborted("another stream of this node has taken over"));
-            }
+            stopped = attachment.ends() => return Err(status(&stopped)),
             () = shutdown.draining() => return Err(status(&Stopped::ShuttingDown)),
             batch = next_batch(&mut inbound) => batch?,
         };
@@ -237,5 +235,6 @@ async fn write(acks: &Acks, stream: u64, responses: &Responses) {
 fn status(stopped: &Stopped) -> Status {
     match stopped {
         Stopped::ShuttingDown => Status::unavailable(stopped.to_string()),
+        Stopped::TakenOver | Stopped::SendAgain => Status::aborted(stopped.to_string()),
     }
 }

@@ -43,13 +43,13 @@ async fn run(register: &Register, days: u32) -> Result<(), RegisterError> {
     };
     let before = (days > 0).then(|| OffsetDateTime::now_utc() - Duration::from_secs(u64::from(days) * 24 * 3600));
     let mut first_error = None;
+    // What cannot be erased now is still found at the next turn; it must not hide what comes behind it.
+    let mut after = String::new();
     loop {
-        let found = metrics::query(transcripts.to_erase(before, BATCH)).await?;
-        let mut progress = false;
+        let found = metrics::query(transcripts.to_erase(before, &after, BATCH)).await?;
         for session_id in &found {
             match register.erase(session_id).await {
                 Ok(erased) => {
-                    progress = true;
                     tracing::info!(
                         target: "audit",
                         session_id,
@@ -63,8 +63,9 @@ async fn run(register: &Register, days: u32) -> Result<(), RegisterError> {
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        if !progress {
-            break;
+        match found.into_iter().next_back() {
+            Some(last) => after = last,
+            None => break,
         }
     }
     if let Some(before) = before {

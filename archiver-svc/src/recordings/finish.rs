@@ -108,7 +108,7 @@ impl RecordingStore {
             facts: &live.facts,
             end: Some(end.known()),
         };
-        let tags = metadata::tags(known, &self.tags);
+        let tags = metadata::last_tags(known, &self.tags);
         // The recording is what counts: without the right to tag it is stored all the same.
         if !tags.is_empty()
             && let Err(error) = self.objects.tag(&live.key, &tags).await

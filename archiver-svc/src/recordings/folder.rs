@@ -173,6 +173,8 @@ impl Objects for FolderStore {
         self.run(move |place| {
             let id = upload_id(&key);
             File::create_new(place.upload(&id))?;
+            // The manifest will speak of it.
+            File::open(place.root.join(UPLOADS))?.sync_all()?;
             Ok(id)
         })
         .await
@@ -327,7 +329,7 @@ impl Place {
     fn rename(&self, from: &Path, key: &str, condition: &Condition) -> Result<(), ObjectError> {
         let target = self.root.join(key);
         let folder = target.parent().unwrap_or(&self.root);
-        std::fs::create_dir_all(folder)?;
+        create_folders(folder)?;
         let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let there = self.find(key)?.map(|file| etag(&file)).transpose()?;
         match (condition, there) {
@@ -386,6 +388,21 @@ pub fn each_block(from: &mut File, length: u64, mut take: impl FnMut(&[u8]) -> i
         }
         take(buffer.get(..count).unwrap_or_default())?;
     }
+}
+
+/// Makes a folder and those above it that are missing, and flushes the names of the new ones: a file that is flushed in
+/// a folder that is not would be gone with it.
+fn create_folders(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let Some(above) = folder.parent() else { return Ok(()) };
+    create_folders(above)?;
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    File::open(above)?.sync_all()
 }
 
 fn entries(folder: &Path) -> io::Result<Vec<(String, SystemTime)>> {

@@ -10,6 +10,9 @@ pub const PCM_SHA256: &str = "voxray-pcm-sha256";
 /// Metadata of a recording that is not the whole call.
 const INCOMPLETE: &str = "voxray-incomplete";
 
+/// Most tags of an object (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html>).
+const MAX_TAGS: usize = 10;
+
 /// What is known about a recording when it is stored.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
@@ -54,6 +57,17 @@ pub fn describe(key: &str, content_type: &'static str, known: Known<'_>, tags: &
         metadata,
         tags: self::tags(known, tags),
     }
+}
+
+/// Tags of an object that was made in parts, when it has ended. Its metadata was given when it began, so that it is not
+/// the whole call is a tag, asked for or not.
+pub fn last_tags(known: Known<'_>, wanted: &[RecordingTag]) -> Vec<(String, String)> {
+    let mut tags = tags(known, wanted);
+    if known.end.is_some_and(|end| !end.complete) && !wanted.contains(&RecordingTag::Complete) {
+        tags.insert(0, ("complete".to_owned(), "false".to_owned()));
+        tags.truncate(MAX_TAGS);
+    }
+    tags
 }
 
 /// Tags that can be given now. Duration and completeness come when the call has ended.

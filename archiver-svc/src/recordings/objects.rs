@@ -198,6 +198,12 @@ pub enum ObjectError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// S3 computed another hash than was sent with the bytes.
+    #[error("S3: {operation}: the bytes did not arrive as they were sent")]
+    Digest {
+        /// The S3 operation.
+        operation: &'static str,
+    },
     /// An answer without a field that S3 always sends.
     #[error("S3: {0} answered without what it must say")]
     Answer(&'static str),
@@ -210,6 +216,15 @@ pub enum ObjectError {
     /// Bytes are not those that were hashed.
     #[error("{0}: the bytes are not those that were hashed; check the disk of this archiver and the object store")]
     Damaged(&'static str),
+    /// A versioned bucket has hidden an object instead of deleting it.
+    #[error(
+        "{key} is hidden, and its versions stay: the bucket is versioned, and this key may not list them; allow \
+         s3:ListBucketVersions and s3:DeleteObjectVersion"
+    )]
+    VersionsStay {
+        /// Its key.
+        key: String,
+    },
     /// A manifest that this release cannot read.
     #[error("the manifest {key} cannot be read: it is of another release, or damaged")]
     Manifest {

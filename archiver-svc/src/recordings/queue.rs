@@ -3,13 +3,14 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::upload::Job;
 use crate::metrics;
 
-/// At most `recording.queue_cap` jobs; when it is full, [`push`](Self::push) waits, and with it the node's stream.
+/// At most `recording.queue_cap` jobs, those at work and those waiting for another try among them; when it is full,
+/// [`push`](Self::push) waits, and with it the node's stream.
 ///
 /// Two jobs for the same key never run at once: what a dead node left and its later whole version would race.
 #[derive(Debug)]
@@ -30,8 +31,6 @@ struct Inner {
 struct Entry {
     job: Job,
     not_before: Instant,
-    /// Given back when an uploader takes the job. A job that comes back has none: it must never wait for a place.
-    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl UploadQueue {
@@ -45,17 +44,17 @@ impl UploadQueue {
     }
 
     /// Adds a job, waiting for a place as long as it takes.
-    pub async fn push(&self, job: Job) {
+    pub async fn push(&self, mut job: Job) {
         // The semaphore is never closed; without a permit the job would still be queued, only past the limit.
-        let place = std::sync::Arc::clone(&self.places).acquire_owned().await.ok();
+        job.place = std::sync::Arc::clone(&self.places).acquire_owned().await.ok();
         metrics::bump(&metrics::JOBS_ENQUEUED);
-        self.add(job, Instant::now(), place);
+        self.add(job, Instant::now());
     }
 
-    /// Puts a job that failed at the end, to be tried again from then on.
+    /// Puts a job that failed at the end, to be tried again from then on. It has kept its place.
     pub fn put_back(&self, job: Job, not_before: Instant) {
         self.done(&job.live.key);
-        self.add(job, not_before, None);
+        self.add(job, not_before);
     }
 
     /// Says that the job of this key is no longer running.
@@ -97,13 +96,9 @@ impl UploadQueue {
         self.changed.notify_waiters();
     }
 
-    fn add(&self, job: Job, not_before: Instant, place: Option<OwnedSemaphorePermit>) {
+    fn add(&self, job: Job, not_before: Instant) {
         let mut inner = self.lock();
-        inner.waiting.push_back(Entry {
-            job,
-            not_before,
-            _place: place,
-        });
+        inner.waiting.push_back(Entry { job, not_before });
         inner.publish_depth();
         drop(inner);
         self.changed.notify_waiters();
@@ -151,13 +146,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_holds_the_sender_until_an_uploader_takes_a_job() {
+    async fn a_full_queue_holds_the_sender_until_a_job_is_done() {
         let queue = UploadQueue::new(1);
         queue.push(Job::test("a")).await;
         let mut second = Box::pin(queue.push(Job::test("b")));
         assert!((&mut second).now_or_never().is_none());
 
-        assert_eq!(keys(queue.pop().await), "a");
+        let first = queue.pop().await;
+        assert!((&mut second).now_or_never().is_none());
+        assert_eq!(keys(first), "a");
 
         second.await;
         assert_eq!(keys(queue.pop().await), "b");
@@ -180,19 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_job_waits_behind_the_others_and_comes_back() {
-        let queue = UploadQueue::new(1);
-        queue.push(Job::test("bad")).await;
-        let bad = queue.pop().await.unwrap();
-        queue.put_back(bad, Instant::now() + Duration::from_secs(3600));
-        queue.push(Job::test("good")).await;
-
-        assert_eq!(keys(queue.pop().await), "good");
-        assert!(queue.pop().now_or_never().is_none());
-    }
-
-    #[tokio::test]
-    async fn a_failed_job_comes_back_without_waiting_for_a_place() {
-        let queue = UploadQueue::new(1);
+        let queue = UploadQueue::new(2);
         queue.push(Job::test("bad")).await;
         let bad = queue.pop().await.unwrap();
         queue.push(Job::test("good")).await;
@@ -200,6 +185,20 @@ mod tests {
 
         assert_eq!(keys(queue.pop().await), "good");
         assert_eq!(keys(queue.pop().await), "bad");
+    }
+
+    #[tokio::test]
+    async fn jobs_that_wait_for_another_try_fill_the_queue_and_do_not_hold_up_the_others() {
+        let queue = UploadQueue::new(2);
+        queue.push(Job::test("bad")).await;
+        let bad = queue.pop().await.unwrap();
+        queue.put_back(bad, Instant::now() + Duration::from_secs(3600));
+        queue.push(Job::test("good")).await;
+        let mut third = Box::pin(queue.push(Job::test("third")));
+
+        assert!((&mut third).now_or_never().is_none());
+        assert_eq!(keys(queue.pop().await), "good");
+        assert!(queue.pop().now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use service_kit::shutdown::Shutdown;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::encode::EncodeError;
 use super::{End, Live, ObjectError, RecordingStore, Stored, UploadQueue, chain};
 use crate::backoff::Backoff;
 use crate::ingest::Delivery;
@@ -27,6 +29,8 @@ pub struct Job {
     pub backoff: Backoff,
     /// Makes the job count as waiting in `archive_lag_seconds`.
     pub waiting: Waiting,
+    /// Its place in the queue, until it is done: what waits for another try is held back, too.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// What is to be stored.
@@ -48,6 +52,7 @@ impl Job {
             done: None,
             backoff: Backoff::default(),
             waiting: Waiting::begin(),
+            place: None,
         }
     }
 }
@@ -67,8 +72,9 @@ enum UploadError {
     Sql(#[from] StoreError),
 }
 
-/// Takes jobs until the queue is closed and empty. A job that fails `max_retries` times in a row goes to the back of
-/// the queue, so that one bad recording does not hold up the others; it is tried until it works.
+/// Takes jobs until the queue is closed and empty. A job that fails goes to the back of the queue and is tried until it
+/// works. It waits there and not here: some bad recordings do not hold up the others. More than `max_retries` failures
+/// in a row are reported, and each further one is counted.
 pub async fn run_uploader(
     store: Arc<RecordingStore>,
     register: Register,
@@ -83,45 +89,61 @@ pub async fn run_uploader(
 }
 
 async fn upload(place: &Place, queue: &UploadQueue, mut job: Job, max_retries: u32, shutdown: &Shutdown) {
-    let mut quick_retries = 0;
-    loop {
-        let error = match run(place, &mut job).await {
-            Ok(stored) => return finish(queue, job, stored),
-            Err(error) => error,
-        };
-        let (key, cause) = (&job.live.key, chain(&error));
-        if shutdown.is_draining() {
-            // It was not acknowledged: the node sends it again to another archiver.
-            tracing::warn!(error = cause, key, "shutting down without this recording");
-            job.live.uploader_left();
+    let error = match run(place, &mut job).await {
+        Ok(stored) => return finish(queue, job, stored),
+        Err(error) => error,
+    };
+    let (key, cause) = (&job.live.key, chain(&error));
+    if shutdown.is_draining() {
+        // It was not acknowledged: the node sends it again to another archiver.
+        tracing::warn!(error = cause, key, "shutting down without this recording");
+        job.live.uploader_left();
+        return queue.done(key);
+    }
+    match verdict(&error) {
+        Verdict::TryAgain => {}
+        Verdict::BeginAgain => {
+            metrics::bump(&metrics::JOBS_FAILED);
+            let asked = job.delivery.as_ref().is_some_and(Delivery::begin_again);
+            tracing::error!(
+                error = cause,
+                key,
+                asked_again = asked,
+                "a recording has changed on this archiver's disk and is not stored; its node has it, too, and is \
+                 asked to send it again: check this disk"
+            );
             return queue.done(key);
         }
-        if is_final(&error) {
+        Verdict::Never => {
             metrics::bump(&metrics::JOBS_FAILED);
             tracing::error!(
                 error = cause,
                 key,
                 "a recording is not stored; what is missing of it stays with its node"
             );
+            if let Some(delivery) = &job.delivery {
+                delivery.refuse();
+            }
             return queue.done(key);
         }
-        let wait = job.backoff.next_wait();
-        if job.backoff.failures() == 1 {
-            tracing::warn!(error = cause, key, "a recording is not stored yet, trying again");
-        }
-        if quick_retries >= max_retries {
-            metrics::bump(&metrics::JOBS_FAILED);
-            tracing::warn!(
-                error = cause,
-                key,
-                failures = job.backoff.failures(),
-                "a recording cannot be stored; it waits for its next turn: check the store, its space and its rights"
-            );
-            return queue.put_back(job, Instant::now() + wait);
-        }
-        quick_retries += 1;
-        tokio::time::sleep(wait).await;
     }
+    let wait = job.backoff.next_wait();
+    let failures = job.backoff.failures();
+    if failures > max_retries {
+        metrics::bump(&metrics::JOBS_FAILED);
+    }
+    // Then about one a minute: an outage is seen and does not fill the disk.
+    if failures == max_retries.saturating_add(1) || (failures > max_retries && failures.is_multiple_of(16)) {
+        tracing::warn!(
+            error = cause,
+            key,
+            failures,
+            "a recording cannot be stored; it waits for its next turn: check the store, its space and its rights"
+        );
+    } else if failures == 1 {
+        tracing::warn!(error = cause, key, "a recording is not stored yet, trying again");
+    }
+    queue.put_back(job, Instant::now() + wait);
 }
 
 /// Nothing of an erased session is stored, and what was stored just before it was erased goes again: after the grave is
@@ -164,19 +186,36 @@ async fn run(place: &Place, job: &mut Job) -> Result<Option<Stored>, UploadError
     }
 }
 
-/// Nothing that is done here again can help.
-fn is_final(error: &UploadError) -> bool {
+/// What to do about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It may pass.
+    TryAgain,
+    /// What is here is no good, and the node has it, too.
+    BeginAgain,
+    /// Nothing that is done again can help.
+    Never,
+}
+
+fn verdict(error: &UploadError) -> Verdict {
     let UploadError::Object(error) = error else {
-        return false;
+        return Verdict::TryAgain;
     };
     match error {
-        ObjectError::Different { .. } | ObjectError::Damaged(_) | ObjectError::Encode(_) => true,
+        ObjectError::Damaged(_) => Verdict::BeginAgain,
+        ObjectError::Different { .. } => Verdict::Never,
+        ObjectError::Encode(error) => match error {
+            EncodeError::File(_) => Verdict::TryAgain,
+            EncodeError::Flac(_) | EncodeError::Opus(_) => Verdict::Never,
+        },
         ObjectError::Conflict { .. }
         | ObjectError::UploadGone { .. }
         | ObjectError::S3 { .. }
         | ObjectError::Answer(_)
+        | ObjectError::Digest { .. }
+        | ObjectError::VersionsStay { .. }
         | ObjectError::File(_)
-        | ObjectError::Manifest { .. } => false,
+        | ObjectError::Manifest { .. } => Verdict::TryAgain,
     }
 }
 
@@ -223,3 +262,6 @@ impl Job {
         Self::new(Arc::new(live), Task::Parts, None)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,9 +33,6 @@ pub trait TranscriptStore: Send + Sync {
     /// All rows of a session in the order spoken.
     async fn rows(&self, session_id: &str) -> Result<Vec<Row>, StoreError>;
 
-    /// How many different turns before `seq` are there. Of an erased session all of them were, and count as there.
-    async fn turns_before(&self, session_id: &str, seq: i32) -> Result<u64, StoreError>;
-
     /// What is known of a session; `None` when nothing is.
     async fn session(&self, session_id: &str) -> Result<Option<SessionRow>, StoreError>;
 
@@ -54,8 +51,13 @@ pub trait TranscriptStore: Send + Sync {
     async fn forget_key(&self, session_id: &str) -> Result<(), StoreError>;
 
     /// Sessions that are to be erased or whose erasure is not complete: begun before this, or erased with a recording
-    /// that is still there. At most `limit`; with `before` = `None` only the latter.
-    async fn to_erase(&self, before: Option<OffsetDateTime>, limit: u32) -> Result<Vec<String>, StoreError>;
+    /// that is still there. By their ids, those behind `after`, at most `limit`; with `before` = `None` only the latter.
+    async fn to_erase(
+        &self,
+        before: Option<OffsetDateTime>,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError>;
 
     /// Deletes rows from before this, whatever their session (those of older releases have none), and returns how many.
     async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError>;
@@ -86,6 +88,27 @@ impl StoreError {
             Self::Sql(sqlx::Error::Database(_)) => "database",
             Self::Sql(_) => "other",
         }
+    }
+}
+
+impl StoreError {
+    /// The database takes part, and refuses a row for what is in it (too long, or against a constraint of the table):
+    /// the same row is refused again, and another one may not be.
+    pub fn is_of_content(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+            // Primary result codes TOOBIG, CONSTRAINT and MISMATCH (<https://www.sqlite.org/rescode.html>).
+            let code = error.code().and_then(|code| code.parse::<u32>().ok());
+            return code.is_some_and(|code| matches!(code & 0xff, 18..=20));
+        }
+        // 1366: text that the column's character set does not have; its SQLSTATE says nothing.
+        let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
+        let is_of_charset = mysql.is_some_and(|error| error.number() == 1366);
+        // Data exceptions and integrity constraint violations (SQL:2016, part 2, clause 24).
+        let is_of_class = |code: &str| code.starts_with("22") || code.starts_with("23");
+        is_of_charset || error.code().is_some_and(|code| is_of_class(&code))
     }
 }
 

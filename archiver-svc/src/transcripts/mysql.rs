@@ -207,22 +207,6 @@ impl TranscriptStore for MysqlStore {
         found.iter().map(row_of).collect()
     }
 
-    async fn turns_before(&self, session_id: &str, seq: i32) -> Result<u64, StoreError> {
-        let erased = query(&self.sql.is_erased)
-            .bind(session_id)
-            .fetch_one(&self.pool)
-            .await?;
-        if erased.try_get::<i64, _>(0)? > 0 {
-            return Ok(u64::from(seq.unsigned_abs()));
-        }
-        let turns = query(&self.sql.count)
-            .bind(session_id)
-            .bind(seq)
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(turns.try_get::<i64, _>(0)?.unsigned_abs())
-    }
-
     async fn session(&self, session_id: &str) -> Result<Option<SessionRow>, StoreError> {
         let found = query(&self.sql.session)
             .bind(session_id)
@@ -290,9 +274,15 @@ impl TranscriptStore for MysqlStore {
         Ok(())
     }
 
-    async fn to_erase(&self, before: Option<OffsetDateTime>, limit: u32) -> Result<Vec<String>, StoreError> {
+    async fn to_erase(
+        &self,
+        before: Option<OffsetDateTime>,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
         let found = query(&self.sql.to_erase)
             .bind(before)
+            .bind(after)
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?;

@@ -148,26 +148,6 @@ impl TranscriptStore for PostgresStore {
         found.iter().map(row_of).collect()
     }
 
-    async fn turns_before(&self, session_id: &str, seq: i32) -> Result<u64, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        let erased = query(&self.sql.is_erased)
-            .bind(session_id)
-            .fetch_one(&mut *transaction)
-            .await?;
-        let turns = query(&self.sql.count)
-            .bind(session_id)
-            .bind(seq)
-            .fetch_one(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        let turns = if erased.try_get(0)? {
-            i64::from(seq)
-        } else {
-            turns.try_get(0)?
-        };
-        Ok(turns.unsigned_abs())
-    }
-
     async fn session(&self, session_id: &str) -> Result<Option<SessionRow>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let found = query(&self.sql.session)
@@ -242,10 +222,16 @@ impl TranscriptStore for PostgresStore {
         Ok(())
     }
 
-    async fn to_erase(&self, before: Option<OffsetDateTime>, limit: u32) -> Result<Vec<String>, StoreError> {
+    async fn to_erase(
+        &self,
+        before: Option<OffsetDateTime>,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let found = query(&self.sql.to_erase)
             .bind(before)
+            .bind(after)
             .bind(i64::from(limit))
             .fetch_all(&mut *transaction)
             .await?;

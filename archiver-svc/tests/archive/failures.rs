@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::common::{self, Call, Node, Place, assert_rows};
 use archiver_svc::Options;
+use voxray_proto::archive::event::Body;
 
 #[tokio::test]
 async fn a_call_cut_by_the_death_of_the_archiver_is_whole_after_the_node_sent_it_again() {
@@ -112,10 +113,20 @@ async fn a_full_upload_queue_holds_streams_back_and_drops_nothing() {
     let calls: Vec<_> = (0..12).map(|i| Call::recorded(&format!("call-{i}"), 2, 160)).collect();
     let mut node = Node::connect(archiver.address, "n1").await;
 
-    for call in &calls {
+    // The first has the only place and keeps it; the second waits for it, and with it the stream.
+    for call in &calls[..2] {
+        node.send_all(&call.events).await;
+        node.until_received(&call.id, call.last()).await;
+    }
+    for call in &calls[2..] {
         node.send_all(&call.events).await;
     }
-    node.until_received("call-0", calls[0].last()).await;
+    let other = Call::unrecorded("other", 20);
+    let mut other_node = Node::connect(archiver.address, "n2").await;
+    other_node.send_all(&other.events).await;
+    other_node.until_durable("other", other.last()).await;
+    node.read_what_is_there().await;
+    assert!(calls[2..].iter().all(|call| !node.received.contains_key(&call.id)));
     assert!(node.durable.is_empty());
     std::fs::remove_file(&in_the_way).unwrap();
 
@@ -123,6 +134,46 @@ async fn a_full_upload_queue_holds_streams_back_and_drops_nothing() {
         node.until_durable(&call.id, call.last()).await;
         assert_eq!(std::fs::read(place.recording(&call.id)).unwrap(), call.wav());
     }
+}
+
+#[tokio::test]
+async fn a_row_that_the_database_refuses_holds_up_nothing_but_the_rest_of_its_call() {
+    use sqlx::Connection;
+    let mut place = Place::new();
+    place.config.transcripts.table_name = "call_lines".to_owned();
+    let dsn = place.config.transcripts.dsn.expose().to_owned();
+    std::fs::create_dir(place.dir.path().join("db")).unwrap();
+    let mut database = sqlx::SqliteConnection::connect(&format!("{dsn}?mode=rwc"))
+        .await
+        .unwrap();
+    let create = "CREATE TABLE call_lines (session_id TEXT, role TEXT, text TEXT CHECK (length(text) < 100), \
+                  seq INTEGER, created_at TIMESTAMP)";
+    sqlx::raw_sql(create).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+    let archiver = place.start().await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let mut bad = Call::unrecorded("bad", 6);
+    // Event 4 is turn 2.
+    if let Some(Body::Turn(turn)) = &mut bad.events[3].body {
+        turn.text = "x".repeat(200);
+    }
+    let others: Vec<_> = (0..20).map(|n| Call::unrecorded(&format!("call-{n}"), 4)).collect();
+
+    node.send_all(&bad.events).await;
+    for call in &others {
+        node.send_all(&call.events).await;
+    }
+
+    for call in &others {
+        node.until_durable(&call.id, call.last()).await;
+        assert_rows(call, &archiver.rows(&call.id).await);
+    }
+    // Its other turns are there, and the node keeps it from the one that is not.
+    let kept: Vec<_> = archiver.rows("bad").await.iter().map(|row| row.seq).collect();
+    assert_eq!(kept, [0, 1, 3, 4, 5]);
+    node.until_durable("bad", 3).await;
+    assert_eq!(node.durable["bad"], 3);
+    assert!(common::metric("archive_rows_refused_total") >= 1.0);
 }
 
 #[tokio::test]

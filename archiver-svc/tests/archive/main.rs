@@ -10,4 +10,5 @@ mod lost_events;
 mod parts;
 mod peer_tls;
 mod refusals;
+mod retention;
 mod unknown_events;

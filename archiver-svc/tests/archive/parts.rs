@@ -97,14 +97,16 @@ async fn a_second_archiver_goes_on_behind_what_the_first_made_durable() {
     assert_eq!(unfinished(&place, ".uploads"), 0);
 }
 
-/// As if the database had been away when the first archiver had these rows: its audio was stored, and the node was
-/// told of nothing behind the turn before them.
+/// As if the database had been away when the first archiver had these rows: its audio was stored, that was not noted, and
+/// the node was told of nothing behind the turn before them.
 async fn lose_rows_from(place: &Place, turn: u32) {
     use sqlx::Connection;
     let dsn = place.config.transcripts.dsn.expose();
     let mut database = sqlx::SqliteConnection::connect(dsn).await.unwrap();
     let rows = sqlx::query("DELETE FROM call_transcripts WHERE seq >= $1").bind(turn);
     assert!(rows.execute(&mut database).await.unwrap().rows_affected() > 0);
+    let noted = sqlx::query("UPDATE call_transcripts_sessions SET recording_bytes = NULL");
+    noted.execute(&mut database).await.unwrap();
     database.close().await.unwrap();
 }
 
@@ -133,7 +135,37 @@ async fn turns_of_which_only_the_audio_was_stored_are_written_by_the_archiver_th
 
         assert_rows(&call, &second.rows("call-1").await);
         assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+        assert_eq!(noted_bytes(&second).await, Some(call.wav().len() as u64));
     }
+}
+
+/// What SQL knows of the length of the recording.
+async fn noted_bytes(archiver: &Running) -> Option<u64> {
+    let store = archiver.transcripts.as_ref().unwrap();
+    store.session("call-1").await.unwrap()?.recording_bytes
+}
+
+#[tokio::test]
+async fn a_recording_that_was_stored_while_its_call_was_erased_goes_when_the_rest_of_the_call_comes() {
+    let place = Place::new();
+    let first = start(&place, options()).await;
+    let mut node = Node::connect(first.address, "n1").await;
+    let call = Call::recorded("call-1", 60, CHUNK);
+    node.send_all(&call.events).await;
+    node.until_durable("call-1", call.last()).await;
+    // As if it had been erased before the object was there, and the archiver had died before it looked again.
+    let store = first.transcripts.clone().unwrap();
+    store.erase("call-1", time::OffsetDateTime::now_utc()).await.unwrap();
+    store.forget_key("call-1").await.unwrap();
+    first.kill().await;
+
+    let second = start(&place, options()).await;
+    let mut node = Node::connect(second.address, "n1").await;
+    node.send_all(&call.behind(40)).await;
+    node.until_durable("call-1", call.last()).await;
+
+    assert!(!place.recording("call-1").exists());
+    assert!(second.rows("call-1").await.is_empty());
 }
 
 #[tokio::test]
@@ -304,10 +336,20 @@ async fn a_recording_that_nobody_goes_on_with_is_closed_with_what_is_stored_of_i
     )
     .unwrap();
 
+    // What nobody can read keeps nothing else from being cleared up, wherever it stands in the list.
+    let junk = ["a", "call-0", "call-2", "z"].map(|id| format!("recordings/.open/{id}.json"));
+    let junk = junk.map(|key| place.config.recording.folder.join(key));
+    junk.iter().for_each(|file| std::fs::write(file, "{").unwrap());
+
     place.config.recording.upload_max_age_secs = 0;
     let second = start(&place, options()).await;
     common::until(|| place.recording("call-1").exists() && unfinished(&place, ".uploads") == 0).await;
     let closed = std::fs::read(place.recording("call-1")).unwrap();
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    while noted_bytes(&second).await != Some(closed.len() as u64) {
+        look.tick().await;
+    }
+    assert!(junk.iter().all(|file| file.exists()));
     assert_eq!(closed.len() as u64 % PART, 0);
     assert_eq!(closed[44..], call.wav()[44..closed.len()]);
 

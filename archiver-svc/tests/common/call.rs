@@ -42,6 +42,30 @@ impl Call {
         call
     }
 
+    /// A recorded call of another shape, 200 ms a chunk.
+    pub fn of_shape(id: &str, pcm: &[u8], sample_rate_hz: u32, channels: u32) -> Self {
+        let mut call = Self::begin(id, true);
+        let frame_bytes = 2 * channels as usize;
+        for chunk in pcm.chunks(sample_rate_hz as usize / 5 * frame_bytes) {
+            call.audio(chunk);
+        }
+        call.end();
+        for event in &mut call.events {
+            match &mut event.body {
+                Some(Body::Started(started)) => {
+                    started.recording = Some(RecordingFormat {
+                        sample_rate_hz,
+                        channels,
+                    });
+                }
+                Some(Body::Audio(audio)) => audio.first_frame = audio.first_frame * 4 / frame_bytes as u64,
+                Some(Body::Ended(ended)) => ended.total_frames = (pcm.len() / frame_bytes) as u64,
+                Some(Body::Turn(_)) | None => {}
+            }
+        }
+        call
+    }
+
     pub fn unrecorded(id: &str, turns: usize) -> Self {
         let mut call = Self::begin(id, false);
         for _ in 0..turns {

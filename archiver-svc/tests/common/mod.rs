@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use archiver_svc::{Archiver, Options, Row, TranscriptStore};
+use futures_util::FutureExt as _;
 use service_kit::config::{self, Config, Secret};
 use service_kit::exit::Fatal;
 use service_kit::grpc::AttachToken;
@@ -170,6 +171,12 @@ impl Node {
                 return status;
             }
         }
+    }
+
+    /// Takes the answers that have come by now.
+    pub async fn read_what_is_there(&mut self) {
+        tokio::task::yield_now().await;
+        while let Some(Ok(())) = self.read().now_or_never() {}
     }
 
     async fn read(&mut self) -> Result<(), Status> {

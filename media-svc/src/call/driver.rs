@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use self::tooling::AtClient;
 use super::ear::{Ear, Stalled};
+use super::end::End;
 use super::line::{CallerCommand, CallerEvent, CallerEvents, CallerLink, STUCK_WRITER, TransportTraits};
 use super::phone::PhoneLine;
 use super::record::{CallRecord, RecordedCall};
@@ -92,6 +93,7 @@ struct Call {
     events: CallerEvents,
     /// Nothing more comes from the transport; what is being recognised is still waited for.
     caller_gone: bool,
+    end: End,
     inputs: mpsc::Receiver<Input>,
     slot: Slot,
     ear: Ear,
@@ -155,6 +157,7 @@ impl Call {
             caller: setup.link.commands,
             events: setup.link.events,
             caller_gone: false,
+            end: setup.link.end,
             inputs,
             slot: setup.slot,
             ear,
@@ -247,6 +250,7 @@ impl Call {
             CallerEvent::LineBack => conversation.handle_input(now, Input::LineBack),
             CallerEvent::Closed(reason) => {
                 self.caller_gone = true;
+                self.end.begin();
                 conversation.handle_input(now, Input::CallerGone(reason));
             }
         }
@@ -352,10 +356,19 @@ impl Call {
                 Output::CallTool { reply, call } => self.call_tool(reply, call, conversation),
                 Output::Turn(turn) => self.record.turn(turn),
                 Output::Notice(notice) => self.notify(notice),
+                Output::Leave(reason) => self.leave(reason),
                 Output::HangUp(reason) => return Some(reason),
             }
         }
         None
+    }
+
+    /// A phone is let go while the last words of its caller are still being recognised; a client may want to show them.
+    fn leave(&mut self, reason: EndReason) {
+        let Some(line) = self.line.clone() else { return };
+        self.end.begin();
+        line.hang_up_after(&reason, self.session_id.clone(), &self.context.tasks);
+        self.tell(CallerCommand::Close(reason));
     }
 
     fn listen_for_beep(&mut self, samples: &[i16], conversation: &mut Conversation) {
@@ -385,7 +398,9 @@ impl Call {
                 self.stuck_since = None;
                 None
             }
-            Err(_) => {
+            // The transport has left, and has said so.
+            Err(mpsc::error::TrySendError::Closed(_)) => None,
+            Err(mpsc::error::TrySendError::Full(_)) => {
                 metrics::FRAMES_DROPPED.with_label_values(&[self.transport.name]).inc();
                 let since = *self.stuck_since.get_or_insert_with(Instant::now);
                 (since.elapsed() >= STUCK_WRITER)
@@ -429,6 +444,7 @@ impl Call {
         if reason == EndReason::Transferred {
             metrics::PHONE_TRANSFERS.with_label_values(&["taken"]).inc();
         }
+        self.end.begin();
         self.replies.clear();
         self.speeches.clear();
         let now = self.now();

@@ -1,5 +1,7 @@
 //! The two bounded queues between a socket and its call.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use media_core::conversation::{EndReason, MarkId, Notice, Typed};
@@ -7,6 +9,7 @@ use media_core::wire::client::Wish;
 use tokio::sync::mpsc;
 
 use super::away::WayBack;
+use super::end::End;
 use crate::metrics::{PIPELINE_BACKPRESSURE_SECONDS, PIPELINE_QUEUE_DEPTH};
 
 /// Commands waiting for a socket's writer: 5 s of 20 ms frames. Playout is paced, so the queue is all but empty unless
@@ -119,8 +122,12 @@ pub struct CallerLink {
     pub events: CallerEvents,
     /// To the transport.
     pub commands: mpsc::Sender<CallerCommand>,
+    /// When the end of the call began.
+    pub end: End,
     /// Present where a caller who was put through and is not taken can be brought back.
     pub way_back: Option<WayBack>,
+    /// Whether the far end left without saying that the call is over although it would: set before the caller has hung up.
+    pub may_live_on: Arc<AtomicBool>,
 }
 
 /// The transport's end of the link.
@@ -129,6 +136,8 @@ pub struct TransportLink {
     pub input: PipelineInput,
     /// From the call.
     pub commands: mpsc::Receiver<CallerCommand>,
+    /// See [`CallerLink::may_live_on`].
+    pub may_live_on: Arc<AtomicBool>,
 }
 
 /// The way from a socket into its pipeline. When it is full the socket is not read: back-pressure, not memory.
@@ -162,15 +171,19 @@ impl PipelineInput {
 pub fn link(input_queue_cap: usize) -> (CallerLink, TransportLink) {
     let (event_sender, events) = mpsc::channel(input_queue_cap.max(1));
     let (commands, command_receiver) = mpsc::channel(CALLER_COMMANDS);
+    let may_live_on = Arc::new(AtomicBool::new(false));
     (
         CallerLink {
             events: CallerEvents(events),
             commands,
+            end: End::default(),
             way_back: None,
+            may_live_on: Arc::clone(&may_live_on),
         },
         TransportLink {
             input: PipelineInput(event_sender),
             commands: command_receiver,
+            may_live_on,
         },
     )
 }

@@ -3,6 +3,7 @@
 mod away;
 mod driver;
 mod ear;
+mod end;
 mod line;
 pub mod phone;
 mod record;
@@ -18,6 +19,7 @@ mod screening_tests;
 
 pub use away::{Away, WayBack};
 pub use driver::{CallSetup, run};
+pub use end::{END_WITHIN, End};
 pub use line::{
     CALLER_COMMANDS, CallerCommand, CallerEvent, CallerEvents, CallerLink, PipelineInput, TransportLink,
     TransportTraits, link, wished,

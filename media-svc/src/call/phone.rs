@@ -29,7 +29,11 @@ pub struct PhoneLine {
     transfer_to: Vec<String>,
     /// Somebody else has the caller now: the call must not be ended.
     transferred: AtomicBool,
+    /// The provider has been told that the call is over, or is being told.
+    ended: AtomicBool,
     way_back: Option<WayBack>,
+    /// The stream was closed without its provider's word for the end of a call.
+    may_live_on: Arc<AtomicBool>,
 }
 
 /// How digits reach the far end.
@@ -50,8 +54,17 @@ impl PhoneLine {
             call_id,
             transfer_to,
             transferred: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             way_back: None,
+            may_live_on: Arc::default(),
         }
+    }
+
+    /// With what tells whether the call may live on when its stream has been closed.
+    #[must_use]
+    pub fn that_may_live_on(mut self, may_live_on: Arc<AtomicBool>) -> Self {
+        self.may_live_on = may_live_on;
+        self
     }
 
     /// With the way on which a caller comes back whom nobody takes, where the provider and the configuration have one.
@@ -141,11 +154,14 @@ impl PhoneLine {
         sent.map(|()| DigitsBy::Provider)
     }
 
-    /// Tells the provider that our side has ended the call. Closing the stream is enough at some providers and leaves the
-    /// caller waiting at others.
+    /// Tells the provider, once, that our side has ended the call, or that nobody is left on it here. Closing the stream is
+    /// enough at some providers and leaves the caller waiting at others. Nobody waits for it: a provider that does not
+    /// answer holds a task of the node for three attempts of `telephony.request_timeout_secs` and the pauses between them,
+    /// and no session.
     pub fn hang_up_after(self: Arc<Self>, reason: &EndReason, session_id: Arc<str>, scope: &TaskScope) {
         let over_there = match reason {
-            EndReason::CallerHungUp | EndReason::Transferred => true,
+            EndReason::Transferred => true,
+            EndReason::CallerHungUp => !self.may_live_on.load(Ordering::Acquire) || self.is_over_there(),
             EndReason::AgentHungUp
             | EndReason::Requested
             | EndReason::Drained
@@ -155,6 +171,9 @@ impl PhoneLine {
             | EndReason::AnsweringMachine => self.is_over_there(),
         };
         if over_there || !self.is_known() || !self.carriers.can_hang_up(&self.provider) {
+            return;
+        }
+        if self.ended.swap(true, Ordering::AcqRel) {
             return;
         }
         scope.spawn("provider hang-up", async move {

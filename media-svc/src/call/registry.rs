@@ -3,6 +3,8 @@
 //! A slot is taken by [`Calls::reserve`] or [`Calls::connect`], and is free again when its [`Slot`] is dropped, its
 //! reservation runs out, or it is ended. All of it is one map behind a lock that is held for microseconds.
 
+mod entry;
+mod hold;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,8 @@ use service_kit::trace::Parent;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
+use entry::{Entry, Phase};
+pub use hold::Held;
 pub use slot::Slot;
 pub use types::{
     Arrival, CallState, EndError, Listed, MediaReport, NodeLoad, Refusal, Reservation, SteerError, transport_name,
@@ -54,28 +58,6 @@ struct Shared {
     load: watch::Sender<NodeLoad>,
     reserved: Notify,
     notices: broadcast::Sender<(Arc<str>, Notice)>,
-}
-
-struct Entry {
-    transport: MediaTransport,
-    provider: String,
-    started_at_unix_ms: u64,
-    media: Option<watch::Receiver<MediaReport>>,
-    trace: Parent,
-    phase: Phase,
-}
-
-enum Phase {
-    Reserved {
-        since: Instant,
-        expires: Instant,
-        reservation: Reservation,
-    },
-    Connected {
-        input: mpsc::Sender<Input>,
-        line: Option<Arc<PhoneLine>>,
-        ending: bool,
-    },
 }
 
 impl Calls {
@@ -145,14 +127,6 @@ impl Calls {
         ))
     }
 
-    /// Whether [`connect`](Self::connect) would find a place, before anything is made for it.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect).
-    pub fn check(&self, transport: MediaTransport, session_id: &str) -> Result<(), Refusal> {
-        self.counted(transport, || self.shared.check(transport, session_id))
-    }
-
     /// All calls and reservations, oldest first.
     pub fn list(&self) -> Vec<Listed> {
         let entries = self.shared.current();
@@ -197,12 +171,21 @@ impl Calls {
         }
     }
 
+    /// Whether a session is here, connected or expected.
+    pub fn knows(&self, session_id: &str) -> bool {
+        self.shared.current().contains_key(session_id)
+    }
+
     /// Sessions that have been reserved for at least this long and are not connected here.
     pub fn waiting_since(&self, age: Duration) -> Vec<Arc<str>> {
         let entries = self.shared.current();
         let waiting = entries.iter().filter(|(_, entry)| match &entry.phase {
-            Phase::Reserved { since, .. } => since.elapsed() >= age,
-            Phase::Connected { .. } => false,
+            Phase::Reserved {
+                since,
+                reservation: Some(_),
+                ..
+            } => since.elapsed() >= age,
+            Phase::Reserved { reservation: None, .. } | Phase::Connected { .. } => false,
         });
         waiting.map(|(id, _)| Arc::clone(id)).collect()
     }
@@ -214,7 +197,7 @@ impl Calls {
         let reserved = entries.values().filter_map(|entry| match &entry.phase {
             Phase::Reserved {
                 expires, reservation, ..
-            } => Some((reservation.clone(), *expires - now)),
+            } => reservation.clone().map(|reservation| (reservation, *expires - now)),
             Phase::Connected { .. } => None,
         });
         reserved.collect()
@@ -291,6 +274,12 @@ impl Calls {
         self.shared.notices.subscribe()
     }
 
+    /// Counts a session that was turned away.
+    pub fn count_refusal(&self, transport: MediaTransport, refusal: Refusal) {
+        let labels = [transport_name(transport), refusal.as_str()];
+        SESSIONS_REJECTED.with_label_values(&labels).inc();
+    }
+
     /// Counts a session that was turned away because it could not be recorded.
     pub fn count_unrecordable(&self, transport: MediaTransport) {
         SESSIONS_REJECTED
@@ -303,10 +292,7 @@ impl Calls {
         transport: MediaTransport,
         attempt: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        attempt().inspect_err(|refusal| {
-            let labels = [transport_name(transport), refusal.as_str()];
-            SESSIONS_REJECTED.with_label_values(&labels).inc();
-        })
+        attempt().inspect_err(|refusal| self.count_refusal(transport, *refusal))
     }
 }
 
@@ -355,15 +341,6 @@ impl Shared {
         }
     }
 
-    fn check(&self, transport: MediaTransport, session_id: &str) -> Result<(), Refusal> {
-        let entries = self.current();
-        match entries.get(session_id).map(|entry| &entry.phase) {
-            Some(Phase::Connected { .. }) => Err(Refusal::AlreadyConnected),
-            Some(Phase::Reserved { .. }) if self.transports.contains(&transport) => Ok(()),
-            Some(Phase::Reserved { .. }) | None => self.admit(transport, &entries),
-        }
-    }
-
     fn reserve(&self, reservation: Reservation) -> Result<(), Refusal> {
         let mut entries = self.current();
         match entries.get(&reservation.session_id).map(|entry| &entry.phase) {
@@ -380,7 +357,7 @@ impl Shared {
             phase: Phase::Reserved {
                 since: Instant::now(),
                 expires: Instant::now() + reservation.ttl,
-                reservation: reservation.clone(),
+                reservation: Some(reservation.clone()),
             },
         };
         entries.insert(reservation.session_id, entry);
@@ -395,7 +372,7 @@ impl Shared {
             Some(Phase::Connected { .. }) => return Err(Refusal::AlreadyConnected),
             // A reservation is for what was asked: it is no way around `media.transports`.
             Some(Phase::Reserved { reservation, .. }) if self.transports.contains(&arrival.transport) => {
-                Some(reservation.clone())
+                reservation.clone()
             }
             Some(Phase::Reserved { .. }) | None => {
                 self.admit(arrival.transport, &entries)?;
@@ -448,30 +425,6 @@ impl Shared {
                     () = self.reserved.notified() => {}
                 },
             }
-        }
-    }
-}
-
-impl Entry {
-    fn expires(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Reserved { expires, .. } => Some(*expires),
-            Phase::Connected { .. } => None,
-        }
-    }
-
-    fn listed(&self, session_id: &Arc<str>) -> Listed {
-        Listed {
-            session_id: Arc::clone(session_id),
-            transport: self.transport,
-            provider: self.provider.clone(),
-            state: match self.phase {
-                Phase::Reserved { .. } => CallState::Reserved,
-                Phase::Connected { ending: false, .. } => CallState::Connected,
-                Phase::Connected { ending: true, .. } => CallState::Ending,
-            },
-            started_at_unix_ms: self.started_at_unix_ms,
-            media: self.media.as_ref().map(|media| *media.borrow()),
         }
     }
 }

@@ -141,6 +141,7 @@ impl Waits {
             | Output::CallTool { .. }
             | Output::Turn(_)
             | Output::Notice(_)
+            | Output::Leave(_)
             | Output::HangUp(_) => {}
         }
     }
@@ -262,6 +263,7 @@ impl Spans {
             | Output::CallTool { .. }
             | Output::Turn(_)
             | Output::Notice(_)
+            | Output::Leave(_)
             | Output::HangUp(_) => {}
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use carriers::CarrierError;
 use media_core::conversation::{AnsweredBy, EndReason, Input};
-use tokio::sync::mpsc;
+use service_kit::tasks::TaskScope;
+use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use voxray_proto::control::{AnsweredBy as Verdict, ReportTransferRequest, TransferOutcome};
 
@@ -15,9 +16,22 @@ use crate::call::registry::{Calls, SteerError};
 /// Longest wait for a call to take an order.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connects the caller with somebody else, and ends the session.
-pub async fn transfer(calls: &Calls, session_id: &str, to: &str) -> Result<(), Status> {
-    let (input, line) = phone(calls, session_id)?;
+/// Connects the caller with somebody else, and ends the session. In a task of `scope`: who asked may go away, but the
+/// call has to hear what has become of it.
+pub async fn transfer(calls: &Calls, session_id: &str, to: &str, scope: &TaskScope) -> Result<(), Status> {
+    let phone = phone(calls, session_id)?;
+    let (session_id, to) = (session_id.to_owned(), to.to_owned());
+    let (tell, outcome) = oneshot::channel();
+    scope.spawn("transfer", async move {
+        // Nobody may be waiting any longer.
+        drop(tell.send(put_through(phone, &session_id, &to).await));
+    });
+    outcome
+        .await
+        .unwrap_or_else(|_| Err(Status::unavailable("the node is stopping")))
+}
+
+async fn put_through((input, line): Phone, session_id: &str, to: &str) -> Result<(), Status> {
     let wait = line.waits_for_return();
     if let Some(wait) = wait {
         order(&input, Input::PutThrough { tool: None, wait }).await?;
@@ -93,7 +107,10 @@ pub async fn answered_by(calls: &Calls, session_id: &str, verdict: Verdict) -> R
     order(&input, Input::AnsweredBy(verdict)).await
 }
 
-fn phone(calls: &Calls, session_id: &str) -> Result<(mpsc::Sender<Input>, Arc<PhoneLine>), Status> {
+/// A call, and the telephone behind it.
+type Phone = (mpsc::Sender<Input>, Arc<PhoneLine>);
+
+fn phone(calls: &Calls, session_id: &str) -> Result<Phone, Status> {
     calls.steer(session_id).map_err(|error| match error {
         SteerError::NotFound => Status::not_found(error.to_string()),
         SteerError::NoPhone => Status::unimplemented(error.to_string()),

@@ -54,6 +54,7 @@ async fn listening(
         archive,
         node_id: "node-1".into(),
         webrtc: None,
+        tasks: scope.child("control requests"),
     };
     serve(listener, control, &token, server, &scope);
     (address, calls, scope)

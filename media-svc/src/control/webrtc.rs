@@ -56,7 +56,24 @@ fn status(why: OfferRefused) -> Status {
         OfferRefused::NotAdmitted(NotAdmitted::Refused(refusal)) => refused(refusal),
         OfferRefused::NotAdmitted(NotAdmitted::NotRecordable(_)) => Status::aborted(message),
         OfferRefused::NotAdmitted(NotAdmitted::OwnedBy(_)) => Status::already_exists(message),
-        OfferRefused::NotAdmitted(NotAdmitted::Store(_)) | OfferRefused::Busy => Status::unavailable(message),
+        OfferRefused::NotAdmitted(NotAdmitted::Store(_)) => Status::unavailable(message),
+        // Not UNAVAILABLE, on which the session would be moved: its call is here, and goes on.
+        OfferRefused::Busy => Status::deadline_exceeded(message),
         OfferRefused::Unknown => Status::not_found(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::call::registry::Refusal;
+
+    #[test]
+    fn a_session_moves_from_a_node_that_does_not_take_it_and_never_from_one_that_is_busy_with_it() {
+        assert_eq!(status(OfferRefused::Busy).code(), Code::DeadlineExceeded);
+        let draining = OfferRefused::NotAdmitted(NotAdmitted::Refused(Refusal::Draining));
+        assert_eq!(status(draining).code(), Code::Unavailable);
     }
 }

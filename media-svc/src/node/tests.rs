@@ -19,6 +19,7 @@ enum Seen {
     Refused,
     Removed,
     Written(String),
+    Left(String),
 }
 
 /// A store that keeps what it saw; away while told to be.
@@ -83,21 +84,8 @@ impl Store for FakeStore {
     }
 
     async fn session(&self, session_id: &str) -> Result<Option<SessionRecord>, StoreError> {
-        let connected = self.connected.lock().unwrap();
-        let found = connected.iter().find(|(session, _)| *session == session_id);
-        Ok(found.map(|(_, node)| SessionRecord {
-            session_id: session_id.to_owned(),
-            created_at_unix_ms: 0,
-            transport: "telephony".to_owned(),
-            provider: String::new(),
-            call_id: String::new(),
-            node_id: Some((*node).to_owned()),
-            state: match *node {
-                "" => SessionState::Reserved,
-                _ => SessionState::Connected,
-            },
-            body_json: String::new(),
-        }))
+        let sessions = self.sessions().await?;
+        Ok(sessions.into_iter().find(|session| session.session_id == session_id))
     }
 
     async fn touch_session(&self, _session_id: &str, _ttl: Duration) -> Result<bool, StoreError> {
@@ -109,7 +97,21 @@ impl Store for FakeStore {
     }
 
     async fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError> {
-        unreachable!()
+        let connected = self.connected.lock().unwrap();
+        let sessions = connected.iter().map(|(session_id, node)| SessionRecord {
+            session_id: (*session_id).to_owned(),
+            created_at_unix_ms: 0,
+            transport: "telephony".to_owned(),
+            provider: String::new(),
+            call_id: String::new(),
+            node_id: Some((*node).to_owned()),
+            state: match *node {
+                "" => SessionState::Reserved,
+                _ => SessionState::Connected,
+            },
+            body_json: String::new(),
+        });
+        Ok(sessions.collect())
     }
 
     async fn put_if_absent(&self, _key: &str, _value: &str, _ttl: Duration) -> Result<Option<String>, StoreError> {
@@ -122,6 +124,26 @@ impl Store for FakeStore {
 
     async fn claim_session(&self, _session_id: &str, _node_id: &str, _ttl: Duration) -> Result<Claim, StoreError> {
         unreachable!()
+    }
+
+    async fn take_over_session(
+        &self,
+        _session_id: &str,
+        _gone: &str,
+        _node_id: &str,
+        _ttl: Duration,
+    ) -> Result<Claim, StoreError> {
+        unreachable!()
+    }
+
+    async fn release_session(&self, _session_id: &str, _node_id: &str) -> Result<(), StoreError> {
+        unreachable!()
+    }
+
+    async fn leave_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        assert_eq!(node_id, "node-1");
+        self.seen.send(Seen::Left(session_id.to_owned())).await.unwrap();
+        Ok(())
     }
 
     async fn take(&self, _allowance: &str, _rate: Rate) -> Result<Option<Duration>, StoreError> {
@@ -196,6 +218,7 @@ fn setup(capacity: usize) -> Setup {
         public_url: "ws://10.0.0.7:8080".to_owned(),
         zone: Some("z".to_owned()),
         drain_timeout: Duration::from_secs(600),
+        flush_timeout: Duration::from_secs(20),
         drain_message: Some("Goodbye.".to_owned()),
         measured: None,
     };
@@ -302,6 +325,22 @@ async fn a_store_that_was_never_away_and_knows_the_node_no_more_has_lost_everyth
     assert_eq!(setup.seen.recv().await, beat(0, false));
 
     restores.changed().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_a_process_of_this_name_did_not_live_to_end_are_over() {
+    let mut setup = setup(5);
+    *setup.store.connected.lock().unwrap() = vec![
+        ("elsewhere", "node-2"),
+        ("coming", ""),
+        ("killed", "node-1"),
+        ("here", "node-1"),
+    ];
+    let (_slot, _orders) = connect(&setup.calls, "here");
+
+    assert_eq!(setup.seen.recv().await, beat(1, false));
+    assert_eq!(setup.seen.recv().await, Some(Seen::Left("killed".to_owned())));
+    assert_eq!(setup.seen.recv().await, beat(1, false), "and nothing else");
 }
 
 #[tokio::test(start_paused = true)]

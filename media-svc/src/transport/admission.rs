@@ -1,5 +1,7 @@
 //! Who may open a socket: token, ownership, a free slot, room in the outbox. All of it before the upgrade.
 
+mod kept;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,17 +15,19 @@ use service_kit::http::ApiError;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
 use service_kit::token::Claims;
 use service_kit::trace::{Parent, Side, Span};
-use session_store::{Claim, SessionRecord, SessionState, Store, StoreError};
+use session_store::{Claim, NODE_TTL, SessionRecord, SessionState, Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{HeldStreams, Relays, Timeouts, WebRtc};
+use super::overdue::Duty;
+use super::{HeldStreams, Overdue, Relays, Timeouts, WebRtc};
 use crate::archive::{ArchiveSession, ArchiveSink};
 use crate::call::phone::PhoneLine;
 use crate::call::registry::{Arrival, Calls, MediaReport, Refusal, Slot, transport_name};
 use crate::call::{self, CallSetup, CallerLink, TransportTraits, conversation_settings};
 use crate::providers::Providers;
+use kept::KeptSession;
 
 /// Inputs waiting for a call: when full, providers are held back until the call has caught up.
 const CALL_INPUTS: usize = 256;
@@ -54,8 +58,10 @@ pub struct Gate {
     pub timeouts: Timeouts,
     /// Phone streams that may come back after a cut.
     pub held: HeldStreams,
-    /// Phone streams that are passed on to the nodes that have their calls.
+    /// Sockets that are passed on to the nodes that have their calls, or keep their slots.
     pub relays: Relays,
+    /// What the store could not be told yet.
+    pub overdue: Overdue,
     /// WebRTC, where this node serves it.
     pub webrtc: Option<WebRtc>,
 }
@@ -83,7 +89,7 @@ impl From<NotAdmitted> for ApiError {
             NotAdmitted::OwnedBy(_) => Self::Conflict(why.to_string()),
             NotAdmitted::Refused(refusal) => refused(refusal),
             NotAdmitted::NotRecordable(_) => Self::unavailable(why.to_string()),
-            NotAdmitted::Store(error) => unavailable(error),
+            NotAdmitted::Store(error) => store_away(error),
         }
     }
 }
@@ -133,7 +139,8 @@ impl Admitted {
 }
 
 impl Gate {
-    /// Lets a session in: claims it for this node, takes its slot, opens its archive.
+    /// Lets a session in: takes its slot, claims it for this node, opens its archive. Who is not let in leaves nothing
+    /// behind.
     ///
     /// # Errors
     /// 409 when another node owns the session or it is connected already; 503 when this node is full, drains, or
@@ -147,19 +154,74 @@ impl Gate {
     /// # Errors
     /// [`NotAdmitted`].
     pub async fn admit_session(&self, claims: Claims, transport: MediaTransport) -> Result<Admitted, NotAdmitted> {
-        let ttl = Duration::from_secs(self.config.store.session_ttl_secs);
-        let claim = self.store.claim_session(&claims.session_id, &self.node_id, ttl).await?;
-        if let Claim::OwnedBy(node) = claim {
-            return Err(NotAdmitted::OwnedBy(node));
-        }
         let inputs = mpsc::channel(CALL_INPUTS);
-        let session_id: Arc<str> = claims.session_id.as_str().into();
         let arrival = Arrival {
-            session_id: session_id.clone(),
+            session_id: claims.session_id.as_str().into(),
             transport,
             provider: claims.provider.clone(),
         };
+        // Before the claim: of a refusal, no other node has to know.
         let slot = self.calls.connect(arrival, inputs.0.clone())?;
+        let session_id = Arc::clone(slot.session_id());
+        let admitted = match self.claim(&session_id).await {
+            Ok(()) => self.settle(claims, transport, slot, inputs).await,
+            Err(owned @ NotAdmitted::OwnedBy(_)) => return Err(owned),
+            // Nobody knows whether it was claimed.
+            Err(error) => Err(error),
+        };
+        if admitted.is_err() {
+            match transport {
+                // The client may offer again, to another node.
+                MediaTransport::WebRtc => self.release(&session_id).await,
+                // Its token is used up.
+                MediaTransport::Telephony | MediaTransport::WebSocket => self.forget(&session_id).await,
+            }
+        }
+        admitted
+    }
+
+    /// Makes this node the owner of a session; of one that a node owns which is gone, too.
+    async fn claim(&self, session_id: &str) -> Result<(), NotAdmitted> {
+        let ttl = self.session_ttl();
+        let owner = match self.store.claim_session(session_id, &self.node_id, ttl).await? {
+            Claim::Owned => return Ok(()),
+            Claim::OwnedBy(owner) => owner,
+        };
+        if !self.is_gone(&owner).await? {
+            return Err(NotAdmitted::OwnedBy(owner));
+        }
+        let taken = self
+            .store
+            .take_over_session(session_id, &owner, &self.node_id, ttl)
+            .await?;
+        match taken {
+            Claim::Owned => {
+                tracing::info!(session_id, owner, "a session is taken over from a node that is gone");
+                Ok(())
+            }
+            Claim::OwnedBy(node) => Err(NotAdmitted::OwnedBy(node)),
+        }
+    }
+
+    /// Whether a node reports no more. A store that has just come back knows too few to tell.
+    async fn is_gone(&self, node_id: &str) -> Result<bool, StoreError> {
+        let restored = *self.store_restores.borrow();
+        if restored.is_some_and(|at| at.elapsed() < NODE_TTL) {
+            return Ok(false);
+        }
+        let nodes = self.store.nodes().await?;
+        let reports = |id: &str| nodes.iter().any(|node| node.node_id == id);
+        Ok(reports(&self.node_id) && !reports(node_id))
+    }
+
+    /// Writes down what a session is that has a slot and is this node's.
+    async fn settle(
+        &self,
+        claims: Claims,
+        transport: MediaTransport,
+        slot: Slot,
+        inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    ) -> Result<Admitted, NotAdmitted> {
         let reserved = slot.reservation().map(|reservation| reservation.body_json.clone());
         let announced = match reserved {
             Some(body_json) => body_json,
@@ -180,7 +242,6 @@ impl Gate {
             Some(Err(error)) => {
                 tracing::warn!(%error, "a call was refused because it could not be recorded");
                 self.calls.count_unrecordable(transport);
-                self.forget(&session_id).await;
                 return Err(NotAdmitted::NotRecordable(error.to_string()));
             }
             None => None,
@@ -198,9 +259,9 @@ impl Gate {
         let restores = self.restores_from_now_on();
         // While the store still knows it: whose session this is may have to be written again too.
         let tenant = self.store.held_by(&claims.session_id).await?;
-        self.store.put_session(&record, ttl).await?;
+        self.store.put_session(&record, self.session_ttl()).await?;
         Ok(Admitted {
-            session_id,
+            session_id: Arc::clone(slot.session_id()),
             call_id: claims.call_id,
             provider: claims.provider,
             body,
@@ -210,6 +271,10 @@ impl Gate {
             inputs,
             archive,
         })
+    }
+
+    fn session_ttl(&self) -> Duration {
+        Duration::from_secs(self.config.store.session_ttl_secs)
     }
 
     /// Runs the call of an admitted caller to its end, then gives back its slot and its session.
@@ -230,7 +295,8 @@ impl Gate {
             let (provider, call_id) = (admitted.provider.clone(), admitted.call_id.clone());
             let transfer_to = self.config.telephony.transfer_to.clone();
             let line = PhoneLine::new(self.carriers.clone(), provider, call_id, transfer_to);
-            Arc::new(line.with_way_back(link.way_back.clone()))
+            let line = line.with_way_back(link.way_back.clone());
+            Arc::new(line.that_may_live_on(Arc::clone(&link.may_live_on)))
         });
         if let Some(line) = &line {
             admitted.slot.attach(Arc::clone(line));
@@ -284,8 +350,7 @@ impl Gate {
     /// Says in the store once more that this caller is connected: the control plane has written meanwhile that a node was
     /// chosen.
     pub async fn say_connected(&self, admitted: &Admitted) {
-        let ttl = Duration::from_secs(self.config.store.session_ttl_secs);
-        if let Err(error) = self.store.put_session(&admitted.record, ttl).await {
+        if let Err(error) = self.store.put_session(&admitted.record, self.session_ttl()).await {
             tracing::warn!(session_id = %admitted.session_id, %error, "a connected session is listed as reserved");
         }
     }
@@ -307,9 +372,17 @@ impl Gate {
         }
     }
 
-    async fn forget(&self, session_id: &str) {
-        if let Err(error) = self.store.remove_session(session_id).await {
-            tracing::warn!(session_id, %error, "a session that is over stays listed until it expires");
+    async fn forget(&self, session_id: &Arc<str>) {
+        if let Err(error) = self.store.leave_session(session_id, &self.node_id).await {
+            tracing::warn!(%session_id, %error, "a session that is over stays listed until the store answers");
+            self.overdue.push(Arc::clone(session_id), Duty::Leave);
+        }
+    }
+
+    async fn release(&self, session_id: &Arc<str>) {
+        if let Err(error) = self.store.release_session(session_id, &self.node_id).await {
+            tracing::warn!(%session_id, %error, "a session that was refused stays claimed until the store answers");
+            self.overdue.push(Arc::clone(session_id), Duty::Release);
         }
     }
 
@@ -335,55 +408,6 @@ impl Gate {
         let mut restores = self.store_restores.clone();
         restores.mark_unchanged();
         restores
-    }
-}
-
-/// A live call's entries in the session store.
-struct KeptSession {
-    store: Arc<dyn Store>,
-    node_id: Arc<str>,
-    ttl: Duration,
-    /// Whom the session counts for.
-    tenant: Option<String>,
-    record: SessionRecord,
-}
-
-impl KeptSession {
-    async fn keep(self, mut restores: watch::Receiver<Option<Instant>>) {
-        let mut interval = tokio::time::interval(self.ttl / 3);
-        let mut node_reports = true;
-        loop {
-            let lost = tokio::select! {
-                _ = interval.tick() => match self.store.touch_session(&self.record.session_id, self.ttl).await {
-                    Ok(known) => !known,
-                    Err(error) => {
-                        tracing::warn!(session_id = %self.record.session_id, %error, "session not renewed; the call goes on");
-                        false
-                    }
-                },
-                changed = restores.changed(), if node_reports => {
-                    node_reports = changed.is_ok();
-                    node_reports
-                }
-            };
-            if lost && let Err(error) = self.restore().await {
-                tracing::warn!(session_id = %self.record.session_id, %error, "session not listed again; the call goes on");
-            }
-        }
-    }
-
-    /// The claim first: a node that got the stream of this session meanwhile must not be overwritten.
-    async fn restore(&self) -> Result<(), StoreError> {
-        let session_id = &self.record.session_id;
-        if let Claim::OwnedBy(node) = self.store.claim_session(session_id, &self.node_id, self.ttl).await? {
-            tracing::error!(%session_id, node, "another node claims a session whose call runs here");
-            return Ok(());
-        }
-        self.store.put_session(&self.record, self.ttl).await?;
-        if let Some(tenant) = &self.tenant {
-            self.store.hold_session(tenant, session_id, u32::MAX).await?;
-        }
-        Ok(())
     }
 }
 
@@ -413,62 +437,12 @@ fn refused(refusal: Refusal) -> ApiError {
     }
 }
 
-fn unavailable(error: StoreError) -> ApiError {
+/// What whoever needs the store is told.
+pub fn store_away(error: StoreError) -> ApiError {
     ApiError::unavailable(error.to_string())
 }
 
 fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use session_store::MemoryStore;
-
-    use super::*;
-
-    const TTL: Duration = Duration::from_secs(3_600);
-
-    fn record() -> SessionRecord {
-        SessionRecord {
-            session_id: "one".to_owned(),
-            created_at_unix_ms: 0,
-            transport: "websocket".to_owned(),
-            provider: String::new(),
-            call_id: String::new(),
-            node_id: Some("node".to_owned()),
-            state: SessionState::Connected,
-            body_json: String::new(),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_session_that_the_store_has_lost_is_listed_and_counted_again() {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let (_node, restores) = watch::channel(None);
-        let scope = TaskScope::root("test");
-        let kept = KeptSession {
-            store: Arc::clone(&store),
-            node_id: "node".into(),
-            ttl: TTL,
-            tenant: Some("tenant".to_owned()),
-            record: record(),
-        };
-        let _renewal = scope.spawn_owned("session renewal", kept.keep(restores));
-
-        let back = async {
-            while store.held_by("one").await.unwrap().is_none() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        // Long before it would be renewed again.
-        tokio::time::timeout(Duration::from_secs(1), back).await.unwrap();
-        assert_eq!(store.session("one").await.unwrap(), Some(record()));
-        assert_eq!(store.held_by("one").await.unwrap().as_deref(), Some("tenant"));
-        assert_eq!(
-            store.claim_session("one", "another", TTL).await.unwrap(),
-            Claim::OwnedBy("node".to_owned())
-        );
-    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Query, State};
+use axum::extract::{OriginalUri, Query, State};
 use axum::response::Response;
 use futures_util::StreamExt;
 use http::HeaderMap;
@@ -25,9 +25,11 @@ use self::reading::Reading;
 use super::Gate;
 use super::admission::Admitted;
 use super::reader;
+use super::relay;
 use super::tokens::NotRedeemed;
 use super::writer::{self, Closing};
-use crate::call::{CallerEvent, TransportTraits, link};
+use crate::call::registry::Refusal;
+use crate::call::{CallerEvent, END_WITHIN, End, TransportTraits, link};
 use crate::metrics::PROTOCOL_ERRORS;
 
 const TRANSPORT: &str = "websocket";
@@ -82,23 +84,40 @@ impl Asked {
 pub async fn open(
     State(gate): State<Arc<Gate>>,
     Query(query): Query<Vec<(String, String)>>,
+    OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(&query)?;
     // First, so that whoever only looks at the URL does not use its token up.
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
-    let claims = match &asked.token {
+    let transport = MediaTransport::WebSocket;
+    let (claims, held) = match &asked.token {
         Some(token) => {
-            let redeemed = gate.redeem(Some(token), MediaTransport::WebSocket).await;
-            redeemed.map_err(NotRedeemed::refuse)?
+            let claims = gate.read_token(token, transport).map_err(NotRedeemed::refuse)?;
+            // Before the token is used up: who finds no room here is led to where a slot is kept, or may try again.
+            let held = match gate.calls.hold(transport, &claims.session_id) {
+                Ok(held) => Some(held),
+                Err(Refusal::AlreadyConnected) => None,
+                Err(refusal @ (Refusal::Full { .. } | Refusal::Draining | Refusal::TransportNotServed(_))) => {
+                    let asked = relay::Asked {
+                        uri,
+                        headers,
+                        transport,
+                    };
+                    return relay::to_its_slot(gate, &claims, &asked, upgrade, refusal).await;
+                }
+            };
+            gate.use_up(token, &claims).await.map_err(NotRedeemed::refuse)?;
+            (claims, held)
         }
         None => {
             check_api_key(&headers, &gate.config.secrets)?;
-            anonymous()
+            (anonymous(), None)
         }
     };
-    let admitted = gate.admit(claims, MediaTransport::WebSocket).await?;
+    let admitted = gate.admit(claims, transport).await?;
+    drop(held);
     let upgrade = reader::limited(upgrade, gate.config.pipeline)
         .on_failed_upgrade(gate.forget_unless_upgraded(admitted.session_id.clone()));
     Ok(upgrade.on_upgrade(async move |socket| {
@@ -135,6 +154,7 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, dialect: Dialect, socket: We
         ping_every: Some(gate.timeouts.ping_every),
         stuck_after: gate.timeouts.stuck,
         stuck: stuck.clone(),
+        end: End::default(),
     };
     let session = Session {
         id: admitted.session_id.to_string(),
@@ -187,7 +207,7 @@ async fn serve(gate: Arc<Gate>, admitted: Admitted, dialect: Dialect, socket: We
     gate.run(admitted, Value::Null, CLIENT, caller).await;
     // The writer ends by itself: with the call's queue closed it sends a close frame and leaves. The client's own is
     // waited for, so that it sees ours.
-    let _ = tokio::time::timeout(writer::CLOSE_TIMEOUT, read_out.cancelled()).await;
+    let _ = tokio::time::timeout(END_WITHIN, read_out.cancelled()).await;
 }
 
 /// As it goes on the socket.

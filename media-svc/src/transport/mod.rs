@@ -2,7 +2,9 @@
 
 mod admission;
 mod client;
+mod overdue;
 mod reader;
+mod relay;
 mod telephony;
 mod tokens;
 mod webrtc;
@@ -15,7 +17,9 @@ use axum::Router;
 use axum::routing::get;
 
 pub use admission::{Gate, NotAdmitted};
-pub use telephony::{HeldStreams, Relays};
+pub use overdue::Overdue;
+pub use relay::Relays;
+pub use telephony::HeldStreams;
 pub use tokens::NotRedeemed;
 pub use webrtc::{Answered, OfferOrder, Refused as OfferRefused, WebRtc};
 

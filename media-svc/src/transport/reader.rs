@@ -7,8 +7,9 @@ use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
 use media_core::conversation::EndReason;
 use service_kit::config::Pipeline;
+use tokio::time::Instant;
 
-use super::writer::{CLOSE_TIMEOUT, Closing};
+use super::writer::Closing;
 
 /// Largest message accepted from a client or provider, in bytes; a larger one closes the socket (1009).
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -35,8 +36,8 @@ pub enum Received {
     Text(axum::extract::ws::Utf8Bytes),
     /// A binary message.
     Binary(bytes::Bytes),
-    /// The far end closed.
-    Gone,
+    /// The far end closed, with this code.
+    Gone(Option<u16>),
     /// The connection broke without a word.
     Cut,
     /// The socket has to be closed from here.
@@ -60,7 +61,7 @@ pub async fn next(socket: &mut SplitStream<WebSocket>, silence: Option<Duration>
             Some(Ok(Message::Text(text))) => return Received::Text(text),
             Some(Ok(Message::Binary(bytes))) => return Received::Binary(bytes),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Close(_))) => return Received::Gone,
+            Some(Ok(Message::Close(frame))) => return Received::Gone(frame.map(|frame| frame.code)),
             None => return Received::Cut,
             Some(Err(error)) => return broken(&error),
         }
@@ -73,8 +74,8 @@ pub fn not_read() -> EndReason {
 }
 
 /// After the close frame: reads on, so that the far end's own is taken and none of its data is left unread when the
-/// connection goes (which would reset it, and our close frame might never be seen). [`CLOSE_TIMEOUT`] at most.
-pub async fn linger(socket: &mut SplitStream<WebSocket>, broken: bool) {
+/// connection goes (which would reset it, and our close frame might never be seen). Until then at most.
+pub async fn linger(socket: &mut SplitStream<WebSocket>, broken: bool, until: Instant) {
     let drained = async {
         while let Some(Ok(_)) = socket.next().await {}
         if broken {
@@ -83,7 +84,7 @@ pub async fn linger(socket: &mut SplitStream<WebSocket>, broken: bool) {
         }
     };
     // Whoever does not close is closed.
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, drained).await;
+    let _ = tokio::time::timeout_at(until, drained).await;
 }
 
 /// What a failed read means.

@@ -19,7 +19,6 @@
 mod genesys;
 mod held;
 mod line;
-mod relay;
 mod wire;
 
 use std::sync::Arc;
@@ -42,18 +41,18 @@ use tokio_util::sync::CancellationToken;
 
 pub use genesys::{open as open_genesys, open_with_connector as open_genesys_with_connector};
 pub use held::HeldStreams;
-pub use relay::Relays;
 
-use super::admission::{Admitted, NotAdmitted};
+use super::admission::{Admitted, NotAdmitted, store_away};
 use super::reader::{self, Received};
+use super::relay::{self, Asked};
 use super::tokens::NotRedeemed;
 use super::writer::{self, Closing, Encode};
 use super::{Gate, Timeouts};
-use crate::call::{Away, TransportTraits, WayBack, link};
+use crate::call::registry::Refusal;
+use crate::call::{Away, End, TransportTraits, WayBack, link};
 use crate::metrics::{PROTOCOL_ERRORS, TOKENS_REFUSED};
 use held::Return;
 use line::{Connection, Line};
-use relay::{NotPassedOn, Owner};
 use wire::{Inbound, Outbound};
 
 const TRANSPORT: &str = "telephony";
@@ -62,6 +61,9 @@ const TRANSPORT: &str = "telephony";
 const LEAD: Duration = Duration::from_millis(200);
 /// Genesys takes few messages a second, so each is 200 ms long; the next one has to be there before that is over.
 const GENESYS_LEAD: Duration = Duration::from_millis(400);
+
+/// Why a stream is refused that is another call's than its token's.
+const FOREIGN: &str = "this token is for another call";
 
 /// What a call has to know of the stream that carries it: the stream's own rate both ways, which recordings keep.
 fn traits(start: &Start) -> TransportTraits {
@@ -93,8 +95,7 @@ pub async fn open(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let token = query.token;
-    accept(gate, Asked { token, uri, headers }, upgrade).await
+    accept(gate, query.token, asked(uri, headers), upgrade).await
 }
 
 /// `GET /telephony/ws/{token}`
@@ -105,27 +106,27 @@ pub async fn open_with_path_token(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let token = Some(token);
-    accept(gate, Asked { token, uri, headers }, upgrade).await
+    accept(gate, Some(token), asked(uri, headers), upgrade).await
 }
 
-/// A request for a stream.
-struct Asked {
-    token: Option<String>,
-    /// As it came.
-    uri: Uri,
-    headers: HeaderMap,
+fn asked(uri: Uri, headers: HeaderMap) -> Asked {
+    Asked {
+        uri,
+        headers,
+        transport: MediaTransport::Telephony,
+    }
 }
 
 async fn accept(
     gate: Arc<Gate>,
+    token: Option<String>,
     asked: Asked,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     // First, so that whoever only looks at the URL does not use its token up.
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
-    let token = asked.token.as_deref();
-    if let Some(returning) = token.and_then(|token| gate.held.reclaim(token)) {
+    let token = token.ok_or_else(|| NotRedeemed::Missing.refuse())?;
+    if let Some(returning) = gate.held.reclaim(&token) {
         return Ok(
             reader::limited(upgrade, gate.config.pipeline).on_upgrade(async move |socket| {
                 let scope = gate.scope.child("returning phone stream");
@@ -135,30 +136,46 @@ async fn accept(
             }),
         );
     }
-    let claims = match gate.redeem(token, MediaTransport::Telephony).await {
+    let claims = match gate.read_token(&token, MediaTransport::Telephony) {
         Ok(claims) => claims,
         Err(refused) => return elsewhere(gate, &asked, upgrade, refused).await,
     };
-    let is_relayed = asked.headers.contains_key(relay::RELAYED);
-    if !is_relayed && let Some(owner) = relay::owner_after_loss(&gate, &claims).await.map_err(store_away)? {
-        return onwards(gate, owner, &asked, upgrade, taken_elsewhere()).await;
+    // Before the token is used up: where there is no room, it opens the stream at the node that keeps its slot.
+    let held = match gate.calls.hold(MediaTransport::Telephony, &claims.session_id) {
+        Ok(held) => Some(held),
+        Err(Refusal::AlreadyConnected) => None,
+        Err(refusal @ (Refusal::Full { .. } | Refusal::Draining | Refusal::TransportNotServed(_))) => {
+            return relay::to_its_slot(gate, &claims, &asked, upgrade, refusal).await;
+        }
+    };
+    if let Err(refused) = gate.use_up(&token, &claims).await {
+        drop(held);
+        return elsewhere(gate, &asked, upgrade, refused).await;
+    }
+    if !asked.is_relayed()
+        && let Some(owner) = relay::owner_after_loss(&gate, &claims).await.map_err(store_away)?
+    {
+        drop(held);
+        return relay::onwards(gate, owner, &asked, upgrade, taken_elsewhere()).await;
     }
     let admitted = match gate.admit_session(claims.clone(), MediaTransport::Telephony).await {
         Ok(admitted) => admitted,
-        Err(refused @ NotAdmitted::OwnedBy(_)) if !is_relayed => {
+        Err(refused @ NotAdmitted::OwnedBy(_)) if !asked.is_relayed() => {
+            drop(held);
             return match relay::owner_of_claimed(&gate, &claims).await.map_err(store_away)? {
-                Some(owner) => onwards(gate, owner, &asked, upgrade, taken_elsewhere()).await,
+                Some(owner) => relay::onwards(gate, owner, &asked, upgrade, taken_elsewhere()).await,
                 None => Err(refused.into()),
             };
         }
         Err(refused) => return Err(refused.into()),
     };
+    drop(held);
     let expected = Expected {
         provider: Provider::from_name(&admitted.provider),
         id: admitted.call_id.clone(),
         parameters: Value::Null,
     };
-    Ok(take_up(gate, upgrade, admitted, expected, asked.token))
+    Ok(take_up(gate, upgrade, admitted, expected, Some(token)))
 }
 
 /// A token that is good for nothing here: its stream may be on another node, and have been cut there.
@@ -169,38 +186,14 @@ async fn elsewhere(
     refused: NotRedeemed,
 ) -> Result<Response, ApiError> {
     let owner = match refused.once_good() {
-        Some(claims) if !asked.headers.contains_key(relay::RELAYED) => relay::owner(&gate, claims).await,
+        Some(claims) if !asked.is_relayed() => relay::owner(&gate, claims).await,
         Some(_) | None => Ok(None),
     };
     match owner.map_err(store_away)? {
         // A refusal is counted there.
-        Some(owner) => onwards(gate, owner, asked, upgrade, refused.into()).await,
+        Some(owner) => relay::onwards(gate, owner, asked, upgrade, refused.into()).await,
         None => Err(refused.refuse()),
     }
-}
-
-/// Passes a stream on to the node that has its call; `refused` is the answer when that does not take it.
-async fn onwards(
-    gate: Arc<Gate>,
-    owner: Owner,
-    asked: &Asked,
-    upgrade: WebSocketUpgrade,
-    refused: ApiError,
-) -> Result<Response, ApiError> {
-    relay::pass_on(gate, owner, &asked.uri, upgrade)
-        .await
-        .map_err(|error| match error {
-            NotPassedOn::Refused => refused,
-            NotPassedOn::BadAddress { .. } | NotPassedOn::Unreachable(_) | NotPassedOn::TimedOut => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "a phone stream that came back after a cut cannot be passed on: media nodes have to reach each other by media_advertise_url");
-                ApiError::unavailable(error.to_string())
-            }
-        })
-}
-
-fn store_away(error: session_store::StoreError) -> ApiError {
-    ApiError::unavailable(error.to_string())
 }
 
 fn taken_elsewhere() -> ApiError {
@@ -225,7 +218,7 @@ impl Expected {
         };
         if !self.id.is_empty() && !id.is_empty() && *id != self.id {
             TOKENS_REFUSED.with_label_values(&["foreign"]).inc();
-            return Err(Closing::new(Closing::POLICY, "this token is for another call"));
+            return Err(Closing::new(Closing::POLICY, FOREIGN));
         }
         Ok(())
     }
@@ -255,7 +248,7 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
         Ok(connection) => connection,
         Err(refused) => {
             count_refusal(&admitted.session_id, &refused.reason);
-            if refused.ended {
+            if refused.ended || refused.leaves_a_caller() {
                 gate.hang_up_unbegun(&admitted);
             }
             gate.turn_away(admitted).await;
@@ -283,10 +276,13 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
         token,
         away: away.clone(),
     });
+    let end = caller.end.clone();
     let line = Line {
         away,
+        end: end.clone(),
         input: transport.input,
         commands: transport.commands,
+        may_live_on: transport.may_live_on,
         timeouts: gate.timeouts,
         silence: Duration::try_from_secs_f64(gate.config.media.socket_silence_secs).unwrap_or(Duration::MAX),
         pipeline: gate.config.pipeline,
@@ -303,8 +299,9 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
         line.carry(connection, remembered).await;
     });
     gate.run(admitted, body, traits, caller).await;
-    // The line ends by itself: with the call's queue closed it says goodbye and leaves.
-    let _ = tokio::time::timeout(2 * writer::CLOSE_TIMEOUT, carried.cancelled()).await;
+    // The line ends by itself: with the call's queue closed it says goodbye and leaves. One whose far end takes nothing is
+    // dropped, socket and all.
+    let _ = tokio::time::timeout_at(end.begin(), carried.cancelled()).await;
 }
 
 /// Parameters of the stream with what was known before underneath.
@@ -333,8 +330,17 @@ async fn come_back(gate: Arc<Gate>, returning: Return, socket: WebSocket) {
     // A call that is told to end meanwhile knows what to do.
     match introduce(socket, &expected, &gate, std::future::pending()).await {
         Ok(connection) => {
-            // A call that ended meanwhile drops the connection: there is nothing to go on with.
-            returning.connect(connection).await;
+            // A call that ended meanwhile has nothing to go on with.
+            if let Err(late) = returning.connect(connection).await {
+                let Connection { sink, stream, .. } = *late;
+                let refused = Refused {
+                    sink,
+                    stream,
+                    reason: Closing::new(Closing::NORMAL, "the call is over"),
+                    ended: true,
+                };
+                refused.close(&gate).await;
+            }
         }
         Err(refused) => {
             count_refusal(&returning.stream.session_id, &refused.reason);
@@ -366,16 +372,24 @@ struct Refused {
 }
 
 impl Refused {
+    /// Whether somebody may be on the line whom nobody answers now: the provider has not left by itself, and the stream
+    /// was not another call's.
+    fn leaves_a_caller(&self) -> bool {
+        self.reason.code != Closing::NORMAL && self.reason.reason != FOREIGN
+    }
+
     async fn close(mut self, gate: &Gate) {
         let (_refuse, closing) = watch::channel(Some(self.reason.clone()));
         let (_no_replies, replies) = mpsc::channel(1);
         let (_no_call, mut commands) = mpsc::channel(1);
+        let end = End::default();
         let sources = writer::Sources {
             replies,
             closing,
             ping_every: None,
             stuck_after: gate.timeouts.stuck,
             stuck: CancellationToken::new(),
+            end: end.clone(),
         };
         writer::write(
             self.sink,
@@ -385,7 +399,7 @@ impl Refused {
             gate.config.pipeline,
         )
         .await;
-        reader::linger(&mut self.stream, self.reason.is_broken()).await;
+        reader::linger(&mut self.stream, self.reason.is_broken(), end.begin()).await;
     }
 }
 
@@ -440,7 +454,7 @@ async fn wait_for_start(
         let read = match reader::next(stream, None).await {
             Received::Text(text) => inbound.introduction(Frame::Text(&text))?,
             Received::Binary(bytes) => inbound.introduction(Frame::Binary(&bytes))?,
-            Received::Gone | Received::Cut => return Err(Closing::new(Closing::NORMAL, "")),
+            Received::Gone(_) | Received::Cut => return Err(Closing::new(Closing::NORMAL, "")),
             Received::Refuse(reason) => return Err(reason),
         };
         match read.event {

@@ -83,31 +83,37 @@ impl From<NotRedeemed> for ApiError {
 }
 
 impl Gate {
-    /// Checks a token and uses it up.
+    /// What a token says, if it is good for this kind of socket. It can be used afterwards.
     ///
     /// # Errors
-    /// [`NotRedeemed`]: 403 for a bad, expired, foreign or used token and for one whose session was ended, 503 when the
-    /// store does not answer.
-    pub async fn redeem(&self, token: Option<&str>, transport: MediaTransport) -> Result<Claims, NotRedeemed> {
-        let token = token.ok_or(NotRedeemed::Missing)?;
+    /// [`NotRedeemed`]: 403 for a bad, expired or foreign token.
+    pub fn read_token(&self, token: &str, transport: MediaTransport) -> Result<Claims, NotRedeemed> {
         let signer = TokenSigner::new(self.config.links.service_token.clone());
         let claims = signer.read(token)?;
         if claims.transport != transport_name(transport) {
             return Err(NotRedeemed::Foreign);
         }
-        let now = SystemTime::now();
-        if claims.is_expired(now) {
+        if claims.is_expired(SystemTime::now()) {
             return Err(NotRedeemed::Expired(Box::new(claims)));
         }
+        Ok(claims)
+    }
+
+    /// Uses a token up that says this.
+    ///
+    /// # Errors
+    /// [`NotRedeemed`]: 403 for a used token and for one whose session was ended, 503 when the store does not answer.
+    pub async fn use_up(&self, token: &str, claims: &Claims) -> Result<(), NotRedeemed> {
+        let now = SystemTime::now();
         let unix_now = now.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or(0);
         // Remembered a little longer than the token is valid, so that it cannot come back at its last moment.
         let remembered = Duration::from_secs(claims.expires_at.saturating_sub(unix_now) + 5);
         if !self.store.use_token(token, remembered).await? {
-            return Err(NotRedeemed::Used(Box::new(claims)));
+            return Err(NotRedeemed::Used(Box::new(claims.clone())));
         }
         if self.store.is_void(&claims.session_id).await? {
             return Err(NotRedeemed::Ended);
         }
-        Ok(claims)
+        Ok(())
     }
 }

@@ -10,10 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::call::CallerCommand;
-
-/// How long a far end may take to accept the close frame, and then to answer it.
-pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::call::{CallerCommand, End};
 
 /// Turns commands into messages of one protocol.
 pub trait Encode: Send {
@@ -110,6 +107,8 @@ pub struct Sources<R> {
     pub stuck_after: Duration,
     /// Cancelled when it has taken nothing for so long: the connection is of no use any more.
     pub stuck: CancellationToken,
+    /// Of this socket; begins with the close frame at the latest, and bounds the goodbye and all that follows.
+    pub end: End,
 }
 
 /// How writing ended.
@@ -181,10 +180,11 @@ pub async fn write<E: Encode>(
             break;
         }
     }
+    let until = from.end.begin();
     if encoder.goodbye(&end, &mut batch) {
         let farewell = farewell(&mut socket, &mut from.replies, &mut encoder, &mut batch);
         // A far end that does not answer is closed all the same.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
+        let _ = tokio::time::timeout_at(until, farewell).await;
         batch.clear();
     }
     let close = async {
@@ -193,7 +193,7 @@ pub async fn write<E: Encode>(
         let _ = socket.close().await;
     };
     // A far end that takes nothing any more loses its close frame, nothing else.
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+    let _ = tokio::time::timeout_at(until, close).await;
     Written::Closed
 }
 

@@ -456,6 +456,7 @@ fn media(v: &Values) -> Media {
         measure_capacity: v.flag("media.measure_capacity"),
         drain_message: v.text("media.drain_message").filter(|message| !message.is_empty()),
         drain_timeout_secs: v.number("media.drain_timeout_secs"),
+        flush_timeout_secs: v.number("media.flush_timeout_secs"),
         transports: transports.collect(),
         control_port: v.number("media.control_port"),
         udp_port: v.number("media.udp_port"),

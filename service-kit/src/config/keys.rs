@@ -165,6 +165,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("media.max_sessions", COUNT, "Most sessions on this node; 0 = by cores.").or("0"),
     Key::new("media.measure_capacity", Bool, "Whether a node that sends its audio late or runs out of processor time says that it carries fewer sessions, until it is better; otherwise `media.max_sessions` always counts.").or("true"),
     Key::new("media.drain_timeout_secs", WHOLE_SECONDS, "Longest wait in seconds for running calls on shutdown.").or("3600"),
+    Key::new("media.flush_timeout_secs", WHOLE_SECONDS, "Longest wait in seconds, after the last call, for the archive to take what is left in the outbox; what it does not take stays on the disk.").or("20"),
     Key::new("media.drain_message", Text, "What the agent says before it ends a call that outlasts the drain; empty = nothing.").or("I am sorry, this service has to restart. Please call again in a minute. Goodbye.").may_be_empty(),
     Key::new("media.transports", ChoiceList(&["telephony", "websocket", "webrtc"]), "What this pool of media nodes serves.").or("telephony,websocket,webrtc"),
     Key::new("media.udp_port", PORT, "UDP port of all WebRTC media of this node, on `host`; 0 = any free one.").or("50000").or_alone("0"),

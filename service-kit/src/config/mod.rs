@@ -349,6 +349,8 @@ pub struct Media {
     pub drain_message: Option<String>,
     /// Longest wait for running calls on shutdown, seconds.
     pub drain_timeout_secs: u64,
+    /// Longest wait for the archive to take what is left in the outbox, seconds.
+    pub flush_timeout_secs: u64,
     /// What this node serves.
     pub transports: Vec<MediaTransport>,
     /// Port of the gRPC control listener; 0 = any free one.

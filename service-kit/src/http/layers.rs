@@ -14,7 +14,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::Limited;
 use tracing::Instrument;
 
@@ -195,8 +195,15 @@ async fn limit_body(State(limit): State<BodyLimit>, mut request: Request, next: 
         .await
 }
 
-pub(super) fn is_upgrade(request: &Request) -> bool {
+fn is_upgrade(request: &Request) -> bool {
     request.headers().contains_key(UPGRADE)
+}
+
+/// Whether this begins a WebSocket (RFC 6455, 4.1).
+pub(super) fn is_handshake(request: &Request) -> bool {
+    let upgrade = request.headers().get(UPGRADE);
+    request.method() == Method::GET
+        && upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 pub(super) fn route_of(request: &Request) -> String {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::ApiError;
 use super::layers::apply_conventions;
 use super::operational::{metrics_routes, probe_routes, versioned};
+use super::origin::check_page;
 use super::server::{bind, bind_address, serve, serve_public};
 use crate::config::{Config, Secrets};
 use crate::exit::Fatal;
@@ -75,7 +76,8 @@ impl Listeners {
 
     /// Serves the routes under the conventions in tasks of `scope`, as [`serve`] does; the limits on connections are for
     /// everybody, not for operators. `/health` and `/ready` are on both
-    /// listeners, for load balancers and for probes. Returns the public address.
+    /// listeners, for load balancers and for probes. `stop` ends the public one; the operators' goes on until `scope`
+    /// is cancelled, for what is still running is probed and measured. Returns the public address.
     ///
     /// # Errors
     /// As [`serve`].
@@ -92,8 +94,9 @@ impl Listeners {
         let mut public = routes.public.merge(probes.clone());
         match self.admin {
             Some(listener) => {
+                let admin = admin.layer(from_fn(refuse_pages));
                 let admin = apply_conventions(admin.merge(metrics).merge(probes), config, ADMIN_OPEN);
-                let address = serve(listener, admin, None, scope, stop.clone())?;
+                let address = serve(listener, admin, None, scope, CancellationToken::new())?;
                 tracing::info!(%address, "operators are served here");
             }
             None => {
@@ -111,11 +114,22 @@ impl Listeners {
 async fn require_operator(State(secrets): State<Arc<Secrets>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let is_local = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) && !is_forwarded(request.headers());
-    if secrets.server_api_keys().is_empty() && !is_local {
+    if !secrets.server_api_keys().is_empty() {
+        return next.run(request).await;
+    }
+    if !is_local {
         let why = "this route is for operators: call it from this machine, or set admin.port and call it there";
         return ApiError::Forbidden(why.to_owned()).into_response();
     }
-    next.run(request).await
+    refuse_pages(request, next).await
+}
+
+/// Where no key is asked for: an operator's browser may be on somebody else's page.
+async fn refuse_pages(request: Request, next: Next) -> Response {
+    match check_page(request.headers(), &[]) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    }
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {

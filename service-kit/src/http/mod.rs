@@ -28,5 +28,5 @@ pub use layers::apply_conventions;
 pub use listeners::{Listeners, Routes};
 pub use metrics::{ActiveConnection, LiveRoute};
 pub use operational::operational_routes;
-pub use origin::check_origin;
+pub use origin::{check_origin, check_page};
 pub use server::{bind, bind_address, serve, serve_public};

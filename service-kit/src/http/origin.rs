@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -47,6 +47,27 @@ pub fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiEr
         )),
         Some(_) | None => Ok(()),
     }
+}
+
+/// The check that guards what costs money or ends calls on a server without API keys, where who can reach it may do it:
+/// a page of another site that the operator has open in a browser can reach it as well. Passes when there is no `Origin`
+/// header, when the page was served under the host that is asked, or when its origin is listed.
+///
+/// # Errors
+/// [`ApiError::Forbidden`] naming the setting.
+pub fn check_page(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
+    let Some(origin) = headers.get(ORIGIN) else {
+        return Ok(());
+    };
+    let host = headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let own = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let is_own = own.is_some_and(|(_, authority)| authority.as_bytes().eq_ignore_ascii_case(host));
+    if is_own || is_allowed(origin, allowed) {
+        return Ok(());
+    }
+    Err(ApiError::Forbidden(
+        "a page of this origin may not do that here: add it to cors_allowed_origins, or set server_api_key".to_owned(),
+    ))
 }
 
 /// Origins are compared as browsers write them: scheme and host without regard to case, no trailing slash.

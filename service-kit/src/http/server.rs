@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
 
 use axum::Router;
 use axum_server::Handle;
@@ -23,9 +22,6 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Most headers of a request; more are answered 431. Browsers and proxies send some 30.
 const MAX_HEADERS: usize = 100;
-
-/// Requests still running when the listener stops have this long to finish. Upgraded sockets are not touched.
-const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Binds the public listener.
 ///
@@ -76,8 +72,8 @@ pub fn serve_public(
 /// configured, TLS whose certificate is read again when its file changes; with the usual time-outs and any number of
 /// connections. Returns the bound address.
 ///
-/// When `stop` or `scope` is cancelled nothing more is accepted and running requests get 5 seconds; upgraded sockets are left
-/// alone. A service cancels it at the end of its drain, not at the start: probes must still be answered meanwhile.
+/// When `stop` or `scope` is cancelled nothing more is accepted and running requests get the time that any request has;
+/// upgraded sockets are left alone. A service cancels it at the end of its drain, not at the start: probes must still be answered meanwhile.
 ///
 /// # Errors
 /// Exit status 66 when the certificate or key cannot be read, 73 when the listener cannot be used.
@@ -160,7 +156,8 @@ fn serve_within(
             () = cancelled.cancelled() => {}
         }
         ended.cancel();
-        handle.graceful_shutdown(Some(STOP_GRACE));
+        // A phone provider may be in the middle of what was asked.
+        handle.graceful_shutdown(Some(limits.request_timeout));
     });
     tracing::info!(%address, tls = tls.is_some(), "listening");
     Ok(address)

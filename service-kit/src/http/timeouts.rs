@@ -16,12 +16,13 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::error::ApiError;
-use super::layers::{is_upgrade, route_of};
+use super::layers::{is_handshake, route_of};
 use super::metrics::record_timeout;
 
 /// Gives up on a route that takes too long.
 pub(super) async fn limit_time(State(RouteTime(timeout)): State<RouteTime>, request: Request, next: Next) -> Response {
-    if is_upgrade(&request) {
+    // A socket is open for as long as its call; any other request that merely asks for an upgrade is not.
+    if is_handshake(&request) {
         return next.run(request).await;
     }
     let method = request.method().clone();
@@ -42,7 +43,7 @@ pub(super) async fn limit_upload(
     request: Request,
     next: Next,
 ) -> Response {
-    if is_upgrade(&request) || request.body().is_end_stream() {
+    if request.body().is_end_stream() {
         return next.run(request).await;
     }
     let method = request.method().clone();

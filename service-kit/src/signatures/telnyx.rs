@@ -1,5 +1,6 @@
 //! `telnyx-signature-ed25519` over `timestamp|body` (Telnyx developer documentation, "Receiving webhooks", section
-//! "Verify an Ed25519 signature", and "TeXML call answered" of the API reference; read 2026-11-22).
+//! "Verify an Ed25519 signature", and "TeXML call answered" of the API reference; checked 2026-11-23
+//! against telnyx-python 4.189.0, which verifies in the tests).
 
 use std::time::{Duration, SystemTime};
 

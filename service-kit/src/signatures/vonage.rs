@@ -1,6 +1,7 @@
 //! Signed webhooks of Vonage: a JWT, HMAC-SHA256 with the account's signature secret (Vonage developer documentation,
 //! "Webhooks", section "Decoding signed webhooks", and the support article "How do I verify that the Voice API Webhook
-//! request and its payload has not been tampered during transit"; read 2026-11-22).
+//! request and its payload has not been tampered during transit"; checked 2026-11-23
+//! against vonage-jwt 1.1.5 for Python, which verifies in the tests).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -97,13 +97,22 @@ async fn a_head_that_drips_in_is_cut_off() {
 async fn a_body_that_drips_in_is_answered_408_and_the_connection_ends() {
     let config = config(&[("limits.body_timeout_secs", "3")]);
     let server = Server::start(routes(), &config, &[]);
-    let head = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 1000\r\n\r\n";
+    // A request that asks for an upgrade is no socket yet.
+    for upgrade in [
+        "",
+        "Upgrade: websocket\r\n",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+    ] {
+        let head = format!(
+            "POST /echo HTTP/1.1\r\nHost: x\r\n{upgrade}Content-Type: text/plain\r\nContent-Length: 1000\r\n\r\n"
+        );
 
-    let said = dripped(&server, head).await;
+        let said = dripped(&server, &head).await;
 
-    assert!(said.starts_with("HTTP/1.1 408"), "{said}");
-    assert!(said.to_lowercase().contains("connection: close"), "{said}");
-    assert!(said.contains("limits.body_timeout_secs"), "{said}");
+        assert!(said.starts_with("HTTP/1.1 408"), "{upgrade:?}: {said}");
+        assert!(said.to_lowercase().contains("connection: close"), "{said}");
+        assert!(said.contains("limits.body_timeout_secs"), "{said}");
+    }
     assert!(counted("http_timeout_total{method=\"POST\",route=\"/echo\"}"));
 }
 

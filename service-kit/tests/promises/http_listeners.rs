@@ -105,6 +105,25 @@ async fn on_one_port_admin_routes_are_for_this_machine_and_not_for_whom_a_proxy_
 }
 
 #[tokio::test]
+async fn where_no_key_is_asked_for_other_people_s_pages_do_nothing_to_a_process() {
+    for settings in [&[][..], &[("admin.port", "0"), ("server_api_key", "k")][..]] {
+        let process = Process::start(settings);
+        let operators = process.admin.unwrap_or(process.public);
+
+        for foreign in ["https://evil.example", "null"] {
+            assert_eq!(
+                posted(operators, "/drain", &[("origin", foreign)]).await,
+                403,
+                "{foreign}"
+            );
+        }
+
+        let own = format!("http://{operators}");
+        assert_eq!(posted(operators, "/drain", &[("origin", &own)]).await, 200);
+    }
+}
+
+#[tokio::test]
 async fn on_one_port_with_api_keys_admin_routes_take_one() {
     let process = Process::start(&[("server_api_key", "k")]);
 

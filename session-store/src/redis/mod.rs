@@ -122,22 +122,31 @@ impl RedisStore {
         }
     }
 
-    /// Those of the sessions that have no record.
+    /// Those of the sessions that have no record, or whose node is gone.
     async fn gone(&self, sessions: Vec<String>) -> Result<Vec<String>, StoreError> {
         let mut shards: BTreeMap<u8, Vec<String>> = BTreeMap::new();
         for session_id in sessions {
             shards.entry(keys::shard(&session_id)).or_default().push(session_id);
         }
+        let nodes = &self.nodes().await?;
+        let lives = |json: &String| {
+            let record: Result<SessionRecord, _> = serde_json::from_str(json);
+            // One that another release has written counts.
+            record.map_or(true, |record| !record.is_orphaned(nodes))
+        };
         let gone = shards.into_values().map(|sessions| async move {
-            let mut script = scripts::EXISTING.prepare_invoke();
+            let mut script = scripts::RECORDS.prepare_invoke();
             for session_id in &sessions {
                 script.key(keys::session(session_id));
             }
-            let there: Vec<bool> = script
+            let records: Vec<Option<String>> = script
                 .invoke_async(&mut self.connection.clone())
                 .await
                 .map_err(unanswered)?;
-            let gone = sessions.into_iter().zip(there).filter(|(_, there)| !there);
+            let gone = sessions
+                .into_iter()
+                .zip(records)
+                .filter(|(_, record)| !record.as_ref().is_some_and(lives));
             Ok(gone.map(|(session_id, _)| session_id).collect::<Vec<_>>())
         });
         Ok(try_join_all(gone).await?.concat())
@@ -225,11 +234,47 @@ impl Store for RedisStore {
             .invoke_async(&mut self.connection.clone())
             .await
             .map_err(unanswered)?;
-        Ok(if owner == node_id {
-            Claim::Owned
-        } else {
-            Claim::OwnedBy(owner)
-        })
+        Ok(claim(owner, node_id))
+    }
+
+    async fn take_over_session(
+        &self,
+        session_id: &str,
+        gone: &str,
+        node_id: &str,
+        ttl: Duration,
+    ) -> Result<Claim, StoreError> {
+        let owner: String = scripts::TAKE_OVER
+            .key(keys::owner(session_id))
+            .arg(gone)
+            .arg(node_id)
+            .arg(millis(ttl))
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)?;
+        Ok(claim(owner, node_id))
+    }
+
+    async fn release_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        scripts::RELEASE
+            .key(keys::owner(session_id))
+            .arg(node_id)
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
+    }
+
+    async fn leave_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        scripts::LEAVE
+            .key(keys::sessions(keys::shard(session_id)))
+            .key(keys::owner(session_id))
+            .key(keys::session(session_id))
+            .key(keys::holder(session_id))
+            .arg(session_id)
+            .arg(node_id)
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
     }
 
     async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
@@ -377,6 +422,15 @@ impl Store for RedisStore {
             .await
             .map(drop)
             .map_err(unanswered)
+    }
+}
+
+/// What the owner after a claim means for the node that has claimed.
+fn claim(owner: String, node_id: &str) -> Claim {
+    if owner == node_id {
+        Claim::Owned
+    } else {
+        Claim::OwnedBy(owner)
     }
 }
 

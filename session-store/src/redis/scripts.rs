@@ -20,18 +20,21 @@ return 1",
     )
 });
 
-/// `KEYS`: record, index, owner. `ARGV`: time to live in ms, id. Answers 0 when the record is gone.
+/// `KEYS`: record, index, owner. `ARGV`: least time to live in ms, id. Answers 0 when the record is gone.
 pub static TOUCH: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-if redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 0 then
+local left = redis.call('PTTL', KEYS[1])
+if left == -2 then
   redis.call('ZREM', KEYS[2], ARGV[2])
   return 0
 end
+local life = math.max(left, tonumber(ARGV[1]))
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[2], now + ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[3], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], life)
+redis.call('ZADD', KEYS[2], now + life, ARGV[2])
+if redis.call('PTTL', KEYS[3]) < life then redis.call('PEXPIRE', KEYS[3], life) end
 return 1",
     )
 });
@@ -93,6 +96,38 @@ return ARGV[1]",
     )
 });
 
+/// `KEYS`: owner. `ARGV`: the node that is gone, node, time to live in ms. Answers the owner after it.
+pub static TAKE_OVER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] and owner ~= ARGV[2] then return owner end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return ARGV[2]",
+    )
+});
+
+/// `KEYS`: owner. `ARGV`: node. Removes the claim if it is this node's.
+pub static RELEASE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1",
+    )
+});
+
+/// `KEYS`: index, owner, then records. `ARGV`: id, node. Removes them all, unless another node is the owner.
+pub static LEAVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local owner = redis.call('GET', KEYS[2])
+if owner and owner ~= ARGV[2] then return 0 end
+redis.call('ZREM', KEYS[1], ARGV[1])
+for i = 2, #KEYS do redis.call('DEL', KEYS[i]) end
+return 1",
+    )
+});
+
 /// `KEYS`: allowance. `ARGV`: interval in ms, tolerance in ms. Answers 0 when taken, else the wait in ms. The key holds
 /// the millisecond at which the allowance is whole again, and is gone then.
 pub static TAKE: LazyLock<Script> = LazyLock::new(|| {
@@ -130,13 +165,13 @@ return 1",
     )
 });
 
-/// `KEYS`: records. Answers 1 for each that is there and 0 for each that is not.
-pub static EXISTING: LazyLock<Script> = LazyLock::new(|| {
+/// `KEYS`: records. Answers each of them, or nil.
+pub static RECORDS: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-local there = {}
-for i = 1, #KEYS do there[i] = redis.call('EXISTS', KEYS[i]) end
-return there",
+local records = {}
+for i = 1, #KEYS do records[i] = redis.call('GET', KEYS[i]) end
+return records",
     )
 });
 

@@ -66,6 +66,17 @@ async fn every_key_has_the_prefix_and_a_time_to_live_unless_it_is_an_index() {
 }
 
 #[tokio::test]
+async fn sessions_of_a_node_that_is_gone_count_no_longer() {
+    let server = Server::start(&[]);
+    let store = server.store().await;
+    // As if it had been held for longer than a session counts without a record.
+    let grace_is_over = async |tenant: &str, session: &str| {
+        let _: u64 = server.ask("ZADD", &[&keys::tenant(tenant), "1", session]).await;
+    };
+    conformance::a_session_whose_node_is_gone_counts_no_longer(&store, grace_is_over).await;
+}
+
+#[tokio::test]
 async fn touching_a_session_renews_it_its_claim_and_its_place_in_the_index() {
     let server = Server::start(&[]);
     let store = server.store().await;

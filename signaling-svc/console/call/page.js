@@ -12,16 +12,30 @@ export const title = "Call";
 /** How often a call that is still being stored is asked for again, and for how long, milliseconds. */
 const AGAIN_MS = 1500;
 const PATIENCE_MS = 20000;
+/** How long the end of a call is waited for whose words are there; it may run, or its node may be lost. Milliseconds. */
+const END_MS = 4000;
 
 const PLAY = "M7 5l12 7-12 7z";
 const PAUSE = "M8 5v14M16 5v14";
 
-export async function show(main, id) {
-  const call = await patiently(() => api.transcript(id), (found) => found.session?.endedAt || !found.session);
-  const page = new Page(id, call);
-  replace(main, page.root);
-  page.load();
-  return () => page.leave();
+export function show(main, id) {
+  let page;
+  let left = false;
+  replace(main, h("p", { class: "empty", role: "status" }, "Loading the call…"));
+  const began = Date.now();
+  const isDone = ({ session, turns }) => !session || session.endedAt || (turns.length > 0 && Date.now() - began > END_MS);
+  const load = async () => {
+    const call = await patiently(async () => left || api.transcript(id), (found) => left || isDone(found));
+    if (left) return;
+    page = new Page(id, call);
+    replace(main, page.root);
+    page.load();
+  };
+  load().catch((error) => left || replace(main, problem(error)));
+  return () => {
+    left = true;
+    page?.leave();
+  };
 }
 
 /** Asks again while the archive has not all of it: a call that has just ended takes a moment. */

@@ -3,6 +3,7 @@
 import { api } from "../api.js";
 import { h, poll, replace } from "../dom.js";
 import { day, duration, problem, time, way, words } from "../format.js";
+import { Day } from "./day.js";
 
 export const title = "Calls";
 
@@ -32,6 +33,8 @@ export function show(main) {
       finished));
   date.addEventListener("change", load);
 
+  /** The day that is shown, and its calls. */
+  let shown = {};
   let known = "";
   const stop = poll(async () => {
     try {
@@ -53,15 +56,35 @@ export function show(main) {
   load();
   return stop;
 
-  async function load() {
+  /** Shows the chosen day, and what is new in it. */
+  function load() {
     const asked = date.value;
     if (!asked) return;
-    try {
-      const page = await api.archived(asked);
-      if (asked === date.value) showFinished(finished, asked, page);
-    } catch (error) {
-      if (asked === date.value) replace(finished, problem(error));
+    if (shown.day !== asked) shown = { day: asked, calls: new Day((cursor) => api.archived(asked, cursor)) };
+    work((calls) => calls.refresh());
+  }
+
+  /** One after the other, and what is asked for meanwhile once after that. */
+  async function work(what) {
+    const mine = shown;
+    if (mine.busy) {
+      mine.next = what;
+      return;
     }
+    mine.busy = true;
+    let content;
+    try {
+      await what(mine.calls);
+      content = table(mine.calls, () => work((calls) => calls.later()));
+    } catch (error) {
+      content = [problem(error), h("button", { type: "button", class: "more", onclick: load }, "Try again")];
+    }
+    mine.busy = false;
+    if (mine !== shown) return;
+    replace(finished, content);
+    const { next } = mine;
+    mine.next = null;
+    if (next) work(next);
   }
 }
 
@@ -103,25 +126,14 @@ function row(session, refresh) {
     h("td", { class: "act" }, end));
 }
 
-function showFinished(list, asked, page) {
-  const shown = [];
-  const body = h("tbody", {});
-  const more = h("button", { type: "button", class: "more" }, "Load the later calls of this day");
-  const add = ({ sessions, nextCursor }) => {
-    shown.push(...sessions);
-    // The archive begins with the oldest; people want the newest.
-    replace(body, [...shown].reverse().filter((call) => call.endedAt || call.hasRecording || call.turns !== undefined).map(finishedRow));
-    more.hidden = !nextCursor;
-    more.onclick = async () => add(await api.archived(asked, nextCursor));
-  };
-  add(page);
-  if (body.children.length === 0 && more.hidden) {
-    replace(list, h("p", { class: "empty" }, "No finished calls on this day (UTC)."));
-    return;
-  }
-  replace(list, more, h("table", {},
-    h("thead", {}, h("tr", {}, head("Began"), head("Way"), head("Length", "number"), head("Turns", "number"), head("Ended because"), head("Recording"))),
-    body));
+function table({ calls, more }, later) {
+  const rows = calls.filter((call) => call.endedAt || call.hasRecording || call.turns !== undefined).map(finishedRow);
+  if (rows.length === 0 && !more) return h("p", { class: "empty" }, "No finished calls on this day (UTC).");
+  return [
+    more && h("button", { type: "button", class: "more", onclick: later }, "Load the later calls of this day"),
+    h("table", {},
+      h("thead", {}, h("tr", {}, head("Began"), head("Way"), head("Length", "number"), head("Turns", "number"), head("Ended because"), head("Recording"))),
+      h("tbody", {}, rows))];
 }
 
 function finishedRow(call) {

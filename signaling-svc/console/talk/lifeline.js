@@ -8,8 +8,8 @@ export const ATTEMPT_MS = 3000;
 
 /** What to do when it did not come back. */
 export const GONE = "The connection was lost and did not come back within 15 seconds, so the call has ended. Check the network, then press the button again.";
-/** The server has given the call up first, or has forgotten it. */
-export const OVER = "The call ended while the connection was lost. Press the button to talk again.";
+/** The server has nothing any more to come back to. */
+export const OVER = "The call is over: its media node has failed, or it was ended while the connection was lost. Press the button to talk again, to another node if need be.";
 
 /**
  * One connection's. `restart(signal)` offers ICE anew; `lost` and `back` are told what is to be seen, `gone` what to do

@@ -14,6 +14,9 @@ export async function openMicrophone(deviceId) {
   }
 }
 
+/** What a person can do whose microphone is gone in the middle of a call. */
+export const UNPLUGGED = "The microphone is gone, and nobody hears you. Connect it again or choose another, then hang up and press the button again – or type instead.";
+
 /** What a person can do about it. */
 export function reason(error) {
   switch (error?.name) {

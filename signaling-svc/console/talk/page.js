@@ -3,7 +3,7 @@
 import { api } from "../api.js";
 import { h, replace } from "../dom.js";
 import { rest, startMeter } from "./meter.js";
-import { microphones, openMicrophone } from "./microphone.js";
+import { microphones, openMicrophone, UNPLUGGED } from "./microphone.js";
 import { rtvi } from "./rtvi.js";
 import { connectSocket } from "./socket.js";
 import { pressed, quiet, take, typed } from "./state.js";
@@ -11,6 +11,9 @@ import { build, showActivity, showMicrophones, showTurns } from "./view.js";
 import { connectWebRtc } from "./webrtc.js";
 
 export const title = "Talk";
+
+/** Of the push-to-talk button: who holds it for longer talks, and does not turn it off. Milliseconds. */
+const TAP_MS = 300;
 
 export function show(main) {
   const v = build();
@@ -37,9 +40,11 @@ class Talk {
     /** There is no way through the network at the moment. */
     this.lost = false;
     this.holding = false;
+    /** Ends what is listened to beyond the page's own elements. */
+    this.away = new AbortController();
     v.go.addEventListener("click", () => (this.phase === "idle" || this.phase === "over" ? this.begin(true) : this.hangUp()));
     v.mute.addEventListener("click", () => this.toggle(v.mute));
-    v.hold.addEventListener("click", () => this.toggle(v.hold));
+    this.listenToHolding();
     v.keys.addEventListener("click", () => {
       v.pad.hidden = !v.pad.hidden;
       v.keys.setAttribute("aria-expanded", String(!v.pad.hidden));
@@ -49,10 +54,6 @@ class Talk {
       event.preventDefault();
       this.type(v.text.value.trim());
     });
-    this.keyDown = (event) => this.space(event, true);
-    this.keyUp = (event) => this.space(event, false);
-    addEventListener("keydown", this.keyDown);
-    addEventListener("keyup", this.keyUp);
     this.plugged = async () => showMicrophones(v, await microphones());
     navigator.mediaDevices?.addEventListener?.("devicechange", this.plugged);
     this.plugged();
@@ -65,10 +66,36 @@ class Talk {
     rest(this.v.canvas);
   }
 
+  /** Push to talk: the space bar, or the button itself. Whatever takes the key or the finger away ends it. */
+  listenToHolding() {
+    const { hold } = this.v;
+    const listen = (target, name, heard) => target.addEventListener(name, heard, { signal: this.away.signal });
+    const release = () => this.hold(false);
+    let pressedAt = null;
+    listen(globalThis, "keydown", (event) => this.space(event, true));
+    listen(globalThis, "keyup", (event) => this.space(event, false));
+    listen(globalThis, "blur", release);
+    listen(document, "visibilitychange", release);
+    listen(hold, "pointerdown", (event) => {
+      if (!this.holds() || !this.link || event.button !== 0) return;
+      pressedAt = event.timeStamp;
+      // The finger may move while it talks.
+      hold.setPointerCapture(event.pointerId);
+      this.hold(true);
+    });
+    listen(hold, "lostpointercapture", release);
+    listen(hold, "contextmenu", (event) => this.holds() && event.preventDefault());
+    listen(hold, "click", (event) => {
+      // By keyboard it is a click and nothing before it.
+      const talked = event.detail > 0 && pressedAt !== null && event.timeStamp - pressedAt > TAP_MS;
+      pressedAt = null;
+      if (!talked) this.toggle(hold);
+    });
+  }
+
   leave() {
     this.hangUp();
-    removeEventListener("keydown", this.keyDown);
-    removeEventListener("keyup", this.keyUp);
+    this.away.abort();
     removeEventListener("themechange", this.repaint);
     removeEventListener("resize", this.repaint);
     navigator.mediaDevices?.removeEventListener?.("devicechange", this.plugged);
@@ -86,6 +113,8 @@ class Talk {
     try {
       if (withMicrophone) {
         this.microphone = await openMicrophone(this.v.device.value);
+        // By itself only: not when it is stopped here.
+        for (const track of this.microphone.getTracks()) track.addEventListener("ended", () => current() && this.unplugged());
         // Their names are known only now.
         this.plugged();
       }
@@ -127,6 +156,10 @@ class Talk {
     this.state = take(this.state, message);
     if (message.type === "error") replace(this.v.trouble, h("p", { class: "notice" }, this.state.error));
     this.show("live");
+  }
+
+  unplugged() {
+    replace(this.v.trouble, h("p", { class: "notice bad" }, UNPLUGGED));
   }
 
   line(lost) {
@@ -171,24 +204,33 @@ class Talk {
 
   toggle(button) {
     button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
-    const holds = this.v.hold.getAttribute("aria-pressed") === "true";
-    this.v.hold.textContent = holds ? "Hold space to talk" : "Push to talk";
+    this.v.hold.textContent = this.holds() ? "Hold this or space to talk" : "Push to talk";
     this.applyMute();
   }
 
   applyMute() {
     const muted = this.v.mute.getAttribute("aria-pressed") === "true";
-    const holds = this.v.hold.getAttribute("aria-pressed") === "true";
+    const silent = muted || (this.holds() && !this.holding);
     this.v.mute.textContent = muted ? "Unmute" : "Mute";
-    this.v.root.classList.toggle("muted", muted || (holds && !this.holding));
-    this.link?.mute(muted || (holds && !this.holding));
+    this.v.root.classList.toggle("muted", silent);
+    this.link?.mute(silent);
+  }
+
+  /** Whether sound goes out only while something is held down. */
+  holds() {
+    return this.v.hold.getAttribute("aria-pressed") === "true";
   }
 
   space(event, down) {
-    const holds = this.v.hold.getAttribute("aria-pressed") === "true";
+    if (event.code !== "Space") return;
     const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
-    if (event.code !== "Space" || !holds || !this.link || typing) return;
-    event.preventDefault();
+    const counts = this.holds() && this.link && !typing;
+    if (counts) event.preventDefault();
+    // Let go it counts wherever the person is by then.
+    if (counts || !down) this.hold(down);
+  }
+
+  hold(down) {
     if (this.holding === down) return;
     this.holding = down;
     this.applyMute();

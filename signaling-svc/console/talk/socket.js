@@ -10,16 +10,20 @@ const READY_MS = 8000;
 /** Sound that may wait to be sent, bytes (two seconds); more would only arrive late, and is dropped. */
 const MAX_WAITING = 64000;
 
+/** Why a call is over that nobody has ended. A socket does not come back to its call (docs/client-sockets.md). */
+const broken = (code, reason) =>
+  `${reason ? `The media node ended the call: ${reason}` : "The connection to the media node was lost, and the call with it"} (${code}). Press the button to talk again, to another node if need be.`;
+
 /** Connects; `microphone` may be missing. `told` gets every RTVI message, `ended` why it is over. */
 export async function connectSocket({ microphone, told, ended }) {
   const { wsUrl, token } = await api.start({ transport: "websocket" });
-  const player = await openPlayer();
-  const capture = await openCapture(microphone);
+  const sessionId = sessionOf(token);
   const url = new URL(wsUrl, location.href);
   url.searchParams.set("format", "protobuf");
   url.searchParams.set("token", token);
-  const socket = new WebSocket(url);
-  socket.binaryType = "arraybuffer";
+  let player;
+  let capture;
+  let socket;
   let muted = false;
   let over = false;
   const finish = (why) => {
@@ -31,6 +35,10 @@ export async function connectSocket({ microphone, told, ended }) {
   };
   const send = (text) => socket.readyState === WebSocket.OPEN && socket.send(messageFrame(text));
   try {
+    player = await openPlayer();
+    capture = await openCapture(microphone);
+    socket = new WebSocket(url);
+    socket.binaryType = "arraybuffer";
     await new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error("The media node did not answer in time. Press the button again.")), READY_MS);
       socket.onopen = () => send(clientReady());
@@ -44,9 +52,11 @@ export async function connectSocket({ microphone, told, ended }) {
     });
   } catch (error) {
     over = true;
-    socket.close();
-    capture.close();
-    player.close();
+    socket?.close();
+    capture?.close();
+    player?.close();
+    // A slot waits for a session that nobody has come to; this makes room earlier.
+    api.end(sessionId).catch(() => {});
     throw error;
   }
   socket.onmessage = ({ data }) => {
@@ -58,13 +68,13 @@ export async function connectSocket({ microphone, told, ended }) {
     if (message.type === "bot-interrupted") player.flush();
     told(message);
   };
-  socket.onclose = ({ code, reason }) => finish(code === 1000 || code === 1005 ? "" : reason || `The connection was lost (${code}).`);
+  socket.onclose = ({ code, reason }) => finish(code === 1000 || code === 1005 ? "" : broken(code, reason));
   capture.onpiece = (samples) => {
     if (!muted && socket.readyState === WebSocket.OPEN && socket.bufferedAmount < MAX_WAITING) socket.send(audioFrame(samples, 16000));
   };
   return {
     way: "WebSocket",
-    sessionId: sessionOf(token),
+    sessionId,
     send,
     mute: (now) => {
       muted = now;
@@ -80,7 +90,10 @@ export async function connectSocket({ microphone, told, ended }) {
     player.level = listenTo(player.context, player.output);
     if (!stream) return { level: () => 0, close() {}, onpiece: null };
     const context = new AudioContext();
-    await context.audioWorklet.addModule("/console/talk/worklets.js");
+    await context.audioWorklet.addModule("/console/talk/worklets.js").catch((error) => {
+      context.close();
+      throw error;
+    });
     const source = context.createMediaStreamSource(stream);
     const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
     source.connect(node);

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service_kit::http::{ApiError, ApiJson, Data, FieldError};
+use service_kit::http::{ApiError, ApiJson, Data, FieldError, check_page};
 use service_kit::{ids, phone};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
@@ -25,11 +25,9 @@ use crate::urls;
 
 /// How long the same `Idempotency-Key` answers the same call.
 const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
-/// How long a request with a key may take: longer than any provider is waited for.
-const PENDING_TTL: Duration = Duration::from_secs(120);
 
 /// What a client asks for.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallRequest {
     /// `twilio`, `telnyx`, `plivo`, `vonage` or `exotel`.
@@ -80,20 +78,26 @@ enum Kept {
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key within 24 h, on any instance, places one call.")),
     request_body = CallRequest,
     responses((status = 201, description = "`data`: the provider has accepted it", body = PlacedCall),
-        (status = 409, description = "Another request with this Idempotency-Key is being worked on"),
-        (status = 422, description = "A field has a wrong value, or the provider refused the call"),
+        (status = 403, description = "Asked by a page of another origin, without `server_api_key`"),
+        (status = 409, description = "Another request with this Idempotency-Key is being worked on, or was cut off"),
+        (status = 422, description = "A field has a wrong value, the Idempotency-Key was used for another request, the provider refused the call, or `proxy_host` is not set"),
         (status = 429, description = "`limits.*` are used up; `Retry-After` says until when"),
         (status = 502, description = "The provider cannot be reached or refuses this server's credentials"),
         (status = 503, description = "No media node takes it, or the provider is asked too often"),
-        (status = 504, description = "The provider did not answer: whether the call was placed is not known")))]
+        (status = 504, description = "The provider did not answer, or with a server error: whether the call was placed is not known")))]
 pub async fn place(
     State(app): State<Arc<App>>,
     client: Client,
     headers: HeaderMap,
     ApiJson(request): ApiJson<CallRequest>,
 ) -> Result<Response, ApiError> {
+    if app.config.secrets.server_api_keys().is_empty() {
+        check_page(&headers, &app.config.http.cors_allowed_origins)?;
+    }
     let provider = check(&app, &request)?;
-    let key = idempotency::key(&headers, "calls")?;
+    let public_base = urls::callback_base(&app.config, &app.trusted_proxies, client.peer, &headers);
+    let public_base = public_base.ok_or_else(no_public_host)?;
+    let key = idempotency::key(&app, &headers, &client, "calls", &request, IDEMPOTENCY_TTL).await?;
     if let Some(key) = &key
         && let Some(placed) = begun(&app, key).await?
     {
@@ -109,7 +113,7 @@ pub async fn place(
         to: request.to,
         from: request.from,
         machine_detection,
-        public_base: urls::public_base(&app.config, &app.trusted_proxies, client.peer, &headers, None),
+        public_base,
     };
     // In a task of its own: a client that goes away must not leave a call behind that nobody has noted.
     let (tell, outcome) = oneshot::channel();
@@ -123,6 +127,14 @@ pub async fn place(
         drop(tell.send(outcome));
     });
     outcome.await.map_err(ApiError::internal)?.map(created)
+}
+
+fn no_public_host() -> ApiError {
+    ApiError::Validation {
+        message: "this server does not know where the provider reaches it: set proxy_host to its public host name"
+            .to_owned(),
+        details: Vec::new(),
+    }
 }
 
 fn created(placed: PlacedCall) -> Response {
@@ -198,12 +210,13 @@ fn body_json(request: &CallRequest, machine_detection: bool) -> String {
     Value::Object(variables).to_string()
 }
 
-/// Makes this request the one that works on its key, or answers what another one has come to.
+/// Makes this request the one that works on its key, or answers what another one has come to. For as long as the key
+/// counts: of a request that was cut off in the middle nobody knows whether it has placed a call.
 async fn begun(app: &App, key: &str) -> Result<Option<PlacedCall>, ApiError> {
     let pending = serde_json::to_string(&Kept::Pending).map_err(ApiError::internal)?;
     if app
         .store
-        .advance(key, 0, &pending, PENDING_TTL)
+        .advance(key, 0, &pending, IDEMPOTENCY_TTL)
         .await
         .map_err(store_error)?
     {
@@ -216,7 +229,9 @@ async fn begun(app: &App, key: &str) -> Result<Option<PlacedCall>, ApiError> {
         Kept::Placed(placed) => Ok(Some(placed)),
         Kept::Unknown(message) => Err(ApiError::GatewayTimeout(message)),
         Kept::Pending => Err(ApiError::Conflict(
-            "another request with this Idempotency-Key is being worked on: ask again in a few seconds".to_owned(),
+            "another request with this Idempotency-Key is being worked on: ask again in a few seconds; if that does not \
+             change it was cut off, and may have placed the call: look at GET /sessions before using another key"
+                .to_owned(),
         )),
     }
 }
@@ -236,7 +251,7 @@ async fn finish(app: &App, key: &str, outcome: &Result<PlacedCall, ApiError>) {
         None => app.store.forget_progress(key).await,
     };
     if let Err(error) = stored {
-        tracing::warn!(%error, "an Idempotency-Key could not be kept; the same one may place another call");
+        tracing::warn!(%error, "what an Idempotency-Key has come to could not be kept: it is refused from now on");
     }
 }
 

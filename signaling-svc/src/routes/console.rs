@@ -59,6 +59,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "talk/socket.js",
         "talk/webrtc.js",
         "talk/lifeline.js",
+        "calls/day.js",
         "calls/page.js",
         "call/page.js",
         "call/wav.js",

@@ -80,8 +80,8 @@ pub struct TrickledCandidate {
 #[utoipa::path(post, path = "/sessions/{id}/api/offer", tag = "webrtc", params(("id" = String, Path, description = "Session id, a UUID")),
     request_body = SessionOffer,
     responses((status = 200, description = "The answer", body = SessionAnswer), (status = 400, description = "The id is no UUID"),
-        (status = 404, description = "Unknown or expired"),
-        (status = 409, description = "The session is connected, and `pc_id` is not its peer connection"),
+        (status = 404, description = "Unknown or expired, or its media node has failed and the call with it"),
+        (status = 409, description = "Another offer is just connecting the session, or a socket has it"),
         (status = 422, description = "No SDP, or none that can be answered"),
         (status = 503, description = "No media node accepts WebRTC sessions")))]
 pub async fn offer(
@@ -105,10 +105,20 @@ pub async fn offer(
     };
     let (node, answer) = match on_its_node(&app, &session, &request).await? {
         Some(answered) => answered,
-        None => on_a_new_node(&app, request).await?,
+        None => match on_a_new_node(&app, request).await {
+            Ok(answered) => answered,
+            Err(error) => {
+                is_wanted(&app, &id).await?;
+                return Err(error);
+            }
+        },
     };
     let moved = session.node_id.as_ref() != Some(&node.node_id);
-    if let Err(error) = remember(&app, session, &node, moved).await {
+    let remembered = match remember(&app, session, &node, moved).await {
+        Ok(()) if moved => is_wanted(&app, &id).await,
+        remembered => remembered,
+    };
+    if let Err(error) = remembered {
         if moved {
             app.release(&node, &id).await;
         }
@@ -159,11 +169,19 @@ pub async fn add_candidates(
         }
         Err(status) => {
             tracing::warn!(node = %node.node_id, code = ?status.code(), "candidates did not reach their node");
-            Err(ApiError::unavailable(
-                "the media node that owns the session does not answer",
-            ))
+            Err(does_not_answer())
         }
     }
+}
+
+fn does_not_answer() -> ApiError {
+    ApiError::unavailable("the media node that owns the session does not answer")
+}
+
+fn died() -> ApiError {
+    ApiError::NotFound(
+        "the media node of this session has failed, and its call with it: call /start for another".to_owned(),
+    )
 }
 
 async fn webrtc_session(app: &App, id: &str) -> Result<SessionRecord, ApiError> {
@@ -187,7 +205,7 @@ async fn on_its_node(
     request: &OfferRequest,
 ) -> Result<Option<(NodeRecord, OfferResponse)>, ApiError> {
     let Some(node) = owner(app, session).await? else {
-        return Ok(None);
+        return if session.has_begun() { Err(died()) } else { Ok(None) };
     };
     match app
         .nodes
@@ -198,13 +216,12 @@ async fn on_its_node(
         Err(status) => match status.code() {
             Code::InvalidArgument => Err(ApiError::invalid_field("sdp", status.message())),
             Code::AlreadyExists => Err(ApiError::Conflict(
-                "this session is connected: offer again with its pc_id, or call /start for another session".to_owned(),
+                "another offer is just connecting this session, or a socket has it: wait for its answer, or call /start for another".to_owned(),
             )),
             // It may have taken the offer, and one node owns a session: the client asks again. A node that is gone
             // is out of the list by then.
-            Code::DeadlineExceeded | Code::Cancelled => Err(ApiError::unavailable(
-                "the media node that owns the session does not answer",
-            )),
+            Code::DeadlineExceeded | Code::Cancelled => Err(does_not_answer()),
+            Code::Unavailable if session.has_begun() => Err(does_not_answer()),
             code => {
                 tracing::debug!(node = %node.node_id, ?code, "the session moves to another node");
                 Ok(None)
@@ -241,13 +258,26 @@ async fn remember(app: &App, session: SessionRecord, node: &NodeRecord, moved: b
         };
         app.store.put_session(&record, TOKEN_TTL).await
     } else {
-        let ttl = match session.state {
-            SessionState::Connected | SessionState::Ending => app.session_ttl(),
-            SessionState::Created | SessionState::Reserved => TOKEN_TTL,
+        let ttl = if session.has_begun() {
+            app.session_ttl()
+        } else {
+            TOKEN_TTL
         };
         app.store.touch_session(&session.session_id, ttl).await.map(drop)
     };
     stored.map_err(store_error)
+}
+
+/// Whether nobody has ended the session while a node was chosen for it; what was written of it then is taken back. Who
+/// ends it from now on finds its node.
+async fn is_wanted(app: &App, id: &str) -> Result<(), ApiError> {
+    if app.store.is_void(id).await.map_err(store_error)? {
+        app.store.remove_session(id).await.map_err(store_error)?;
+        return Err(ApiError::NotFound(
+            "this session was ended: call /start for another".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// The body given to `/start` under the offer's own data: the latter wins, field by field where both are objects.
@@ -277,6 +307,20 @@ impl From<TrickledCandidate> for Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// What the node gets is JSON or nothing, whatever the store and the client have.
+        #[test]
+        fn no_data_of_an_offer_upsets_it(body: String, key: String, value: String, given: bool) {
+            for body in [body, json!({ &*key: 1 }).to_string()] {
+                let data = given.then(|| json!({ &*key: &value }));
+                let merged = merged(&body, data);
+                prop_assert!(merged.is_empty() || serde_json::from_str::<Value>(&merged).is_ok());
+                prop_assert!(!given || serde_json::from_str::<Value>(&merged).unwrap()[&key] == value);
+            }
+        }
+    }
 
     #[test]
     fn data_of_the_offer_wins_over_the_body_of_start() {

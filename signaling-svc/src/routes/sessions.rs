@@ -101,13 +101,15 @@ pub struct Ended {
     ended: bool,
 }
 
-/// Lists the live sessions of all nodes.
+/// Lists the live sessions of all nodes. What was connected to a node that reports no more is over.
 #[utoipa::path(get, path = "/sessions", tag = "sessions",
     responses((status = 200, description = "`data.sessions`", body = SessionList)))]
 pub async fn list(State(app): State<Arc<App>>) -> Result<Data<SessionList>, ApiError> {
     let records = app.store.sessions().await.map_err(store_error)?;
+    let nodes = app.store.nodes().await.map_err(store_error)?;
+    let live = records.into_iter().filter(|record| !record.is_orphaned(&nodes));
     Ok(Data(SessionList {
-        sessions: records.into_iter().map(SessionView::from).collect(),
+        sessions: live.map(SessionView::from).collect(),
     }))
 }
 
@@ -116,6 +118,8 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Data<SessionList>, ApiE
     responses((status = 200, description = "`data`", body = SessionView), (status = 404, description = "Unknown, expired or finished; a finished session is in the archive: `/sessions/{id}/transcript`")))]
 pub async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Data<SessionView>, ApiError> {
     let record = app.store.session(&id).await.map_err(store_error)?;
+    let nodes = app.store.nodes().await.map_err(store_error)?;
+    let record = record.filter(|record| !record.is_orphaned(&nodes));
     let call = outbound::call(&app, &id).await?;
     let mut view = match (record, &call) {
         (Some(record), _) => SessionView::from(record),
@@ -148,9 +152,11 @@ async fn media(app: &App, view: &SessionView) -> Option<MediaView> {
     responses((status = 200, description = "It ends", body = Ended), (status = 404, description = "Unknown or expired"),
         (status = 503, description = "Its media node does not answer")))]
 pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Data<Ended>, ApiError> {
-    let record = find(&app, &id).await?;
+    let found = find(&app, &id).await?;
     // Before its node is told: a stream that comes in between is none of this session's.
-    app.void(&record.session_id).await.map_err(store_error)?;
+    app.void(&found.session_id).await.map_err(store_error)?;
+    // Again: a node may have got it between the two.
+    let record = app.store.session(&id).await.map_err(store_error)?.unwrap_or(found);
     let owner = match &record.node_id {
         Some(node_id) => app.node(node_id).await.map_err(|error| error.into_api("id"))?,
         None => None,
@@ -169,9 +175,9 @@ pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     match told {
         // The node removes the record when the call has ended.
         Ok(()) if matches!(record.state, SessionState::Connected | SessionState::Ending) => {}
-        // One that never began had nothing but a slot.
-        Ok(()) => remove(&app, &record).await?,
-        Err(status) if status.code() == Code::NotFound => remove(&app, &record).await?,
+        // One that never began had nothing but a slot, and perhaps a phone that rings.
+        Ok(()) => unbegun(&app, &record).await?,
+        Err(status) if status.code() == Code::NotFound => unbegun(&app, &record).await?,
         Err(status) => {
             tracing::warn!(session_id = %record.session_id, code = ?status.code(), "a session could not be ended");
             return Err(ApiError::unavailable(
@@ -186,7 +192,8 @@ pub async fn end(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     }))
 }
 
-async fn remove(app: &App, record: &SessionRecord) -> Result<(), ApiError> {
+async fn unbegun(app: &Arc<App>, record: &SessionRecord) -> Result<(), ApiError> {
+    outbound::cancel(app, &record.session_id).await;
     app.store.remove_session(&record.session_id).await.map_err(store_error)
 }
 

@@ -27,7 +27,7 @@ use crate::urls;
 const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// What a client asks for. Other fields are ignored.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StartRequest {
     /// Accepted for pipecat clients; no Daily room is made.
@@ -42,7 +42,7 @@ pub struct StartRequest {
     body: Option<Value>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum StartTransport {
     #[serde(alias = "smallwebrtc")]
@@ -96,7 +96,7 @@ pub struct StartedWebSocket {
     request_body = Option<StartRequest>,
     responses(
         (status = 201, description = "The session", body = StartedWebRtc),
-        (status = 422, description = "A field has a wrong value"),
+        (status = 422, description = "A field has a wrong value, or the Idempotency-Key was used for another request"),
         (status = 429, description = "`limits.*` are used up; `Retry-After` says until when"),
         (status = 503, description = "No media node accepts WebSocket sessions, or the session store does not answer"),
     ))]
@@ -108,7 +108,7 @@ pub async fn start(
     request: Option<ApiJson<StartRequest>>,
 ) -> Result<Response, ApiError> {
     let request = request.map(|ApiJson(request)| request).unwrap_or_default();
-    let key = idempotency::key(&headers, "start")?;
+    let key = idempotency::key(&app, &headers, &client, "start", &request, IDEMPOTENCY_TTL).await?;
     if let Some(key) = &key
         && let Some(kept) = app.store.kept(key).await.map_err(store_error)?
     {
@@ -117,15 +117,20 @@ pub async fn start(
     let started = limited(&app, &client, request).await?;
     if let Some(key) = &key {
         let json = serde_json::to_string(&started).map_err(ApiError::internal)?;
-        let kept = app
-            .store
-            .put_if_absent(key, &json, IDEMPOTENCY_TTL)
-            .await
-            .map_err(store_error)?;
-        if let Some(kept) = kept {
-            // Another request with this key was faster.
-            undo(&app, &client, &started).await;
-            return Ok(render(shape, read(&kept)?));
+        match app.store.put_if_absent(key, &json, IDEMPOTENCY_TTL).await {
+            Ok(None) => {}
+            Ok(Some(kept)) => {
+                // Another request with this key was faster.
+                undo(&app, &client, &started).await;
+                return Ok(render(shape, read(&kept)?));
+            }
+            Err(error) => {
+                // Where it was written all the same, who asks again gets it.
+                if matches!(app.store.kept(key).await, Ok(None)) {
+                    undo(&app, &client, &started).await;
+                }
+                return Err(store_error(error));
+            }
         }
     }
     Ok(render(shape, started))

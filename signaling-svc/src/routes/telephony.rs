@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use service_kit::http::ApiError;
 use service_kit::ids;
-use session_store::NodeRecord;
+use session_store::{NodeRecord, SessionState};
 use voxray_proto::control::Transport;
 
 use crate::app::{App, NewSession};
@@ -68,8 +68,9 @@ pub(super) fn served(app: &App, name: &str) -> Result<Provider, ApiError> {
 /// Refuses a body that the provider does not send, because its signature would not cover it.
 pub(super) fn check_kind(provider: Provider, webhook: &Webhook) -> Result<(), ApiError> {
     let wants_form = match provider {
-        Provider::Twilio | Provider::Plivo | Provider::Exotel => true,
-        Provider::Telnyx | Provider::Vonage => false,
+        Provider::Twilio | Provider::Plivo => true,
+        // Exotel signs nothing: its secret is in the URL.
+        Provider::Telnyx | Provider::Vonage | Provider::Exotel => false,
     };
     if wants_form && !webhook.json.is_null() {
         return Err(ApiError::BadRequest(
@@ -79,7 +80,7 @@ pub(super) fn check_kind(provider: Provider, webhook: &Webhook) -> Result<(), Ap
     Ok(())
 }
 
-async fn take(app: &App, provider: Provider, webhook: &Webhook) -> Result<Response, ApiError> {
+async fn take(app: &Arc<App>, provider: Provider, webhook: &Webhook) -> Result<Response, ApiError> {
     check_kind(provider, webhook)?;
     match signed::check(app, provider, webhook).await {
         Ok(()) => {}
@@ -97,13 +98,14 @@ async fn take(app: &App, provider: Provider, webhook: &Webhook) -> Result<Respon
     let facts = CallFacts::read(provider, webhook);
     let custom = custom_parameters(provider, webhook);
     let placed = match outbound_token(provider, webhook) {
-        Some(token) => outbound::answered(app, provider, token, &facts).await?,
+        Some(token) => match outbound::answered(app, provider, token, &facts).await? {
+            Some(placed) => placed.map(|placed| stream_url(app, &placed)),
+            None => return Ok(busy::hang_up(provider)),
+        },
         None => incoming(app, provider, &facts, &custom).await,
     };
     let answer = match placed {
-        Ok((new, node, in_token)) => {
-            let token = app.token(&new, &in_token);
-            let url = format!("{}/telephony/ws/{token}", urls::media_base(&app.config, &node));
+        Ok(url) => {
             let stream = Stream {
                 url: &url,
                 parameters: &custom,
@@ -131,7 +133,65 @@ fn outbound_token(provider: Provider, webhook: &Webhook) -> Option<&str> {
 /// A session, its node, and what of its body goes into the stream's token.
 pub type Placed = Result<(NewSession, NodeRecord, String), PlaceError>;
 
-async fn incoming(app: &App, provider: Provider, facts: &CallFacts, custom: &[(String, String)]) -> Placed {
+fn stream_url(app: &App, (new, node, in_token): &(NewSession, NodeRecord, String)) -> String {
+    let token = app.token(new, in_token);
+    format!("{}/telephony/ws/{token}", urls::media_base(&app.config, node))
+}
+
+/// The stream's URL for a call that comes in. Providers ask again when the answer is late, of any instance: as long as
+/// nobody has opened the stream they are answered the same.
+async fn incoming(
+    app: &App,
+    provider: Provider,
+    facts: &CallFacts,
+    custom: &[(String, String)],
+) -> Result<String, PlaceError> {
+    let known = (!facts.call_id.is_empty()).then(|| format!("incoming:{}:{}", provider.name(), facts.call_id));
+    // A store that does not answer is told of by the placement.
+    if let Some(known) = &known
+        && let Ok(Some(url)) = waiting(app, known).await
+    {
+        return Ok(url);
+    }
+    let placed = place(app, provider, facts, custom).await?;
+    let url = stream_url(app, &placed);
+    let Some(known) = &known else { return Ok(url) };
+    let (new, node, _) = &placed;
+    let answer = format!("{} {url}", new.session_id);
+    let is_first = app.store.advance(known, 0, &answer, SLOT_TTL).await;
+    if is_first.unwrap_or(true) {
+        return Ok(url);
+    }
+    // The same call was being placed elsewhere, and that was faster.
+    let Ok(Some(first)) = waiting(app, known).await else {
+        return Ok(url);
+    };
+    app.release(node, &new.session_id).await;
+    if let Err(error) = app.store.remove_session(&new.session_id).await {
+        tracing::debug!(%error, "the second session of a call is left to expire");
+    }
+    Ok(first)
+}
+
+/// The stream's URL that was answered about a call before, while its session waits for the stream on a node that lives.
+async fn waiting(app: &App, known: &str) -> Result<Option<String>, PlaceError> {
+    let kept = app.store.progress(known).await?;
+    let Some((session_id, url)) = kept.as_deref().and_then(|kept| kept.split_once(' ')) else {
+        return Ok(None);
+    };
+    let session = app.store.session(session_id).await?;
+    let reserved = session.filter(|session| session.state == SessionState::Reserved);
+    if let Some(node_id) = reserved.and_then(|session| session.node_id)
+        && app.node(&node_id).await?.is_some()
+    {
+        return Ok(Some(url.to_owned()));
+    }
+    // The call has been here, and its flow has brought it once more.
+    app.store.forget_progress(known).await?;
+    Ok(None)
+}
+
+async fn place(app: &App, provider: Provider, facts: &CallFacts, custom: &[(String, String)]) -> Placed {
     let new = NewSession {
         session_id: ids::session_id(),
         transport: Transport::Telephony,

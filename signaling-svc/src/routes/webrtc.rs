@@ -102,3 +102,31 @@ fn sdp_of(offer: &str) -> Result<String, ApiError> {
     }
     Ok(sdp)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_offer_in_json_is_the_sdp_in_it() {
+        assert_eq!(sdp_of("  v=0\r\n").unwrap(), "v=0\r\n");
+        assert_eq!(sdp_of(r#"{"type":"offer","sdp":"v=0"}"#).unwrap(), "v=0");
+        for nothing in ["", " ", "{}", r#"{"sdp":" "}"#, r#"{"sdp":1}"#, "{"] {
+            assert!(sdp_of(nothing).is_err(), "{nothing}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is no JSON is what the media node gets, and nothing is read as an empty offer.
+        #[test]
+        fn no_offer_upsets_it(offer: String, json in "\\{.{0,40}") {
+            if let Ok(sdp) = sdp_of(&offer) {
+                prop_assert!(!sdp.trim().is_empty());
+                let as_it_was = offer.ends_with(&sdp);
+                prop_assert!(as_it_was || serde_json::from_str::<serde_json::Value>(&offer).is_ok());
+            }
+            prop_assert!(sdp_of(&json).is_err() || serde_json::from_str::<serde_json::Value>(&json).is_ok());
+        }
+    }
+}

@@ -1,10 +1,23 @@
-//! What a phone caller hears when no media node takes the call: a sentence, or whatever another URL answers.
+//! What a phone caller hears when no media node takes the call: a sentence, or whatever another URL answers; and when
+//! nobody waits for the call any more: nothing.
 
 use axum::response::{IntoResponse, Response};
 use service_kit::config::Telephony;
 use service_kit::http::ApiError;
 
 use super::{Document, Provider, plivo, twilio, vonage};
+
+/// Ends a call of ours that was given up before it was answered.
+pub fn hang_up(provider: Provider) -> Response {
+    let document = match provider {
+        Provider::Twilio | Provider::Telnyx => Document::xml(twilio::hang_up()),
+        Provider::Plivo => Document::xml(plivo::hang_up()),
+        // An NCCO that is done ends its call.
+        Provider::Vonage => Document::json(&serde_json::json!([])),
+        Provider::Exotel => return ApiError::unavailable("nobody waits for this call").into_response(),
+    };
+    document.into_response()
+}
 
 /// The polite answer, as `telephony.busy_redirect_url` or `telephony.busy_message` has it.
 pub fn answer(provider: Provider, config: &Telephony) -> Response {

@@ -1,6 +1,6 @@
 //! Exotel: the Voicebot applet asks a URL by GET where its WebSocket is
-//! (<https://developer.exotel.com/docs/agentstream/stream-voicebot-applet>, and "Passthru applet" for the fields; read
-//! 2026-11-22).
+//! (<https://developer.exotel.com/docs/agentstream/stream-voicebot-applet>, and "Passthru applet" for the fields; checked
+//! 2026-11-23).
 //!
 //! Exotel signs nothing: a secret in the URL (`?secret=`, `exotel.webhook_secret`) tells its requests from anybody's.
 //! The applet takes no document that speaks: when no node takes a call it is answered with HTTP 503, and the flow goes on

@@ -1,5 +1,5 @@
 //! Plivo: Plivo XML (<https://docs.plivo.com/docs/voice/xml/audiostream>, "XML request" for the fields, and the pages of
-//! `Speak`, `Hangup` and `Redirect`; read 2026-11-22).
+//! `Speak`, `Hangup` and `Redirect`; checked 2026-11-23).
 
 use super::xml::{escape, response};
 use super::{Stream, that_fit};

@@ -1,9 +1,9 @@
 //! How an outbound call goes, as its provider reports it.
 //!
-//! Read 2026-11-22: Twilio "Call resource: StatusCallback" and "Answering machine detection"; Telnyx "Call hangup",
+//! Checked 2026-11-23: Twilio "Call resource: StatusCallback" and "Answering machine detection"; Telnyx "Call hangup",
 //! "Call machine detection ended" and "TeXML call answered" of the API reference; Plivo "Make a call" (`ring_url`,
 //! `hangup_url`) and "Asynchronous machine detection"; Exotel "Outgoing call to connect a number to a call flow"
-//! (`StatusCallback`); Vonage "Voice API webhooks reference: event webhook".
+//! and "StatusCallback"; Vonage "Voice API webhooks reference: event webhook" and "Voicemail Detection".
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -92,7 +92,7 @@ impl Report {
             ),
             Provider::Telnyx => return telnyx(webhook),
             Provider::Plivo => plivo(webhook),
-            Provider::Exotel => (state(webhook.field("Status")), None),
+            Provider::Exotel => (exotel(webhook), None),
             Provider::Vonage => vonage(webhook),
         };
         Self {
@@ -188,7 +188,20 @@ fn plivo(webhook: &Webhook) -> (Option<CallState>, Option<AnsweredBy>) {
     (state(webhook.field("CallStatus")), None)
 }
 
+/// `EventType` is `answered` or `terminal`; without one it is the end.
+fn exotel(webhook: &Webhook) -> Option<CallState> {
+    match webhook.field("EventType") {
+        "answered" => Some(CallState::Answered),
+        _ => state(webhook.field("Status")),
+    }
+}
+
+/// The leg of the WebSocket reports to the same URL, and its beginning and end are not the person's: it ends when the
+/// person is put through, for one.
 fn vonage(webhook: &Webhook) -> (Option<CallState>, Option<AnsweredBy>) {
+    if webhook.field("to").starts_with("ws") {
+        return (None, None);
+    }
     match webhook.field("status") {
         "started" => (Some(CallState::Queued), None),
         "unanswered" => (Some(CallState::NoAnswer), None),
@@ -196,8 +209,6 @@ fn vonage(webhook: &Webhook) -> (Option<CallState>, Option<AnsweredBy>) {
         "human" => (None, Some(AnsweredBy::Human)),
         "machine" if webhook.field("sub_state") == "beep_start" => (None, Some(AnsweredBy::MachineBeep)),
         "machine" => (None, Some(AnsweredBy::Machine)),
-        // The leg of the WebSocket reports too: its answer is not the person's.
-        "answered" if webhook.field("to").starts_with("ws") => (None, None),
         word => (state(word), None),
     }
 }

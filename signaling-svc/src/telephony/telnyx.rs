@@ -1,5 +1,5 @@
 //! Telnyx: TeXML (<https://developers.telnyx.com/docs/voice/programmable-voice/texml-verbs/stream> and the pages of
-//! `Say`, `Hangup` and `Redirect` beside it; "TeXML call answered" of the API reference for the fields; read 2026-11-22).
+//! `Say`, `Hangup` and `Redirect` beside it; "TeXML call answered" of the API reference for the fields; checked 2026-11-23).
 //!
 //! A number belongs to a TeXML application: webhooks of a Voice API application are events, which no document answers.
 

@@ -1,5 +1,5 @@
 //! Twilio: TwiML (<https://www.twilio.com/docs/voice/twiml>, `/stream` and `/redirect` below it, and
-//! "Voice webhooks: request parameters"; read 2026-11-22).
+//! "Voice webhooks: request parameters"; checked 2026-11-23).
 
 use std::fmt::Write;
 

@@ -1,5 +1,5 @@
 //! Vonage: an NCCO (<https://developer.vonage.com/en/voice/voice-api/ncco-reference>, sections `connect`, `talk` and
-//! `notify`; "Voice API webhooks reference" for the fields; read 2026-11-22).
+//! `notify`; "Voice API webhooks reference" for the fields; checked 2026-11-23).
 
 use serde_json::{Map, Value, json};
 

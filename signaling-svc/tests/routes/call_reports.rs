@@ -1,9 +1,12 @@
 //! `/telephony/{provider}/status`: what becomes of a call that was placed.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 use session_store::{SessionState, Store};
+use tonic::Status;
 use voxray_proto::control::AnsweredBy;
 
 use crate::provider::setup;
@@ -114,6 +117,26 @@ async fn every_providers_words_for_a_state_are_understood() {
         ),
         (
             "vonage",
+            json!({"uuid": "leg-2", "to": "wss://h/telephony/ws/t", "status": "completed"}),
+            json!({"state": "queued"}),
+        ),
+        (
+            "vonage",
+            json!({"uuid": "leg-2", "to": "wss://h/telephony/ws/t", "status": "failed"}),
+            json!({"state": "queued"}),
+        ),
+        (
+            "exotel",
+            json!({"CallSid": "out-1", "EventType": "answered", "Status": "in-progress"}),
+            json!({"state": "answered"}),
+        ),
+        (
+            "exotel",
+            json!({"CallSid": "out-1", "EventType": "terminal", "Status": "no-answer"}),
+            json!({"state": "no-answer"}),
+        ),
+        (
+            "vonage",
             json!({"uuid": "out-1", "status": "machine", "sub_state": "beep_start"}),
             json!({"state": "queued", "answeredBy": "machine-beep"}),
         ),
@@ -171,6 +194,28 @@ async fn the_node_that_has_the_call_is_told_once_who_answered() {
     kinds.sort_unstable();
     assert_eq!(kinds, [AnsweredBy::Machine, AnsweredBy::MachineReady]);
     assert_eq!(setup.shown(&session_id).await["call"]["answeredBy"], "machine-beep");
+}
+
+#[tokio::test]
+async fn a_node_whose_stream_has_not_begun_is_told_again() {
+    let setup = setup(&[]).await;
+    setup.placed("twilio").await;
+    let status_url = setup.callback("/telephony/twilio/status?call=");
+    let mut told = setup.node.asked.answered_by.subscribe();
+    setup.node.refuse(Status::unavailable("the call has not begun"));
+    let answer = setup
+        .plane
+        .send(form(&status_url, &[("AnsweredBy", "machine_start")]))
+        .await;
+    assert_eq!(answer.status, 204);
+    told.wait_for(|told| !told.is_empty()).await.unwrap();
+
+    setup.node.accept();
+
+    let before = told.borrow().len();
+    let again = told.wait_for(|told| told.len() > before);
+    let again = tokio::time::timeout(Duration::from_secs(20), again).await;
+    assert!(again.is_ok(), "it is never told");
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! `POST /calls`.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::Request;
 use serde_json::{Value, json};
 use session_store::Store;
@@ -72,7 +76,13 @@ async fn when_somebody_answers_the_call_is_connected_to_its_own_session() {
             "the token of the call is no parameter: {}",
             answer.text
         );
+        let shown = setup.shown(&created_id(&setup.node)).await;
+        assert_eq!(shown["call"], json!({"state": "answered"}), "{provider}");
     }
+}
+
+fn created_id(node: &Node) -> String {
+    node.created()[0].session_id.clone()
 }
 
 #[tokio::test]
@@ -86,6 +96,15 @@ async fn telnyx_is_given_its_stream_at_once_and_exotel_brings_the_session_back_i
     let session_id = setup.placed("exotel").await;
     let asked = setup.provider.asked().pop().unwrap();
     let reference = asked.split("CustomField=").nth(1).unwrap().split('\n').next().unwrap();
+    // What Exotel takes, and what it has to be told to report as it does.
+    assert!(reference.len() <= 128, "{reference}");
+    for option in [
+        "StatusCallbackContentType=application/json",
+        "StatusCallbackEvents[0]=terminal",
+        "StatusCallbackEvents[1]=answered",
+    ] {
+        assert!(asked.lines().any(|line| line == option), "{option} in {asked}");
+    }
     let call = [("CallSid", "out-1"), ("CustomField", reference)];
     let answer = setup.plane.send(form("/telephony/exotel", &call)).await;
     let (_, claims) = claims_of(answer.json()["url"].as_str().unwrap());
@@ -181,7 +200,6 @@ async fn what_a_provider_will_not_do_is_said_and_leaves_nothing_behind() {
             "SERVICE_UNAVAILABLE",
             "asked too often",
         ),
-        (Say::Status(500, None), 502, "BAD_GATEWAY", "cannot be reached"),
         (Say::Status(400, None), 422, "VALIDATION_ERROR", "refused"),
     ];
     for (say, status, code, words) in cases {
@@ -201,36 +219,118 @@ async fn what_a_provider_will_not_do_is_said_and_leaves_nothing_behind() {
     }
 }
 
+fn keyed() -> Request<Body> {
+    Request::post("/calls")
+        .header("idempotency-key", "k1")
+        .body(Body::from(request("twilio").to_string()))
+        .unwrap()
+}
+
 #[tokio::test]
-async fn a_provider_that_hangs_is_given_up_and_not_asked_again_under_the_same_key() {
+async fn a_provider_that_may_have_placed_the_call_is_not_asked_again_under_the_same_key() {
+    // No answer at all, an error of its edge, a success that names no call.
+    for say in [Say::Nothing, Say::Status(500, None), Say::Status(200, None)] {
+        let setup = setup(&[]).await;
+        setup.provider.next(say);
+
+        let message = setup.plane.send(keyed()).await.error(504, "GATEWAY_TIMEOUT");
+        assert!(message.contains("not known"), "{say:?}: {message}");
+        setup.plane.send(keyed()).await.error(504, "GATEWAY_TIMEOUT");
+
+        assert_eq!(setup.provider.asked().len(), 1, "{say:?}: it could ring twice");
+        assert!(
+            setup.node.ended().is_empty(),
+            "{say:?}: the call may exist: its slot waits"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_placed_is_no_failure_when_the_store_does_not_take_it() {
     let setup = setup(&[]).await;
-    setup.provider.next(Say::Nothing);
-    let keyed = || {
-        Request::post("/calls")
-            .header("idempotency-key", "k1")
-            .body(Body::from(request("twilio").to_string()))
+    setup.store.lose("call:", 0);
+
+    let first = setup.plane.send(keyed()).await;
+    let again = setup.plane.send(keyed()).await;
+
+    assert_eq!((first.status.as_u16(), again.status.as_u16()), (201, 201));
+    assert_eq!(again.json()["data"], first.json()["data"]);
+    assert_eq!(setup.provider.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_whose_outcome_is_lost_never_places_another_call() {
+    let setup = setup(&[]).await;
+    setup.store.lose("calls:", 1);
+    assert_eq!(setup.plane.send(keyed()).await.status, 201);
+
+    // Long after any provider has answered.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(600)).await;
+    tokio::time::resume();
+
+    setup.plane.send(keyed()).await.error(409, "CONFLICT");
+    assert_eq!(setup.provider.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_while_it_rings_is_ended_at_the_provider() {
+    // provider, how it is asked to end a call, what somebody is told who answers all the same
+    let cases = [
+        ("twilio", "Status=completed", "<Response><Hangup/></Response>"),
+        ("plivo", "", "<Response><Hangup/></Response>"),
+        ("vonage", r#"{"action":"hangup"}"#, "[]"),
+    ];
+    for (provider, hang_up, document) in cases {
+        let setup = setup(&[]).await;
+        let session_id = setup.placed(provider).await;
+        let answer_url = setup.callback(&format!("/telephony/{provider}?call="));
+
+        let ended = setup.plane.delete(&format!("/sessions/{session_id}")).await;
+        assert_eq!(ended.status, 200, "{provider}: {}", ended.text);
+
+        assert_eq!(setup.provider.request(1).await, hang_up, "{provider}");
+        let fields = [("CallSid", "out-1"), ("CallUUID", "out-1"), ("uuid", "out-1")];
+        let answer = setup.plane.send(form(&answer_url, &fields)).await;
+        assert_eq!(answer.status, 200, "{provider}: {}", answer.text);
+        assert!(answer.text.ends_with(document), "{provider}: {}", answer.text);
+        assert_eq!(setup.provider.request(2).await, hang_up, "{provider}: once more");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_is_told_to_call_nobody_whom_the_client_names() {
+    let named = |host: &str| {
+        let request = request("twilio").to_string();
+        let call = Request::post("/calls").header("host", host);
+        call.header("x-forwarded-host", host)
+            .extension(ConnectInfo(SocketAddr::from(([10, 0, 0, 7], 4711))))
+            .body(Body::from(request))
             .unwrap()
     };
-
-    let message = setup.plane.send(keyed()).await.error(504, "GATEWAY_TIMEOUT");
-    assert!(message.contains("not known"), "{message}");
-    setup.plane.send(keyed()).await.error(504, "GATEWAY_TIMEOUT");
-
-    assert_eq!(setup.provider.asked().len(), 1, "it could ring twice");
-    assert!(setup.node.ended().is_empty(), "the call may exist: its slot waits");
+    let cases: [&[(&str, &str)]; 2] = [&[], &[("telephony.trusted_proxies", "10.0.0.0/8")]];
+    for settings in cases {
+        let setup = setup(settings).await;
+        let answer = setup.plane.send(named("evil.example.com")).await;
+        let message = answer.error(422, "VALIDATION_ERROR");
+        assert!(message.contains("set proxy_host"), "{message}");
+        assert!(setup.provider.asked().is_empty() && setup.node.created().is_empty());
+    }
+    let setup = setup(&[("proxy_host", "voice.example.com")]).await;
+    assert_eq!(setup.plane.send(named("evil.example.com")).await.status, 201);
+    let asked = setup.provider.asked().pop().unwrap();
+    assert!(
+        asked.contains("https://voice.example.com/telephony/twilio?call="),
+        "{asked}"
+    );
+    assert!(!asked.contains("evil"), "{asked}");
 }
 
 #[tokio::test]
 async fn the_same_idempotency_key_places_one_call_on_any_instance_and_may_be_used_again_after_a_failure() {
     let setup = setup(&[]).await;
     let second = plane(&setup.store, &setup.provider, &[]).await;
-    let keyed = || {
-        Request::post("/calls")
-            .header("idempotency-key", "k1")
-            .body(Body::from(request("twilio").to_string()))
-            .unwrap()
-    };
-    setup.provider.next(Say::Status(500, None));
+    setup.provider.next(Say::Status(401, None));
     setup.plane.send(keyed()).await.error(502, "BAD_GATEWAY");
 
     let (a, b) = tokio::join!(setup.plane.send(keyed()), second.send(keyed()));
@@ -243,6 +343,28 @@ async fn the_same_idempotency_key_places_one_call_on_any_instance_and_may_be_use
     let first = if a.status == 201 { a } else { b };
     assert_eq!(again.json()["data"], first.json()["data"]);
     assert_eq!(setup.provider.asked().len(), 2, "the failure and one call");
+}
+
+#[tokio::test]
+async fn without_keys_only_pages_of_this_server_and_listed_ones_place_calls() {
+    let setup = setup(&[("cors_allowed_origins", "https://app.example.com")]).await;
+    let from = |origin: &str| {
+        Request::post("/calls")
+            .header("host", "localhost:8080")
+            .header("origin", origin)
+            .body(Body::from(request("twilio").to_string()))
+            .unwrap()
+    };
+
+    for foreign in ["https://evil.example", "null", "http://localhost:8081"] {
+        let message = setup.plane.send(from(foreign)).await.error(403, "FORBIDDEN");
+        assert!(message.contains("cors_allowed_origins"), "{message}");
+    }
+    assert!(setup.provider.asked().is_empty());
+
+    for known in ["http://localhost:8080", "https://app.example.com"] {
+        assert_eq!(setup.plane.send(from(known)).await.status, 201, "{known}");
+    }
 }
 
 #[tokio::test]

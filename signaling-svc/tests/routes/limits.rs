@@ -65,6 +65,22 @@ async fn an_address_starts_no_more_than_it_may_and_a_trusted_proxy_is_not_the_ad
 }
 
 #[tokio::test]
+async fn an_address_that_asks_too_often_leaves_the_others_what_they_may_start() {
+    let settings = [
+        ("limits.starts_per_minute", "2"),
+        ("limits.starts_per_minute_per_address", "1"),
+    ];
+    let plane = Plane::start(&Switch::new(), &settings).await;
+
+    assert_eq!(plane.send(start("", HOME, None)).await.status, 201);
+    for _ in 0..5 {
+        retry_after(&plane.send(start("", HOME, None)).await);
+    }
+
+    assert_eq!(plane.send(start("", [203, 0, 113, 10], None)).await.status, 201);
+}
+
+#[tokio::test]
 async fn a_key_has_no_more_live_sessions_than_it_may_until_one_ends() {
     let store = Switch::new();
     let plane = Plane::start(&store, &[KEYS, ("limits.sessions_per_key", "2")]).await;
@@ -116,4 +132,25 @@ async fn the_same_idempotency_key_uses_an_allowance_once() {
     assert_eq!((first.status.as_u16(), again.status.as_u16()), (201, 201));
     assert_eq!(first.json()["sessionId"], again.json()["sessionId"]);
     retry_after(&plane.send(keyed("other")).await);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_of_one_client_and_of_one_request() {
+    let plane = Plane::start(&Switch::new(), &[KEYS]).await;
+    let asked = |client: &str, body: &str| {
+        let (mut head, _) = start(client, HOME, None).into_parts();
+        head.headers.insert("idempotency-key", "order-4711".parse().unwrap());
+        plane.send(Request::from_parts(head, Body::from(body.to_owned())))
+    };
+
+    let first = asked("a", r#"{"body": {"name": "Ann", "age": 7}}"#).await;
+    let again = asked("a", r#"{"body": {"age": 7, "name": "Ann"}}"#).await;
+    let other_client = asked("b", r#"{"body": {"name": "Ann", "age": 7}}"#).await;
+    let other_request = asked("a", r#"{"body": {"name": "Bob", "age": 7}}"#).await;
+
+    assert_eq!(first.json()["sessionId"], again.json()["sessionId"]);
+    assert_eq!(other_client.status, 201);
+    assert_ne!(first.json()["sessionId"], other_client.json()["sessionId"]);
+    let message = other_request.error(422, "VALIDATION_ERROR");
+    assert!(message.contains("Idempotency-Key"), "{message}");
 }

@@ -9,6 +9,7 @@ mod call_reports;
 mod calls;
 mod console;
 mod docs;
+mod forms;
 mod guards;
 mod limits;
 mod offer;

@@ -1,7 +1,9 @@
 //! `POST` and `PATCH /sessions/{id}/api/offer`.
 
+use std::time::Duration;
+
 use serde_json::json;
-use session_store::Store;
+use session_store::{SessionState, Store};
 use tonic::Status;
 
 use crate::support::{Node, Plane, Switch};
@@ -177,6 +179,41 @@ async fn a_session_whose_node_is_gone_starts_again_on_another() {
     assert_eq!(answer.json()["pc_id"], "pc-n2");
     let asked = next.offers();
     assert_eq!((asked[0].pc_id.as_str(), asked[0].restart), ("", false));
+}
+
+/// Nobody else has what was said, and clients are not left asking for it.
+#[tokio::test]
+async fn a_call_ends_with_its_node_and_whoever_comes_back_to_it_is_told_to_start_another() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let gone = Node::start(&store, "n1").await;
+    let id = started(&plane, json!(null)).await;
+    let path = format!("/sessions/{id}/api/offer");
+    plane.post(&path, json!({"sdp": "v=0"})).await;
+    let mut session = store.session(&id).await.unwrap().unwrap();
+    session.state = SessionState::Connected;
+    store.put_session(&session, Duration::from_secs(60)).await.unwrap();
+    let next = Node::start(&store, "n2").await;
+    let again = json!({"sdp": "v=0", "pc_id": "pc-n1"});
+
+    // For all that is known it is there, and does not answer at the moment.
+    gone.refuse(Status::unavailable("connection refused"));
+    let away = plane.post(&path, again.clone()).await;
+    away.error(503, "SERVICE_UNAVAILABLE");
+    assert!(away.headers.contains_key("retry-after"));
+    let listed = async || {
+        plane.get("/sessions").await.json()["data"]["sessions"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(listed().await, 1);
+    store.remove_node("n1").await.unwrap();
+    let message = plane.post(&path, again).await.error(404, "NOT_FOUND");
+
+    assert!(message.contains("call /start for another"), "{message}");
+    assert!(next.offers().is_empty());
+    assert_eq!(listed().await, 0, "nobody takes it for live");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use service_kit::tasks::TaskScope;
+use tokio::sync::watch;
 
 use crate::support::{Answer, Node, Plane, Switch};
 
@@ -31,7 +33,7 @@ pub struct Provider {
 #[derive(Default)]
 struct Scripted {
     script: Mutex<VecDeque<Say>>,
-    asked: Mutex<Vec<String>>,
+    asked: watch::Sender<Vec<String>>,
 }
 
 impl Provider {
@@ -58,7 +60,15 @@ impl Provider {
 
     /// Bodies of all requests so far, with slashes and signs as they are.
     pub fn asked(&self) -> Vec<String> {
-        self.state.asked.lock().unwrap().clone()
+        self.state.asked.borrow().clone()
+    }
+
+    /// The body of the request of this number, as soon as it has come.
+    pub async fn request(&self, number: usize) -> String {
+        let mut asked = self.state.asked.subscribe();
+        let come = asked.wait_for(|asked| asked.len() > number);
+        let come = tokio::time::timeout(Duration::from_secs(20), come).await;
+        come.unwrap().unwrap()[number].clone()
     }
 }
 
@@ -77,7 +87,7 @@ async fn answer(State(state): State<Arc<Scripted>>, request: Request) -> Respons
         .unwrap()
         .1
         .into_owned();
-    state.asked.lock().unwrap().push(text);
+    state.asked.send_modify(|asked| asked.push(text));
     let say = state.script.lock().unwrap().pop_front();
     match say {
         None => axum::Json(named("out-1")).into_response(),

@@ -1,7 +1,9 @@
 //! `GET /sessions`, `GET /sessions/{id}`, `DELETE /sessions/{id}`.
 
+use std::time::Duration;
+
 use serde_json::json;
-use session_store::Store;
+use session_store::{SessionState, Store};
 use tonic::Status;
 
 use crate::support::{Node, Plane, Switch, form};
@@ -98,6 +100,88 @@ async fn a_session_of_a_node_that_is_gone_is_removed() {
 
     assert_eq!(plane.delete(&format!("/sessions/{id}")).await.status, 200);
     assert!(store.sessions().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_call_whose_node_is_gone_is_over_and_one_whose_node_reports_again_is_not() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let node = Node::start(&store, "n1").await;
+    let _other = Node::start(&store, "n2").await;
+    node.refuse(Status::unavailable("full"));
+    let waiting = call(&store, &plane).await;
+    let mut connected = store.session(&waiting).await.unwrap().unwrap();
+    connected.session_id = UNKNOWN.to_owned();
+    connected.node_id = Some("n1".to_owned());
+    connected.state = SessionState::Connected;
+    store.put_session(&connected, Duration::from_secs(600)).await.unwrap();
+    let listed = async || {
+        plane.get("/sessions").await.json()["data"]["sessions"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    let shown = async || plane.get(&format!("/sessions/{UNKNOWN}")).await.status.as_u16();
+    assert_eq!((listed().await, shown().await), (2, 200));
+
+    store.remove_node("n1").await.unwrap();
+    assert_eq!((listed().await, shown().await), (1, 404));
+
+    node.report(&store, |_| {}).await;
+    assert_eq!((listed().await, shown().await), (2, 200), "it was only late");
+
+    // A store that has just come back knows no nodes yet.
+    store.remove_node("n1").await.unwrap();
+    store.remove_node("n2").await.unwrap();
+    assert_eq!((listed().await, shown().await), (2, 200));
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_while_a_node_is_found_for_it_does_not_begin() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let node = Node::start(&store, "n1").await;
+    let id = plane.post("/start", json!({})).await.json()["sessionId"].clone();
+    let id = id.as_str().unwrap().to_owned();
+    let (path, offer) = (format!("/sessions/{id}/api/offer"), json!({"sdp": "v=0"}));
+
+    node.asked.paused.send_replace(true);
+    let ending = async {
+        while node.offers().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let ended = plane.delete(&format!("/sessions/{id}")).await;
+        node.asked.paused.send_replace(false);
+        ended
+    };
+    let (answer, ended) = tokio::join!(plane.post(&path, offer.clone()), ending);
+
+    assert_eq!(ended.status, 200);
+    let message = answer.error(404, "NOT_FOUND");
+    assert!(message.contains("ended"), "{message}");
+    assert_eq!(node.ended(), [id]);
+    assert!(store.sessions().await.unwrap().is_empty());
+    plane.post(&path, offer).await.error(404, "NOT_FOUND");
+}
+
+/// Its end came before the node looked.
+#[tokio::test]
+async fn a_session_that_nobody_takes_because_it_was_ended_is_not_found() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[]).await;
+    let node = Node::start(&store, "n1").await;
+    let id = plane.post("/start", json!({})).await.json()["sessionId"].clone();
+    let id = id.as_str().unwrap().to_owned();
+    store
+        .void_session(&id, std::time::Duration::from_secs(60))
+        .await
+        .unwrap();
+    node.refuse(Status::not_found("no such session"));
+
+    let path = format!("/sessions/{id}/api/offer");
+    let answer = plane.post(&path, json!({"sdp": "v=0"})).await;
+
+    answer.error(404, "NOT_FOUND");
 }
 
 #[tokio::test]

@@ -181,6 +181,22 @@ async fn requests_that_race_with_one_key_make_one_session() {
 }
 
 #[tokio::test]
+async fn a_start_whose_key_cannot_be_kept_leaves_nothing_behind() {
+    let store = Switch::new();
+    let plane = Plane::start(&store, &[("limits.sessions_per_key", "1")]).await;
+    let node = Node::start(&store, "n1").await;
+    let websocket = || plane.send(with_key("k1", json!({"transport": "websocket"})));
+    store.refuse_key(":k1");
+
+    websocket().await.error(503, "SERVICE_UNAVAILABLE");
+
+    assert_eq!(node.created().len(), node.ended().len(), "its slot is given back");
+    assert!(store.sessions().await.unwrap().is_empty());
+    store.refuse_key("");
+    assert_eq!(websocket().await.status, 201, "and it counts for nobody");
+}
+
+#[tokio::test]
 async fn a_websocket_client_gets_a_url_and_a_token_and_nothing_else() {
     let store = Switch::new();
     let plane = Plane::start(&store, &[]).await;

@@ -1,14 +1,12 @@
 //! An instance of the control plane, media nodes that do what they are told, and a store that can be away.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -26,6 +24,8 @@ use tonic::{Response, Status};
 use tower::ServiceExt;
 use voxray_proto::control::media_control_server::{MediaControl, MediaControlServer};
 use voxray_proto::control::*;
+
+pub use crate::forms::{encoded, form};
 
 pub const SERVICE_TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -134,20 +134,6 @@ pub fn config(settings: &[(&str, &str)]) -> Config {
     load(&sources, Profile::Service).unwrap().config
 }
 
-/// A form as Twilio posts it.
-pub fn form(path: &str, fields: &[(&str, &str)]) -> Request<Body> {
-    let pairs: Vec<_> = fields
-        .iter()
-        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
-        .collect();
-    Request::post(path)
-        .header("content-type", "application/x-www-form-urlencoded")
-        .header("host", "voice.example.com")
-        .extension(ConnectInfo(SocketAddr::from(([10, 0, 0, 7], 4711))))
-        .body(Body::from(pairs.join("&")))
-        .unwrap()
-}
-
 /// A stream's URL without its token and parameters, and what the token says.
 pub fn claims_of(url: &str) -> (String, Claims) {
     let (base, token) = url.split('?').next().unwrap().rsplit_once('/').unwrap();
@@ -157,15 +143,6 @@ pub fn claims_of(url: &str) -> (String, Claims) {
 
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-pub fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-            byte => format!("%{byte:02X}"),
-        })
-        .collect()
 }
 
 /// A media node: a real gRPC server on a free port that notes what it is asked and answers as scripted.
@@ -194,6 +171,8 @@ pub struct Asked {
     pub digits: Mutex<Vec<SendDtmfRequest>>,
     pub answered_by: tokio::sync::watch::Sender<Vec<ReportAnsweredByRequest>>,
     pub transferred: Mutex<Vec<ReportTransferRequest>>,
+    /// An offer is answered when this is false.
+    pub paused: tokio::sync::watch::Sender<bool>,
     /// Every call is answered with this instead.
     refusal: Mutex<Option<Status>>,
 }
@@ -264,6 +243,10 @@ impl Node {
         *self.asked.refusal.lock().unwrap() = Some(status);
     }
 
+    pub fn accept(&self) {
+        *self.asked.refusal.lock().unwrap() = None;
+    }
+
     pub fn created(&self) -> Vec<CreateSessionRequest> {
         self.asked.created.lock().unwrap().clone()
     }
@@ -308,6 +291,8 @@ impl MediaControl for Scripted {
 
     async fn offer(&self, request: tonic::Request<OfferRequest>) -> Result<Response<OfferResponse>, Status> {
         self.asked.offers.lock().unwrap().push(request.into_inner());
+        let mut paused = self.asked.paused.subscribe();
+        paused.wait_for(|paused| !paused).await.unwrap();
         self.asked.answer(OfferResponse {
             sdp: format!("answer of {}", self.id),
             pc_id: format!("pc-{}", self.id),
@@ -383,6 +368,9 @@ pub struct Switch {
     inner: MemoryStore,
     off: AtomicBool,
     read_only: AtomicBool,
+    /// Progress of this name and rank cannot be written.
+    lost: Mutex<Option<(&'static str, u32)>>,
+    refused_key: Mutex<String>,
 }
 
 impl Switch {
@@ -397,6 +385,16 @@ impl Switch {
     /// Sessions can be read and not written.
     pub fn refuse_writes(&self, refuse: bool) {
         self.read_only.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Progress whose name begins so cannot be written at this rank.
+    pub fn lose(&self, name: &'static str, rank: u32) {
+        *self.lost.lock().unwrap() = Some((name, rank));
+    }
+
+    /// An idempotency key that ends like this cannot be kept.
+    pub fn refuse_key(&self, end: &str) {
+        end.clone_into(&mut self.refused_key.lock().unwrap());
     }
 
     fn up(&self) -> Result<&MemoryStore, StoreError> {
@@ -429,6 +427,10 @@ impl Store for Switch {
         self.up()?.sessions().await
     }
     async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
+        let refused = self.refused_key.lock().unwrap().clone();
+        if !refused.is_empty() && key.ends_with(&refused) {
+            return Err(StoreError("switched off".to_owned()));
+        }
         self.up()?.put_if_absent(key, value, ttl).await
     }
     async fn kept(&self, key: &str) -> Result<Option<String>, StoreError> {
@@ -439,6 +441,21 @@ impl Store for Switch {
     }
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {
         self.up()?.claim_session(session_id, node_id, ttl).await
+    }
+    async fn take_over_session(
+        &self,
+        session_id: &str,
+        gone: &str,
+        node_id: &str,
+        ttl: Duration,
+    ) -> Result<Claim, StoreError> {
+        self.up()?.take_over_session(session_id, gone, node_id, ttl).await
+    }
+    async fn release_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        self.up()?.release_session(session_id, node_id).await
+    }
+    async fn leave_session(&self, session_id: &str, node_id: &str) -> Result<(), StoreError> {
+        self.up()?.leave_session(session_id, node_id).await
     }
     async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
         self.up()?.heartbeat(node).await
@@ -471,6 +488,10 @@ impl Store for Switch {
         self.up()?.drop_session(tenant, session_id).await
     }
     async fn advance(&self, what: &str, rank: u32, value: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let lost = *self.lost.lock().unwrap();
+        if lost.is_some_and(|(name, at)| what.starts_with(name) && rank == at) {
+            return Err(StoreError("lost".to_owned()));
+        }
         self.up()?.advance(what, rank, value, ttl).await
     }
     async fn progress(&self, what: &str) -> Result<Option<String>, StoreError> {

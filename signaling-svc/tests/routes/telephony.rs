@@ -125,6 +125,34 @@ async fn a_call_is_connected_to_a_tokened_stream_on_a_node_that_expects_it() {
 }
 
 #[tokio::test]
+async fn a_webhook_that_is_repeated_before_its_stream_comes_opens_no_second_session() {
+    let store = Switch::new();
+    let (one, other) = (Plane::start(&store, &[]).await, Plane::start(&store, &[]).await);
+    let node = Node::start(&store, "n1").await;
+    let ask = || form("/telephony/twilio?plan=gold", CALL);
+
+    let (first, meanwhile) = tokio::join!(one.send(ask()), other.send(ask()));
+    let later = other.send(ask()).await;
+
+    assert_eq!((&meanwhile.text, &later.text), (&first.text, &first.text));
+    let (_, claims) = stream(&first);
+    let sessions = store.sessions().await.unwrap();
+    assert_eq!(sessions.len(), 1);
+    assert_eq!(sessions[0].session_id, claims.session_id);
+    assert_eq!(node.created().len() - node.ended().len(), 1, "one slot");
+
+    // A flow that comes back to the agent is another session, as soon as the first one has had its stream.
+    let mut record = sessions[0].clone();
+    record.state = SessionState::Connected;
+    store
+        .put_session(&record, std::time::Duration::from_secs(60))
+        .await
+        .unwrap();
+    let (_, again) = stream(&one.send(ask()).await);
+    assert_ne!(again.session_id, claims.session_id);
+}
+
+#[tokio::test]
 async fn the_streams_base_is_what_the_outside_world_can_reach() {
     // settings, expected base
     let cases: [(&[(&str, &str)], &str); 4] = [

@@ -23,7 +23,7 @@ export async function talkPage(visitor, page, network, pictures) {
     new MutationObserver(look).observe(document.querySelector(".turns"), { childList: true, subtree: true });
   });
 
-  await page.getByRole("button", { name: "Start talking" }).click();
+  await byKeyboard(page, page.getByRole("button", { name: "Start talking" }));
   const turns = page.locator(".talk-grid .turn");
   await turns.and(page.locator(".agent")).first().waitFor();
   await above(page, ".level.agent", 20);
@@ -35,7 +35,9 @@ export async function talkPage(visitor, page, network, pictures) {
   await turns.filter({ hasText: /amiable himself/i }).first().waitFor();
   await turns.filter({ hasText: "Monday to Saturday" }).waitFor();
 
-  await page.getByRole("button", { name: "Mute" }).click();
+  // Whoever cannot see it is read what is said and what happens.
+  assert.equal(await page.locator(".talk-grid [role=log]").count(), 1);
+  await byKeyboard(page, page.getByRole("button", { name: "Mute" }));
   assert.equal(await page.getByRole("button", { name: "Unmute" }).getAttribute("aria-pressed"), "true");
   await page.waitForFunction(() => document.querySelector(".level.caller").getAttribute("aria-valuenow") === "0");
   await page.getByRole("button", { name: "Unmute" }).click();
@@ -48,7 +50,30 @@ export async function talkPage(visitor, page, network, pictures) {
   assert.equal(await muted(), false);
   await page.keyboard.up("Space");
   assert.equal(await muted(), true);
-  await page.getByRole("button", { name: "Hold space to talk" }).click();
+  // It ends wherever the key is let go, and when the page is not there to be told.
+  await page.keyboard.down("Space");
+  await page.getByLabel("Message").focus();
+  await page.keyboard.up("Space");
+  assert.equal(await muted(), true);
+  await page.getByRole("button", { name: "Mute" }).focus();
+  await page.keyboard.down("Space");
+  assert.equal(await muted(), false);
+  await page.evaluate(() => dispatchEvent(new Event("blur")));
+  assert.equal(await muted(), true);
+  await page.keyboard.up("Space");
+  // Without a keyboard the button is held.
+  const hold = page.getByRole("button", { name: "Hold this or space to talk" });
+  await hold.hover();
+  await page.mouse.down();
+  assert.equal(await muted(), false);
+  await page.mouse.move(0, 0);
+  // Longer than a tap, which turns it off.
+  await page.waitForTimeout(400);
+  assert.equal(await muted(), false);
+  await page.mouse.up();
+  assert.equal(await muted(), true);
+  await hold.press("Enter");
+  assert.equal(await muted(), false);
 
   await page.waitForFunction(() => document.getElementById("status").textContent === "Listening");
   const lost = await lostAndFound(page, network, pictures);
@@ -73,6 +98,17 @@ export async function talkPage(visitor, page, network, pictures) {
   assert.notEqual(interim, "", "no interim text was seen");
   assert.equal(await value(page, ".level.caller"), 0);
   return { sessionId, way, said, interim, lost };
+}
+
+/** Goes to a control and presses it without a mouse, as everybody can who begins at the top of the page. */
+async function byKeyboard(page, control) {
+  await page.evaluate(() => document.activeElement?.blur());
+  for (let steps = 0; !(await control.evaluate((element) => element === document.activeElement)); steps++) {
+    assert.ok(steps < 30, "the tab key does not lead to it");
+    await page.keyboard.press("Tab");
+  }
+  assert.equal(await control.evaluate((element) => element.matches(":focus-visible")), true);
+  await page.keyboard.press("Enter");
 }
 
 /** Somebody else finds the call in the list and ends it. */

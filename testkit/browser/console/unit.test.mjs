@@ -4,6 +4,8 @@ import { test } from "node:test";
 
 import { scale, stages, summary } from "../../../signaling-svc/console/call/timing.js";
 import { LEVELS_PER_SECOND, WavLevels } from "../../../signaling-svc/console/call/wav.js";
+import { Day } from "../../../signaling-svc/console/calls/day.js";
+import { poll } from "../../../signaling-svc/console/dom.js";
 import { clock, duration, millis, percentile } from "../../../signaling-svc/console/format.js";
 import { ATTEMPT_MS, GONE, HOLD_MS, Lifeline, OVER } from "../../../signaling-svc/console/talk/lifeline.js";
 import { audioFrame, messageFrame, readFrame, readRtvi, rtvi, sessionOf } from "../../../signaling-svc/console/talk/rtvi.js";
@@ -38,6 +40,40 @@ test("what is no frame breaks off and what is no message is none", () => {
   assert.throws(() => readFrame(Uint8Array.of(0x13, 1).buffer));
   for (const text of ["", "{", "null", "3", '{"type":"error"}', '{"label":"other","type":"error"}']) assert.equal(readRtvi(text), null);
   assert.equal(readRtvi(rtvi("dtmf", { buttons: ["1"] })).type, "dtmf");
+});
+
+/** Bytes that are different each time and the same in each run (Marsaglia's xorshift). */
+function* noise(seed) {
+  for (let state = seed; ; ) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    yield state & 255;
+  }
+}
+
+test("no bytes upset the page's readers", () => {
+  const bytes = noise(7);
+  const next = () => bytes.next().value;
+  const whole = [messageFrame("hello"), audioFrame(Int16Array.of(1, 2, 3), 16000)];
+  for (let round = 0; round < 5000; round++) {
+    const frame = round % 2 ? Uint8Array.from({ length: next() }, next) : whole[round % 4 ? 1 : 0].slice();
+    if (frame.length > 0) frame[next() % frame.length] = next();
+    try {
+      const { message, audio } = readFrame(frame.slice(0, next()).buffer);
+      assert.ok(message === undefined || typeof message === "string");
+      assert.ok(audio === undefined || audio.length <= 255);
+    } catch (error) {
+      assert.ok(error instanceof Error);
+    }
+    const text = String.fromCharCode(...frame);
+    assert.equal(readRtvi(text), null);
+    assert.equal(sessionOf(text), null);
+    const levels = new WavLevels();
+    levels.push(wav(2, 1600, []));
+    levels.push(frame);
+    assert.ok(levels.finish().seconds >= 0);
+  }
 });
 
 test("a token names its session, and one that is none names nothing", () => {
@@ -148,6 +184,56 @@ test("numbers are written for people", () => {
   assert.deepEqual([clock(0), clock(59.9), clock(3600)], ["0:00", "0:59", "1:00:00"]);
   assert.deepEqual([millis(712.4), millis(1240)], ["712 ms", "1.24 s"]);
   assert.equal(percentile([], 0.5), undefined);
+});
+
+test("a page that is looked at again while an answer is awaited asks once and goes on as before", async () => {
+  const woken = new Set();
+  globalThis.document = { hidden: false, addEventListener: (_, heard) => woken.add(heard), removeEventListener: (_, heard) => woken.delete(heard) };
+  let asked = 0;
+  let answer;
+  const stop = poll(() => new Promise((resolve) => ((asked += 1), (answer = resolve))), 1);
+  for (let times = 0; times < 3; times++) woken.forEach((heard) => heard());
+  assert.equal(asked, 1);
+  answer();
+  while (asked < 2) await new Promise(setImmediate);
+  stop();
+  answer();
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.deepEqual([asked, woken.size], [2, 0]);
+  delete globalThis.document;
+});
+
+test("what was loaded of a busy day stays, what is new comes to it, and only pages that may change are asked for again", async () => {
+  const archive = Array.from({ length: 450 }, (_, number) => ({ sessionId: `s${number}`, endedAt: "then" }));
+  const asked = [];
+  const day = new Day(async (cursor) => {
+    asked.push(cursor ?? "first");
+    const from = cursor ? archive.findIndex(({ sessionId }) => sessionId === cursor) + 1 : 0;
+    const sessions = archive.slice(from, from + 200);
+    return { sessions, nextCursor: sessions.length === 200 ? sessions.at(-1).sessionId : undefined };
+  });
+  const newest = () => day.calls[0].sessionId;
+  await day.refresh();
+  assert.deepEqual([day.calls.length, newest(), day.more], [450, "s449", false]);
+
+  archive[3] = { sessionId: "s3" };
+  await day.refresh();
+  assert.deepEqual(asked.splice(0), ["first", "s199", "s399", "s399"]);
+  archive.push(...Array.from({ length: 200 }, (_, number) => ({ sessionId: `s${450 + number}`, endedAt: "then" })));
+  await day.refresh();
+  assert.deepEqual([day.calls.length, newest()], [650, "s649"]);
+  assert.deepEqual(asked, ["s399", "s599"]);
+});
+
+test("a day with more calls than are wanted at once is loaded on from where it was", async () => {
+  const day = new Day(async (cursor = 0) => ({ sessions: [{ sessionId: `s${cursor}`, endedAt: "then" }], nextCursor: cursor + 1 }));
+  await day.refresh();
+  const loaded = day.calls.length;
+  assert.ok(loaded > 1 && day.more);
+  await day.refresh();
+  assert.equal(day.calls.length, loaded);
+  await day.later();
+  assert.equal(day.calls.length, 2 * loaded);
 });
 
 test("whatever the microphone's trouble is, the person is told what to do", () => {

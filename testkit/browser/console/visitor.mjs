@@ -6,6 +6,9 @@ import { join } from "node:path";
 
 const require = createRequire(import.meta.url);
 
+/** A window as most people have one. */
+export const VIEW = { viewport: { width: 1360, height: 860 }, locale: "en-GB", timezoneId: "UTC" };
+
 /** What nobody should see; words of the browser about failures that are part of a test are passed over. */
 export class Visitor {
   constructor(context, base) {

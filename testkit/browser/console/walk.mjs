@@ -8,9 +8,7 @@ import { chromium } from "../lib/tools.mjs";
 import { callPage } from "./call.mjs";
 import { lostForGood } from "./lost.mjs";
 import { talkPage } from "./talk.mjs";
-import { above, accessible, picture, Visitor } from "./visitor.mjs";
-
-const VIEW = { viewport: { width: 1360, height: 860 }, locale: "en-GB", timezoneId: "UTC" };
+import { above, accessible, picture, VIEW, Visitor } from "./visitor.mjs";
 
 await task(async ({ executable, server, guarded, key, way, mediaPort, microphone, pictures }) => {
   const browser = await launch({ executable, microphone });
@@ -27,13 +25,14 @@ await task(async ({ executable, server, guarded, key, way, mediaPort, microphone
   });
   const seen = await step("call", () => callPage(page, pictures, talked));
   await step("calls", () => finishedCalls(page, pictures, talked));
+  await step("away", () => leftEarly(page, talked));
   await step("nodes", () => nodes(page, pictures));
   // What waits longest waits beside what follows.
   const given = step("lost", () => lostForGood(visitor, network, pictures));
   given.catch(() => {});
   await step("socket", () => overSocket(visitor, pictures));
   await step("colours", () => colours(page, talked, pictures));
-  await given;
+  const gone = await given;
   assert.equal(talked.way, way);
   assert.ok(network.passed() > 1000, `${network.passed()} packets went through the NAT`);
   visitor.done();
@@ -41,7 +40,7 @@ await task(async ({ executable, server, guarded, key, way, mediaPort, microphone
   await step("key", () => apiKey(browser, guarded, key, pictures));
   await browser.close();
   await step("permission", () => noPermission(executable, server, pictures));
-  return { ...talked, ...seen };
+  return { ...talked, ...seen, gone };
 });
 
 async function step(name, work) {
@@ -64,6 +63,26 @@ async function finishedCalls(page, pictures, { sessionId }) {
   await page.getByText("No finished calls on this day").waitFor();
 }
 
+/** What comes late of a page that was left is seen by nobody. */
+async function leftEarly(page, { sessionId }) {
+  let goOn;
+  const held = new Promise((resolve) => (goOn = resolve));
+  await page.route("**/transcript", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.evaluate((id) => (location.hash = `#/calls/${id}`), sessionId);
+  await page.getByText("Loading the call").waitFor();
+  await page.getByRole("navigation").getByRole("link", { name: "Talk" }).click();
+  await page.getByRole("button", { name: "Start talking" }).waitFor();
+  const late = page.waitForResponse(/transcript/);
+  goOn();
+  await (await late).finished();
+  await page.unroute("**/transcript");
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  assert.ok(await page.getByRole("button", { name: "Start talking" }).isVisible());
+}
+
 async function nodes(page, pictures) {
   await page.getByRole("navigation").getByRole("link", { name: "Nodes" }).click();
   const card = page.locator("[data-node]");
@@ -84,6 +103,7 @@ async function overSocket(visitor, pictures) {
     const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     navigator.mediaDevices.getUserMedia = async (wanted) => {
       const stream = await ask(wanted);
+      globalThis.microphone = stream.getAudioTracks()[0];
       globalThis.opened = stream.getAudioTracks()[0].getSettings().deviceId;
       return stream;
     };
@@ -96,11 +116,29 @@ async function overSocket(visitor, pictures) {
   assert.equal(await page.evaluate(() => globalThis.opened), chosen);
   await page.locator(".turn.agent").first().waitFor();
   await above(page, ".level.agent", 20);
+  // As when it is pulled out.
+  await page.evaluate(() => globalThis.microphone.dispatchEvent(new Event("ended")));
+  await page.getByRole("alert").filter({ hasText: "The microphone is gone" }).waitFor();
   await page.getByRole("button", { name: "Hang up" }).click();
   await page.getByText("Call ended").waitFor();
   await page.getByRole("link", { name: "See this call" }).waitFor();
   await picture(page, pictures, "ended-light");
+  await nowhere(visitor, page);
   await page.close();
+}
+
+/** A media node that cannot be reached: the slot that it was to give is given back. */
+async function nowhere(visitor, page) {
+  visitor.expected.push(/WebSocket connection to .*nowhere/);
+  await page.route("**/start", async (route) => {
+    const response = await route.fetch();
+    const wsUrl = `${visitor.base.replace("http", "ws")}/nowhere`;
+    await route.fulfill({ response, json: { ...(await response.json()), wsUrl } });
+  });
+  const ended = page.waitForResponse((response) => response.request().method() === "DELETE");
+  await page.getByRole("button", { name: "Talk again" }).click();
+  await page.getByText("cannot be reached from here").waitFor();
+  assert.equal((await ended).status(), 200);
 }
 
 async function colours(page, { sessionId }, pictures) {
@@ -126,7 +164,7 @@ async function colours(page, { sessionId }, pictures) {
 }
 
 async function apiKey(browser, server, key, pictures) {
-  const context = await browser.newContext({ ...VIEW, colorScheme: "light" });
+  const context = await browser.newContext({ ...VIEW, colorScheme: "light", permissions: ["microphone"] });
   context.setDefaultTimeout(20_000);
   const visitor = new Visitor(context, server);
   visitor.expected.push(/401 \(Unauthorized\)/);
@@ -134,6 +172,8 @@ async function apiKey(browser, server, key, pictures) {
   const dialog = page.getByRole("dialog", { name: "API key" });
   await dialog.waitFor();
   await accessible(page, "key");
+  // Chromium closes a dialog whatever the page says when it is asked often enough.
+  for (let times = 0; times < 3; times++) await page.keyboard.press("Escape");
   await page.getByLabel("Key", { exact: true }).fill("not the key");
   await page.keyboard.press("Enter");
   await page.getByText("does not take this key").waitFor();
@@ -147,8 +187,39 @@ async function apiKey(browser, server, key, pictures) {
   assert.deepEqual([kept[0].includes(key), kept[1].includes(key), kept[2]], [true, false, ""]);
   const other = await visitor.open("/console/#/nodes");
   await other.getByRole("dialog", { name: "API key" }).waitFor();
+  await other.close();
+  await overIpv6(page);
   visitor.done();
   await context.close();
+}
+
+/** A call with the key, by the only address that this server has. */
+async function overIpv6(page) {
+  await page.addInitScript(() => {
+    const Peer = globalThis.RTCPeerConnection;
+    globalThis.RTCPeerConnection = class extends Peer {
+      constructor(...args) {
+        super(...args);
+        globalThis.peer = this;
+      }
+    };
+  });
+  await page.reload();
+  await page.getByRole("navigation").getByRole("link", { name: "Talk" }).click();
+  await page.getByLabel("Connection").selectOption("WebRTC");
+  await page.getByRole("button", { name: "Start talking" }).click();
+  await page.getByText("Connected by WebRTC").waitFor();
+  await page.locator(".turn.agent").first().waitFor();
+  await above(page, ".level.agent", 20);
+  const way = await page.evaluate(async () => {
+    const stats = await globalThis.peer.getStats();
+    const transport = [...stats.values()].find(({ type }) => type === "transport");
+    const pair = stats.get(transport.selectedCandidatePairId);
+    return [pair.localCandidateId, pair.remoteCandidateId].map((id) => stats.get(id)).map(({ address, candidateType }) => `${candidateType} ${address}`);
+  });
+  assert.deepEqual(way, ["host ::1", "host ::1"]);
+  await page.getByRole("button", { name: "Hang up" }).click();
+  await page.getByText("Call ended").waitFor();
 }
 
 /** Chromium without a window says no for a person who is asked. */

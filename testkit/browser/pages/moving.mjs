@@ -20,7 +20,7 @@ export async function way(pc) {
 
 /**
  * First another track is offered on the live connection, then ICE is restarted under another policy (`RTCIceTransportPolicy`).
- * Answers the ways before and after, and what was answered to the track.
+ * Answers the ways before and after, what was answered to the track, and how long the answer and the new way took.
  */
 export async function moved({ pc, offer }, policy) {
   const before = await way(pc);
@@ -29,13 +29,17 @@ export async function moved({ pc, offer }, policy) {
   const onward = await way(pc);
 
   pc.setConfiguration({ ...pc.getConfiguration(), iceTransportPolicy: policy });
+  const began = performance.now();
   pc.restartIce();
   await offer();
+  const answeredMs = performance.now() - began;
   const fragment = pc.localDescription.sdp.match(/^a=ice-ufrag:(.*)$/m)[1].trim();
   const end = performance.now() + LIMIT_MS;
   for (;;) {
     const after = await way(pc);
-    if (after?.fragment === fragment && pc.connectionState === "connected") return { before, onward, after, camera: camera.currentDirection };
+    if (after?.fragment === fragment && pc.connectionState === "connected") {
+      return { before, onward, after, camera: camera.currentDirection, answeredMs, connectedMs: performance.now() - began };
+    }
     if (performance.now() > end) throw new Error(`still ${pc.connectionState} by ${JSON.stringify(after)}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }

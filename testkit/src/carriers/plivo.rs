@@ -1,4 +1,4 @@
-//! Plivo: [Call API](https://www.plivo.com/docs/voice/api/calls), read November 2026.
+//! Plivo: [Call API](https://www.plivo.com/docs/voice/api/calls), checked 2026-11-23.
 
 use serde_json::{Value, json};
 

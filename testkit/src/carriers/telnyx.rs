@@ -1,5 +1,5 @@
 //! Telnyx: [Call commands](https://developers.telnyx.com/api-reference/call-commands/dial) and [API
-//! errors](https://developers.telnyx.com/development/api-fundamentals/api-errors), read November 2026.
+//! errors](https://developers.telnyx.com/development/api-fundamentals/api-errors), checked 2026-11-23.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Twilio: [Call resource](https://www.twilio.com/docs/voice/api/call-resource), read November 2026.
+//! Twilio: [Call resource](https://www.twilio.com/docs/voice/api/call-resource), checked 2026-11-23.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Vonage: [Voice API reference](https://developer.vonage.com/en/api/voice) 1.10, read November 2026.
+//! Vonage: [Voice API reference](https://developer.vonage.com/en/api/voice) 1.10, checked 2026-11-23.
 
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};

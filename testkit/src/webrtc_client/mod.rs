@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use media_core::rtp::{AudioCodec, SEND_RATE_HZ};
 use serde_json::{Value, json};
 use service_kit::tasks::TaskScope;
@@ -319,6 +320,15 @@ impl Client {
         let open = || async { Ok((self.chat.ready_state() == RTCDataChannelState::Open).then_some(())) };
         eventually("the data channel to be open", LIMIT, open).await?;
         self.chat.send_text(message.to_owned()).await?;
+        Ok(())
+    }
+
+    /// Sends what is no text.
+    ///
+    /// # Errors
+    /// The data channel is not open.
+    pub async fn say_bytes(&self, message: &'static [u8]) -> anyhow::Result<()> {
+        self.chat.send(&Bytes::from_static(message)).await?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The console page of a real server, walked through in Chromium: spoken to, looked at, and checked with axe.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,6 +11,7 @@ use voxray_testkit::browser::{Script, scripts};
 use voxray_testkit::ports::free_port;
 use voxray_testkit::scripted;
 use voxray_testkit::servers::tools::{node, workspace_root};
+use voxray_testkit::stack::Stack;
 
 use crate::microphone::Microphone;
 use crate::support::{LIMIT, turn};
@@ -62,7 +63,12 @@ async fn the_console_page_talks_shows_calls_and_can_be_used_by_everyone() {
         ("greeting", "Harbour Music, hello. What can I do for you?"),
     ];
     let open = server(folders[0].path(), &settings, None).await;
-    let keyed = [("server_api_key", KEY)];
+    // It has no address of the other family.
+    let keyed = [
+        ("server_api_key", KEY),
+        ("host", "::1"),
+        ("greeting", "Hello. What can I do for you?"),
+    ];
     let guarded = server(folders[1].path(), &keyed, Some(scripted::Script::new().providers())).await;
     let pause = Duration::from_secs(8);
     let microphone = Microphone::default()
@@ -71,8 +77,6 @@ async fn the_console_page_talks_shows_calls_and_can_be_used_by_everyone() {
         .quiet(pause)
         .say("austen-0930.wav")
         .quiet(Duration::from_secs(1));
-    let pictures = workspace_root().join("target/console");
-    std::fs::create_dir_all(&pictures).unwrap();
 
     let args = json!({
         "server": open.base_url(),
@@ -81,7 +85,7 @@ async fn the_console_page_talks_shows_calls_and_can_be_used_by_everyone() {
         "way": "WebRTC",
         "mediaPort": media_port,
         "microphone": microphone.write(folders[0].path()),
-        "pictures": pictures,
+        "pictures": pictures(),
     });
     let walk = Script::start("console/walk.mjs", &args).unwrap();
     let result = walk
@@ -92,6 +96,35 @@ async fn the_console_page_talks_shows_calls_and_can_be_used_by_everyone() {
     println!("{}\n{result:#}", walk.output());
     guarded.stop().await;
     open.stop().await;
+}
+
+/// What the page has looked like, for people.
+fn pictures() -> PathBuf {
+    let pictures = workspace_root().join("target/console");
+    std::fs::create_dir_all(&pictures).unwrap();
+    pictures
+}
+
+/// Kills the media nodes of a deployment, each under a call of the page.
+pub async fn outlives_its_nodes(stack: &mut Stack) {
+    let folder = tempfile::tempdir().unwrap();
+    let pids: BTreeMap<&str, u32> = stack
+        .media
+        .iter()
+        .map(|node| (node.name(), node.process().unwrap().pid()))
+        .collect();
+    let args = json!({
+        "server": stack.signaling[0].url(),
+        "nodes": pids,
+        "microphone": Microphone::default().quiet(Duration::from_secs(1)).write(folder.path()),
+        "pictures": pictures(),
+    });
+    let script = Script::start("console/dying.mjs", &args).unwrap();
+    let result = script.result(LIMIT).await.unwrap_or_else(|error| panic!("{error:?}"));
+    println!("{result:#}");
+    for node in &mut stack.media {
+        node.kill9();
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::microphone::Microphone;
 use crate::support::LIMIT;
 use crate::tape::Tape;
 
-/// Words of real people that may be misunderstood: few words, and an echo canceller between them and us.
-const MOST_USER_ERRORS: f64 = 0.2;
+/// Words of real people that may be misunderstood, with an echo canceller between them and us: one of a sentence of eight.
+const MOST_USER_ERRORS: f64 = 0.125;
 /// Words of the agent that may be misunderstood by somebody who hears what the browser has received.
 const MOST_AGENT_ERRORS: f64 = 0.1;
 /// Speech on its way to the browser when the agent stops: the network, the jitter buffer, the player.

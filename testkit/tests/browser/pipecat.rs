@@ -3,6 +3,7 @@
 use serde_json::json;
 use voxray_testkit::ports::free_port;
 
+use crate::console::outlives_its_nodes;
 use crate::conversation::{Conversation, caller};
 use crate::support::{connected, deployment, no_sessions, stop, turn, turns};
 
@@ -26,11 +27,13 @@ async fn the_websocket_client_talks_with_the_agent_and_interrupts_it() {
     stop(stack).await;
 }
 
-/// Each request goes through one of two signaling services, by its method; the media node is one of two.
+/// Each request goes through one of two signaling services, by its method; the media node is one of two. When the call is
+/// over the console page makes calls of its own, whose nodes are killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_webrtc_client_talks_with_the_agent_and_interrupts_it_through_any_instance() {
+async fn the_webrtc_client_talks_with_the_agent_and_interrupts_it_through_any_instance_and_the_page_outlives_its_nodes()
+{
     let _turn = turn().await;
-    let stack = deployment().start().await.unwrap_or_else(|error| panic!("{error:?}"));
+    let mut stack = deployment().start().await.unwrap_or_else(|error| panic!("{error:?}"));
     let [here, there] = [0, 1].map(|instance| stack.signaling[instance].url());
     let caller = caller();
     let args = json!({
@@ -60,5 +63,6 @@ async fn the_webrtc_client_talks_with_the_agent_and_interrupts_it_through_any_in
     call.assert_played();
     no_sessions(&there).await;
     call.assert_held(&caller, &turns(&there, &session_id).await).await;
+    outlives_its_nodes(&mut stack).await;
     stop(stack).await;
 }

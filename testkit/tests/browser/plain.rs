@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use voxray_testkit::api;
 use voxray_testkit::ports::free_port;
 use voxray_testkit::servers::Coturn;
-use voxray_testkit::stack::Stack;
-use voxray_testkit::wait::eventually;
 
 use crate::conversation::{Conversation, said_by_the_agent};
 use crate::ears::Ears;
 use crate::microphone::Microphone;
-use crate::support::{LIMIT, connected, deployment, no_sessions, stop, turn, turns};
+use crate::support::{connected, deployment, is_one_recording, no_sessions, reconnections, stop, turn, turns};
 
 /// The greeting comes over the direct way. Then the page offers a camera on the live connection, and then its network
 /// is one that lets nothing through but TURN: it restarts ICE, and the conversation goes on through the relay.
@@ -28,7 +25,7 @@ async fn a_page_without_a_library_is_understood_and_answered_and_goes_on_in_anot
     let base = stack.signaling[0].url();
     let seconds = Duration::from_secs;
     let caller = Microphone::default()
-        .quiet(seconds(9))
+        .quiet(seconds(12))
         .say("austen-0930.wav")
         .quiet(seconds(1));
     let args = json!({"server": base, "port": port, "options": {"body": {"name": "Mary"}, "move": "relay"}});
@@ -48,7 +45,9 @@ async fn a_page_without_a_library_is_understood_and_answered_and_goes_on_in_anot
     assert!(greeting.contains("Mary"), "{greeting:?}");
     let ears = Ears::new().await;
     call.assert_heard(&ears, &[(0, greeting), (1, answer)]).await;
-    is_one_call(&stack, &session_id).await;
+    let seconds = is_one_recording(&stack, &session_id).await;
+    assert!(seconds >= 12, "{seconds} s from the greeting to the answer");
+    assert_eq!(reconnections(&stack).await, 1.0);
     stop(stack).await;
 }
 
@@ -73,37 +72,4 @@ fn agree(told: &Value) {
     for side in ["browser", "server"] {
         assert!(told[side]["rttMs"].as_f64().unwrap() > 0.0, "{told:#}");
     }
-}
-
-/// One session from the first word to the last, with one recording, in which one ICE restart was counted.
-async fn is_one_call(stack: &Stack, session_id: &str) {
-    let recorded = eventually("the recording", LIMIT, || async {
-        let mut keys = stack.s3.keys(&stack.bucket, "recordings/").await?;
-        keys.retain(|key| key.ends_with(".wav"));
-        Ok((!keys.is_empty()).then_some(keys))
-    });
-    let keys = recorded.await.unwrap();
-    let [key] = &keys[..] else {
-        panic!("one recording: {keys:?}")
-    };
-    assert!(key.contains(session_id), "{key}");
-    let recording = stack.s3.object(&stack.bucket, key).await.unwrap();
-    let wav = hound::WavReader::new(&recording[..]).unwrap();
-    let seconds = wav.duration() / wav.spec().sample_rate;
-    assert!(seconds >= 12, "{seconds} s from the greeting to the answer");
-    let mut restarts = 0.0;
-    for node in &stack.media {
-        let metrics = api::client()
-            .get(format!("{}/metrics", node.url()))
-            .send()
-            .await
-            .unwrap();
-        let metrics = metrics.text().await.unwrap();
-        let mut lines = metrics.lines();
-        let line = lines.find(|line| line.starts_with("webrtc_reconnection_attempts_total"));
-        restarts += line
-            .and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .unwrap();
-    }
-    assert_eq!(restarts, 1.0);
 }

@@ -64,3 +64,38 @@ pub async fn no_sessions(base_url: &str) {
 pub async fn turns(base_url: &str, session_id: &str) -> Vec<(String, String)> {
     api::turns(base_url, session_id, LIMIT).await.unwrap()
 }
+
+/// A session has one recording, whatever its connection went through. Answers its length in seconds.
+pub async fn is_one_recording(stack: &Stack, session_id: &str) -> u32 {
+    let recorded = eventually("the recording", LIMIT, || async {
+        let mut keys = stack.s3.keys(&stack.bucket, "recordings/").await?;
+        keys.retain(|key| key.contains(session_id) && key.ends_with(".wav"));
+        Ok((!keys.is_empty()).then_some(keys))
+    });
+    let keys = recorded.await.unwrap();
+    let [key] = &keys[..] else {
+        panic!("one recording: {keys:?}")
+    };
+    let recording = stack.s3.object(&stack.bucket, key).await.unwrap();
+    let wav = hound::WavReader::new(&recording[..]).unwrap();
+    wav.duration() / wav.spec().sample_rate
+}
+
+/// ICE restarts and connections made anew, on all nodes.
+pub async fn reconnections(stack: &Stack) -> f64 {
+    let mut restarts = 0.0;
+    for node in &stack.media {
+        let metrics = api::client()
+            .get(format!("{}/metrics", node.url()))
+            .send()
+            .await
+            .unwrap();
+        let metrics = metrics.text().await.unwrap();
+        let mut lines = metrics.lines();
+        let line = lines.find(|line| line.starts_with("webrtc_reconnection_attempts_total"));
+        restarts += line
+            .and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .unwrap();
+    }
+    restarts
+}

@@ -2,11 +2,12 @@
 
 use media_core::audio::{dtmf, goertzel};
 use media_core::conversation::Notice;
+use media_core::wire::telephony::Provider;
 use serde_json::json;
 use voxray_testkit::carriers::{Asked, Fault};
 use voxray_testkit::scripted::{Answer, Script};
 
-use crate::server::{CALL, Server};
+use crate::server::{CALL, Phone, Server};
 use crate::support::NUMBER;
 
 fn asked(server: &Server) -> Vec<Asked> {
@@ -36,6 +37,27 @@ async fn a_call_that_the_caller_ends_is_over_and_the_provider_is_not_bothered() 
     phone.is_closed().await;
     server.is_idle().await;
     assert_eq!(asked(&server), []);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_closed_without_a_word_leaves_no_call_at_the_provider() {
+    let server = Server::start(Script::new()).await;
+    let (mut phone, _) = server.call().await;
+    phone.leave().await;
+    assert_eq!(server.carrier.request(0).await.unwrap().asked, hang_up());
+    server.is_idle().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_begin_leaves_no_call_at_the_provider() {
+    let server = Server::start(Script::new()).await;
+    // A token of Twilio's, and a stream of another provider's.
+    let mut phone = Phone::open(Provider::Telnyx, &server.stream_url().await).await;
+    phone.is_closed().await;
+    assert_eq!(server.carrier.request(0).await.unwrap().asked, hang_up());
+    server.is_idle().await;
     server.stop().await;
 }
 

@@ -73,12 +73,15 @@ impl Server {
 
     /// A call of Twilio's that has begun, and its session.
     pub async fn call(&self) -> (Phone, String) {
-        let fields = [("AccountSid", "AC0"), ("CallSid", CALL), ("From", "+15005550006")];
-        let stream = request_stream(&self.process.base_url(), &fields, Some(TOKEN))
-            .await
-            .unwrap();
-        let phone = Phone::open(WireProvider::Twilio, &stream.url).await;
+        let phone = Phone::open(WireProvider::Twilio, &self.stream_url().await).await;
         (phone, self.connected().await)
+    }
+
+    /// What a webhook of Twilio's is answered.
+    pub async fn stream_url(&self) -> String {
+        let fields = [("AccountSid", "AC0"), ("CallSid", CALL), ("From", "+15005550006")];
+        let stream = request_stream(&self.process.base_url(), &fields, Some(TOKEN)).await;
+        stream.unwrap().url
     }
 
     /// The session of the call that has begun.
@@ -199,6 +202,11 @@ impl Phone {
     pub async fn hang_up(&mut self) {
         let stop = self.far_end.stop().unwrap();
         self.send(stop).await;
+    }
+
+    /// The provider closes the stream and says nothing.
+    pub async fn leave(&mut self) {
+        self.socket.close(None).await.unwrap();
     }
 
     /// What the caller hears until `enough`, or until the stream is over. Marks are echoed at once.

@@ -1,10 +1,12 @@
 //! A caller who is put through and whom nobody takes is back with the agent.
 
+use std::time::Duration;
+
 use carriers::Provider;
 use media_core::conversation::Notice;
 use media_core::wire::telephony::Provider as WireProvider;
 use serde_json::{Value, json};
-use voxray_testkit::carriers::Asked;
+use voxray_testkit::carriers::{Asked, Fault};
 use voxray_testkit::scripted::{Answer, Script};
 use voxray_testkit::wait::eventually;
 
@@ -37,13 +39,18 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     rest.split_once(after).unwrap().0
 }
 
-/// A caller at Twilio who was just put through: the path at which Twilio says what becomes of that.
-async fn put_through(server: &Server) -> (Phone, String) {
+/// A caller at Twilio.
+async fn caller(server: &Server) -> Phone {
     let fields = [("CallSid", CALL), ("From", "+15005550006")];
     let (status, twiml) = server.webhook("/telephony/twilio", &fields).await;
     assert_eq!(status, 200, "{twiml}");
     let stream = between(&twiml, "<Stream url=\"", "\"").to_owned();
-    let mut phone = Phone::open(WireProvider::Twilio, &server.socket(&stream)).await;
+    Phone::open(WireProvider::Twilio, &server.socket(&stream)).await
+}
+
+/// One who was just put through: the path at which Twilio says what becomes of that.
+async fn put_through(server: &Server) -> (Phone, String) {
+    let mut phone = caller(server).await;
     phone.press("1#").await;
     // Nobody hears the end of this before the provider has the order.
     phone.hears(|heard| heard.len() >= 4_400).await;
@@ -185,5 +192,33 @@ async fn a_stream_that_goes_on_while_it_rings_is_silent_until_nobody_has_answere
     .await
     .unwrap();
     assert_eq!(server.asked(), [transfer()]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_transfer_that_fails_after_its_client_has_gone_leaves_the_caller_with_the_agent() {
+    let script = Script::new().answers(Answer::say("I am still here."));
+    let server = Server::start_at(Provider::Twilio, script, &REACHABLE).await;
+    let mut phone = caller(&server).await;
+    let id = server.connected().await;
+    server.carrier.fail([Fault::NoAnswer, Fault::NoAnswer, Fault::NoAnswer]);
+    let transfer = format!("/sessions/{id}/transfer");
+    tokio::select! {
+        asked = server.carrier.request(0) => drop(asked.unwrap()),
+        answered = server.post(&transfer, json!({"to": NUMBER})) => panic!("{answered:?}"),
+    }
+
+    // Keys are for whoever takes the call until it is known that nobody does.
+    let heard = tokio::time::timeout(LIMIT, async {
+        loop {
+            phone.press("1#").await;
+            let hearing = phone.hears(|heard| heard.len() >= NOBODY);
+            if let Ok(heard) = tokio::time::timeout(Duration::from_secs(3), hearing).await {
+                return heard;
+            }
+        }
+    });
+
+    assert!(heard.await.expect("the agent hears nothing any more").len() >= NOBODY);
     server.stop().await;
 }

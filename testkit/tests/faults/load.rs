@@ -1,18 +1,21 @@
 //! Callers: a fixed number of them, each of whom calls again as soon as a call is over. They play recordings of people;
 //! what the agent hears, thinks and says is scripted.
 //!
-//! A caller whose stream is answered 503 with `Retry-After` calls again after that time, as the contract of that answer is.
-//! Nothing else is tried again: whoever hears that nobody can take the call (`telephony.busy_message`) was turned away.
+//! Where a single node is hurt, a caller whose stream is answered 503 with `Retry-After` calls again after that time, as the
+//! contract of that answer is; [`Placed::retries`] counts it. Callers of a fleet do not: no provider opens a stream twice, so
+//! one that is refused is a lost call. Nothing else is tried again: whoever hears that nobody can take the call
+//! (`telephony.busy_message`) was turned away.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use media_core::wire::telephony::Provider;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use voxray::caller::{Call, CallError, Step};
+use voxray::caller::{Call, CallError, Script, Step};
 use voxray_testkit::openai::{Answer, Endpoint, OpenAiServer, tone};
 use voxray_testkit::service::Role;
 use voxray_testkit::stack::{Stack, StackBuilder};
@@ -109,20 +112,31 @@ impl Load {
 
     /// The same with this many callers.
     pub async fn of(stack: &Stack, callers: usize) -> Self {
-        Self::through(&stack.signaling[0].url(), stack, callers, script).await
+        let manner = Manner {
+            script,
+            comes_back: true,
+            one_address: false,
+        };
+        Self::through(&stack.signaling[0].url(), stack, callers, manner).await
     }
 
     /// The same where the callers' provider knows the deployment by this URL, and callers of whom each says something
-    /// short and is gone again.
+    /// short and is gone again. The streams of every second caller come to one address for all nodes, whatever node is
+    /// named.
     #[allow(dead_code, reason = "the tests of fleets use it")]
     pub async fn of_brief_calls(url: &str, stack: &Stack, callers: usize) -> Self {
-        Self::through(url, stack, callers, brief_script).await
+        let manner = Manner {
+            script: brief_script,
+            comes_back: false,
+            one_address: true,
+        };
+        Self::through(url, stack, callers, manner).await
     }
 
-    async fn through(url: &str, stack: &Stack, callers: usize, script: fn(usize) -> Vec<Step>) -> Self {
+    async fn through(url: &str, stack: &Stack, callers: usize, manner: Manner) -> Self {
         let stop = CancellationToken::new();
         let url = url.to_owned();
-        let start = |number| tokio::spawn(keep_calling(url.clone(), number, script, stop.clone()));
+        let start = |number| tokio::spawn(keep_calling(url.clone(), number, manner, stop.clone()));
         let load = Self {
             callers: (0..callers).map(start).collect(),
             stop,
@@ -142,16 +156,25 @@ impl Load {
     }
 }
 
-async fn keep_calling(
-    url: String,
-    number: usize,
+/// How callers behave.
+#[derive(Clone, Copy)]
+struct Manner {
     script: fn(usize) -> Vec<Step>,
-    stop: CancellationToken,
-) -> Vec<Placed> {
+    /// Call again where the stream was answered 503 with `Retry-After`.
+    comes_back: bool,
+    /// Every second one's streams come to one address for all nodes.
+    one_address: bool,
+}
+
+async fn keep_calling(url: String, number: usize, manner: Manner, stop: CancellationToken) -> Vec<Placed> {
     tokio::time::sleep(STAGGER * u32::try_from(number).unwrap()).await;
     let mut placed = Vec::new();
     while !stop.is_cancelled() {
-        let call = place(&url, script(number + placed.len())).await;
+        let manner = Manner {
+            one_address: manner.one_address && number % 2 == 1,
+            ..manner
+        };
+        let call = place(&url, (manner.script)(number + placed.len()), manner).await;
         let failed = call.outcome.is_err();
         placed.push(call);
         if failed {
@@ -165,14 +188,19 @@ async fn keep_calling(
 }
 
 /// One call, which begins when the server is ready for it.
-async fn place(url: &str, steps: Vec<Step>) -> Placed {
+async fn place(url: &str, steps: Vec<Step>, manner: Manner) -> Placed {
     let mut retries = 0;
     loop {
         let call_id = format!("CA{}", uuid::Uuid::new_v4().simple());
-        let mut call = Call::new(url, steps.clone());
-        call.call_id = Some(call_id.clone());
-        let outcome = call.place().await.map(drop);
-        if let Some(wait) = outcome.as_ref().err().and_then(retry_after)
+        let outcome = if manner.one_address {
+            place_at_one_address(url, &call_id, steps.clone()).await
+        } else {
+            let mut call = Call::new(url, steps.clone());
+            call.call_id = Some(call_id.clone());
+            call.place().await.map(drop)
+        };
+        if manner.comes_back
+            && let Some(wait) = outcome.as_ref().err().and_then(retry_after)
             && retries < MOST_RETRIES
         {
             retries += 1;
@@ -185,6 +213,17 @@ async fn place(url: &str, steps: Vec<Step>) -> Placed {
             outcome,
         };
     }
+}
+
+/// One call whose stream is opened at the deployment's address without the node's name.
+async fn place_at_one_address(url: &str, call_id: &str, steps: Vec<Step>) -> Result<(), CallError> {
+    let fields = [("AccountSid", "AC0"), ("CallSid", call_id), ("From", "+15005550006")];
+    let mut target = voxray::caller::request_stream(url, &fields, None).await?;
+    let (_, path) = target.url.split_once("/telephony/").unwrap();
+    target.url = format!("{}/telephony/{path}", url.replacen("http", "ws", 1));
+    let script = Script::new(steps);
+    let call = voxray::caller::stream(Provider::Twilio, target, call_id.to_owned(), script);
+    call.await.map(drop)
 }
 
 /// When to call again, if the answer was 503 and said so.

@@ -13,6 +13,7 @@ use voxray::wav;
 use voxray_testkit::servers::tools::workspace_root;
 use voxray_testkit::wait::eventually;
 
+use crate::draining;
 use crate::support::{ANSWER, Fleet, LIMIT, QUESTION};
 
 /// Root mean square above which a packet is the agent.
@@ -25,20 +26,20 @@ const QUIET: usize = 40;
 const RETURNS: usize = 12;
 
 /// The provider's side of one call, over the sockets that carry it.
-struct Line {
+pub struct Line {
     call_id: String,
     /// `/telephony/ws/…`
-    path: String,
+    pub path: String,
     through_nginx: String,
     socket: Socket,
     far_end: FarEnd,
     ticks: u64,
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Opens a socket; the status of a refusal if it is one.
-async fn opened(url: &str, header: Option<(&'static str, &'static str)>) -> Result<Socket, u16> {
+pub async fn opened(url: &str, header: Option<(&'static str, &'static str)>) -> Result<Socket, u16> {
     let mut request = url.into_client_request().unwrap();
     if let Some((name, value)) = header {
         request.headers_mut().insert(name, value.parse().unwrap());
@@ -65,15 +66,21 @@ fn far_end(call_id: &str) -> FarEnd {
 impl Line {
     /// A call through nginx whose greeting was heard.
     async fn open(fleet: &Fleet, call_id: &str) -> Self {
+        Self::open_at(fleet, call_id, None).await
+    }
+
+    /// The same; its stream comes to this node, where a node is named.
+    pub async fn open_at(fleet: &Fleet, call_id: &str, node: Option<&str>) -> Self {
         let fields = [("AccountSid", "AC0"), ("CallSid", call_id), ("From", "+15005550006")];
         let url = request_stream(&fleet.nginx.url(), &fields, None).await.unwrap().url;
         let (_, path) = url.split_once("/telephony").unwrap();
-        let socket = opened(&url, None).await.unwrap();
+        let path = format!("/telephony{path}");
+        let at = node.map_or(url.clone(), |node| format!("{node}{path}"));
         let mut line = Self {
+            socket: opened(&at, None).await.unwrap(),
             call_id: call_id.to_owned(),
-            path: format!("/telephony{path}"),
+            path,
             through_nginx: url,
-            socket,
             far_end: far_end(call_id),
             ticks: 0,
         };
@@ -124,7 +131,7 @@ impl Line {
     }
 
     /// Says this at the pace of speech, then silence until the agent has answered and is quiet.
-    async fn hear(&mut self, say: &[i16]) {
+    pub async fn hear(&mut self, say: &[i16]) {
         let talking = async {
             let mut pace = tokio::time::interval(TICK);
             let mut packets = say.chunks(TICK_SAMPLES);
@@ -167,7 +174,7 @@ impl Line {
     }
 
     /// The provider says that the caller has hung up: code of the close frame that comes back.
-    async fn hang_up(mut self) -> u16 {
+    pub async fn hang_up(mut self) -> u16 {
         let stop = self.far_end.stop().unwrap();
         self.put(stop).await;
         self.closed().await
@@ -225,11 +232,11 @@ async fn passed_on(fleet: &Fleet) -> f64 {
     nodes.iter().map(|(_, count)| count).sum()
 }
 
-async fn open_streams(fleet: &Fleet) -> Vec<(String, f64)> {
+pub async fn open_streams(fleet: &Fleet) -> Vec<(String, f64)> {
     by_node(fleet, "http_active_connections", "/telephony/ws").await
 }
 
-fn clip() -> Vec<i16> {
+pub fn clip() -> Vec<i16> {
     wav::read_file(&workspace_root().join("testdata/speech/austen-0880.wav")).unwrap()
 }
 
@@ -240,6 +247,7 @@ async fn a_stream_that_comes_back_to_another_node_goes_on_with_its_conversation(
     is_refused_as_by_its_owner(&fleet).await;
     ends_with_its_owner(&mut fleet).await;
     finds_its_call_though_the_store_has_lost_everything(&fleet).await;
+    draining::whoever_comes_to_a_node_that_drains_is_led_to_the_slot(&mut fleet).await;
     fleet.stop().await;
 }
 

@@ -10,5 +10,6 @@
 )]
 
 mod coming_back;
+mod draining;
 mod one_node_a_call;
 mod support;

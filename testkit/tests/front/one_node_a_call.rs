@@ -1,7 +1,7 @@
 //! Whichever way the stream finds its node, one node owns the call and none is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sqlx::{Connection, PgConnection, Row as _};
@@ -11,7 +11,7 @@ use voxray_testkit::wait::eventually;
 use crate::support::{Fleet, LIMIT};
 
 /// Calls placed through each front.
-const CALLS: usize = 150;
+const CALLS: usize = 300;
 /// Calls at the same time: two cores carry them with unoptimised code.
 const AT_ONCE: usize = 12;
 
@@ -34,6 +34,7 @@ async fn behind_one_address_the_node_that_gets_the_stream_owns_the_call() {
 
 /// Places all calls; each is answered, and archived once by the one node that had it. Answers how many calls each had.
 async fn carry_calls(fleet: &Fleet) -> BTreeMap<String, usize> {
+    let began = Instant::now();
     let calls = stream::iter(0..CALLS).map(|_| {
         let greeted = Step::WaitForSpeech {
             heard: Duration::from_millis(200),
@@ -64,7 +65,8 @@ async fn carry_calls(fleet: &Fleet) -> BTreeMap<String, usize> {
     assert!(greetings.values().all(|times| *times == 1), "{greetings:?}");
     assert_eq!(greetings.into_keys().collect::<BTreeSet<_>>(), recorded);
     let nodes = carried(fleet).await;
-    println!("{CALLS} calls, {AT_ONCE} at once; by node: {nodes:?}");
+    let took = began.elapsed().as_secs_f32();
+    println!("{CALLS} calls, {AT_ONCE} at once, in {took:.1} s; by node: {nodes:?}");
     assert_eq!(nodes.values().sum::<usize>(), CALLS, "no call on two nodes: {nodes:?}");
     nodes
 }

@@ -62,13 +62,18 @@ impl Fleet {
 
     /// Calls and reservations of all nodes, from what they report to placement.
     pub async fn load(&self) -> anyhow::Result<u32> {
+        Ok(self.nodes().await?.iter().map(|node| node.sessions).sum())
+    }
+
+    /// What the nodes report to placement.
+    pub async fn nodes(&self) -> anyhow::Result<Vec<session_store::NodeRecord>> {
         let store = session_store::open(&service_kit::config::StoreKind::Redis {
             url: service_kit::config::Secret::new(self.stack.redis.url()),
             ca_file: None,
         })
         .await
         .map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        Ok(store.nodes().await?.iter().map(|node| node.sessions).sum())
+        Ok(store.nodes().await?)
     }
 
     pub async fn stop(self) {

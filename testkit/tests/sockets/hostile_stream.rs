@@ -8,7 +8,7 @@ use media_svc::transport::Timeouts;
 use tokio_tungstenite::tungstenite::Message;
 use voxray_testkit::scripted::Script;
 
-use crate::support::{LIMIT, SHORT, Server, claims, closed, far_end, forged, open, send, until};
+use crate::support::{LIMIT, SHORT, Server, claims, closed, eventually, far_end, forged, open, send, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_a_good_token_is_refused_before_the_upgrade() {
@@ -180,6 +180,7 @@ async fn a_stream_that_falls_silent_for_ever_is_closed() {
 
     assert_eq!((code, reason.as_str()), (1008, "nothing was received for 0.3 s"));
     server.is_idle().await;
+    eventually("the call is archived", async || server.recordings().len() == 1).await;
     server.stop().await;
 }
 

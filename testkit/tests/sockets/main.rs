@@ -9,6 +9,8 @@
 
 mod admission;
 mod client;
+mod documented_calls;
+mod ending;
 mod genesys;
 mod hostile_client;
 mod hostile_provider;
@@ -22,3 +24,5 @@ mod returning;
 mod stream_tokens;
 mod support;
 mod text_clients;
+mod virtual_time;
+mod waiting;

@@ -8,6 +8,8 @@ use media_core::wire::telephony::Provider;
 use media_svc::transport::Timeouts;
 use service_kit::config::Config;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use voxray_testkit::scripted::Script;
 
 use crate::support::{Server, Socket, closed, eventually, open, put, send, stream_start, until};
@@ -120,6 +122,54 @@ async fn a_stream_that_was_cut_comes_back_to_the_same_conversation() {
     }
     eventually("one recording a call", async || server.recordings().len() == 5).await;
     assert_eq!(cuts(&server, "returned").await - before, 5.0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_media_server_of_the_provider_that_goes_away_has_not_hung_up() {
+    let server = Server::start_with(Script::new(), holding(FOR_EVER), long_greeting).await;
+    for (provider, code) in [
+        (Provider::Twilio, CloseCode::Away),
+        (Provider::Vonage, CloseCode::Restart),
+    ] {
+        let (mut socket, _, url) = begun(&server, provider, "CA1").await;
+        assert!(hears_the_agent(&mut socket).await, "{provider:?}");
+        let reason = "".into();
+        socket.close(Some(CloseFrame { code, reason })).await.unwrap();
+
+        let mut socket = reopened(&url).await;
+        let mut far_end = FarEnd::new(stream_start(provider, "CA1"));
+        begin(&mut socket, &mut far_end).await;
+
+        assert!(hears_the_agent(&mut socket).await, "{provider:?}");
+        assert_eq!(server.process.media().sessions(), 1, "{provider:?}");
+        socket.close(None).await.unwrap();
+        server.is_idle().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_back_in_time_may_take_a_moment_to_say_so() {
+    let hold = Duration::from_secs(2);
+    let timeouts = Timeouts {
+        start: crate::support::LIMIT,
+        ..holding(hold)
+    };
+    let server = Server::start_with(Script::new(), timeouts, long_greeting).await;
+    let (mut socket, _, url) = begun(&server, Provider::Twilio, "CA1").await;
+    assert!(hears_the_agent(&mut socket).await);
+    drop(socket);
+
+    let mut socket = reopened(&url).await;
+    // It says so only when the time to come back is over.
+    tokio::time::sleep(hold + Duration::from_millis(500)).await;
+    let mut far_end = FarEnd::new(stream_start(Provider::Twilio, "CA1"));
+    begin(&mut socket, &mut far_end).await;
+
+    assert!(hears_the_agent(&mut socket).await);
+    socket.close(None).await.unwrap();
+    server.is_idle().await;
     server.stop().await;
 }
 

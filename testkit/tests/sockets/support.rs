@@ -26,6 +26,11 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 /// Metrics belong to the process: one server at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
+/// For tests that read metrics without such a server.
+pub async fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().await
+}
+
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Short, so that refusals for silence come soon.
@@ -53,7 +58,7 @@ impl Server {
     }
 
     pub async fn start_with(script: Script, timeouts: Timeouts, change: impl FnOnce(&mut Config)) -> Self {
-        let alone = ALONE.lock().await;
+        let alone = alone().await;
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let flags = [

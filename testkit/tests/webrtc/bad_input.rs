@@ -79,6 +79,15 @@ async fn ten_thousand_candidates_and_rubbish_leave_the_connection_as_it_was() {
         (Some(&200), Some(&422)),
         "{statuses:?}"
     );
+    // Those that are known are no more by being said again, and another offer brings no more of them than a message.
+    let known = json!({ "pc_id": client.pc_id, "candidates": (0..10).map(candidate).collect::<Vec<_>>() });
+    assert_eq!(plane.ask(Method::PATCH, &url, &known).await.0, 200);
+    let fresh = (0..60).map(|number| format!("a=candidate:9{number} 1 udp 1 127.0.0.1 9{number} typ host\r\n"));
+    let sdp = client.local_offer(false).await.unwrap() + &fresh.collect::<String>();
+    let body = json!({ "pc_id": client.pc_id, "type": "offer", "sdp": sdp });
+    let (status, error) = plane.ask(Method::POST, &url, &body).await;
+    assert_eq!(status, 422, "{error}");
+    assert!(error.to_string().contains("more than 100 candidates"), "{error}");
 
     client
         .say(r#"{"label":"rtvi-ai","type":"client-message","id":"9","data":{"t":"ping","d":1}}"#)
@@ -99,6 +108,12 @@ async fn rubbish_on_the_data_channel_is_answered_and_a_wrong_version_ends_the_se
     client.say("rubbish").await.unwrap();
     client.message_of("error").await.unwrap();
     client.say(&"x".repeat(60_000)).await.unwrap();
+    // Bytes mean nothing on this channel, whatever they would say as text.
+    client.say_bytes(&[0xff; 1_000]).await.unwrap();
+    client
+        .say_bytes(br#"{"label":"rtvi-ai","type":"disconnect-bot","id":"6"}"#)
+        .await
+        .unwrap();
     client
         .say(r#"{"label":"rtvi-ai","type":"sing","id":"7","data":{}}"#)
         .await

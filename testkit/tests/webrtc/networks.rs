@@ -8,13 +8,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use voxray_testkit::nat::Nat;
 use voxray_testkit::ports::free_port;
-use voxray_testkit::scripted::{Answer, Script};
 use voxray_testkit::servers::{Coturn, RELAY_IP};
 use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 
 use crate::plane::{LIMIT, Plane, SHORT};
 use crate::returning::LEAVE;
 use crate::signalling::without_candidates;
+use crate::speaking::{converses, script};
 
 const IPV6: Kind = Kind {
     address: IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -24,12 +24,6 @@ const IPV6: Kind = Kind {
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// How long a packet is under way, one way.
 const DISTANCE: Duration = Duration::from_millis(40);
-
-fn script() -> Script {
-    Script::new()
-        .hears("I want to leave a message.")
-        .answers(Answer::say("What is your message?"))
-}
 
 fn require_ipv6() {
     let tried = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0));
@@ -46,18 +40,6 @@ fn offered(answer: &Value, kind: &str) -> Vec<SocketAddr> {
         (words[7] == kind).then_some(address)
     });
     parsed.collect()
-}
-
-/// The client is greeted, understood and answered.
-async fn converses(client: &mut Client) {
-    client.hears_voice(Duration::from_millis(200)).await.unwrap();
-    client.speak().await.unwrap();
-    let heard = client
-        .message(|message| message["type"] == "user-transcription" && message["data"]["final"] == true)
-        .await
-        .unwrap();
-    assert_eq!(heard["data"]["text"], "I want to leave a message.");
-    client.hears_voice(Duration::from_millis(900)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ use service_kit::health::Readiness;
 use service_kit::http;
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
+use session_store::Store;
 use signaling_svc::Signaling;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
@@ -42,6 +43,7 @@ pub struct Plane {
     pub a: String,
     pub b: String,
     pub media: Media,
+    pub store: Arc<dyn Store>,
     archiver: Archiver,
     http: reqwest::Client,
     scope: TaskScope,
@@ -115,6 +117,7 @@ impl Plane {
             a,
             b,
             media,
+            store,
             archiver,
             http: reqwest::Client::new(),
             scope,

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use media_svc::transport::RtcTimeouts;
 use reqwest::Method;
 use serde_json::{Value, json};
 use voxray_testkit::scripted::{Answer, Script};
 use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 
-use crate::plane::{Plane, SHORT, eventually};
+use crate::plane::{LIMIT, Plane, SHORT, eventually};
 
 const CABLE: Kind = Kind { cable: true, ..PLAIN };
 /// The client hangs up by a message.
@@ -126,6 +127,44 @@ async fn a_cable_that_is_mended_in_time_is_no_more_than_a_pause() {
     client.message(|message| message["id"] == "9").await.unwrap();
     assert_eq!(plane.session(&client.session_id).await["state"], "connected");
     client.close().await.unwrap();
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+/// Its track has ended, which its connection has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_taken_its_audio_away_is_waited_for_like_any_other() {
+    let patient = RtcTimeouts {
+        hold: LIMIT,
+        left: Duration::from_millis(1),
+        ..SHORT
+    };
+    let plane = Plane::start_with(Script::new(), patient, &[]).await;
+    let mut client = plane.connected(CABLE).await;
+    client.silence(Duration::from_millis(200)).await.unwrap();
+    let sdp = client.local_offer(false).await.unwrap();
+    let lines = sdp
+        .lines()
+        .filter(|line| !line.starts_with("a=ssrc") && !line.starts_with("a=msid:"));
+    let silent: String = lines.map(|line| format!("{line}\r\n")).collect();
+    let silent = silent.replace("a=sendrecv", "a=recvonly");
+    assert_ne!(silent, sdp);
+    let same = json!({ "pc_id": client.pc_id });
+    client.offer_this(&plane.a, silent, &same).await.unwrap();
+    let disconnected = "webrtc_peer_connections_total{state=\"disconnected\"}";
+    let before = plane.metric(disconnected).await;
+
+    client.cable.cut();
+    eventually("the cut is noticed", async || plane.metric(disconnected).await > before).await;
+    client.cable.mend();
+
+    client
+        .say(r#"{"label":"rtvi-ai","type":"client-message","id":"9","data":{"t":"ping","d":1}}"#)
+        .await
+        .unwrap();
+    client.message(|message| message["id"] == "9").await.unwrap();
+    assert_eq!(plane.session(&client.session_id).await["state"], "connected");
+    client.say(LEAVE).await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }

@@ -2,10 +2,11 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use session_store::{Claim, conformance};
 use voxray_testkit::scripted::Script;
 use voxray_testkit::webrtc_client::{Client, Kind, PLAIN};
 
-use crate::plane::{Plane, SHORT};
+use crate::plane::{LIMIT, Plane, SHORT};
 
 /// An offer, and its candidates apart.
 pub fn without_candidates(sdp: &str) -> (String, Vec<String>) {
@@ -98,6 +99,52 @@ async fn another_offer_on_a_live_connection_is_answered_by_the_same_one() {
         .await
         .unwrap();
     client.message(|message| message["id"] == "9").await.unwrap();
+    client.close().await.unwrap();
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+/// It was ended while the offer was on its way to the node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_ended_does_not_begin() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let session_id = plane.begin(Value::Null).await;
+    let mut client = Client::new(&session_id, PLAIN).await.unwrap();
+    plane.store.void_session(&session_id, LIMIT).await.unwrap();
+    let placed = "placements_total{outcome=\"placed\"}";
+    let before = plane.metric(placed).await;
+
+    let refused = client.offer(&plane.a, &json!({})).await.unwrap_err();
+
+    assert!(refused.to_string().contains("404"), "{refused}");
+    assert_eq!(plane.metric(placed).await, before);
+    assert_eq!(plane.session(&session_id).await, Value::Null);
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_node_has_died_goes_on_here_and_one_whose_node_lives_does_not() {
+    let plane = Plane::start_with(Script::new(), SHORT, &[]).await;
+    let session_id = plane.begin(Value::Null).await;
+    let hour = std::time::Duration::from_secs(3_600);
+    plane.store.claim_session(&session_id, "another", hour).await.unwrap();
+    let mut client = Client::new(&session_id, PLAIN).await.unwrap();
+    let url = format!("{}/sessions/{session_id}/api/offer", plane.a);
+    let sdp = client.local_offer(false).await.unwrap();
+
+    // Its node is alive: nobody else may have it. The refusal keeps no slot.
+    plane.store.heartbeat(&conformance::node("another")).await.unwrap();
+    assert_eq!(plane.ask(Method::POST, &url, &json!({ "sdp": sdp })).await.0, 503);
+    assert_eq!(plane.media.sessions(), 0);
+
+    plane.store.remove_node("another").await.unwrap();
+    client.offer_this(&plane.a, sdp, &json!({})).await.unwrap();
+    client.is_connected().await.unwrap();
+
+    let node = plane.session(&session_id).await["node"].as_str().unwrap().to_owned();
+    let claim = plane.store.claim_session(&session_id, "third", hour).await.unwrap();
+    assert_eq!(claim, Claim::OwnedBy(node));
     client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;

@@ -16,7 +16,7 @@ fn turn(seq: u32) -> Option<Body> {
 fn rows(work: &Work) -> impl Iterator<Item = &Row> {
     work.entries.iter().filter_map(|(_, entry)| match entry {
         Entry::Row(row) => Some(row),
-        Entry::Start(_) | Entry::End(_) => None,
+        Entry::Start(_) | Entry::End(_) | Entry::Recorded(_) => None,
     })
 }
 

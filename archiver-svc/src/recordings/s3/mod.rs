@@ -160,7 +160,8 @@ impl Objects for S3Store {
         condition: &Condition,
     ) -> Result<String, ObjectError> {
         let body = request::body(piece).await?;
-        self.put_object(object, body, piece.sha256, condition).await
+        let put = self.put_object(object, body, piece.sha256, condition).await;
+        request::explain_digest(put, piece).await
     }
 
     async fn put_bytes(&self, key: &str, bytes: Vec<u8>, condition: &Condition) -> Result<String, ObjectError> {
@@ -199,7 +200,8 @@ impl Objects for S3Store {
     }
 
     async fn put_part(&self, upload: Upload<'_>, number: u32, piece: Piece<'_>) -> Result<String, ObjectError> {
-        self.upload_part(upload, number, piece).await
+        let put = self.upload_part(upload, number, piece).await;
+        request::explain_digest(put, piece).await
     }
 
     async fn copy_part(&self, upload: Upload<'_>, number: u32, part: CopiedPart<'_>) -> Result<String, ObjectError> {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 
 use super::request::outcome;
@@ -20,26 +21,26 @@ impl S3Store {
         Ok(presigned.uri().to_owned())
     }
 
-    /// Deletes an object with all its versions.
+    /// Deletes an object with all its versions. When something of it may be left, that is an error.
     pub(super) async fn delete_versions(&self, key: &str) -> Result<(), ObjectError> {
-        let versions = self.versions(key).await;
-        // Without versions there is nothing that a plain delete would leave. On a versioned bucket it would only hide
-        // the object, or leave a marker of one that never was; so there each version goes by its name.
-        if versions.is_empty() {
-            let is_there = self.list_objects(key).await?.iter().any(|object| object.key == key);
-            return if is_there {
-                self.delete_version(key, None).await
+        let Some(versions) = self.versions(key).await? else {
+            // Whether there are any shows in the answer: only a versioned bucket puts a marker over what it keeps. It
+            // is asked each time, so that an erasure that is tried again does not take its own marker for success.
+            return if self.delete_version(key, None).await? {
+                Err(ObjectError::VersionsStay { key: key.to_owned() })
             } else {
                 Ok(())
             };
-        }
+        };
         for version in versions {
             self.delete_version(key, Some(version)).await?;
         }
         Ok(())
     }
 
-    async fn delete_version(&self, key: &str, version: Option<String>) -> Result<(), ObjectError> {
+    /// `true`: what was there has only been hidden by a marker.
+    async fn delete_version(&self, key: &str, version: Option<String>) -> Result<bool, ObjectError> {
+        let is_plain = version.is_none();
         let started = Instant::now();
         let answer = self
             .client
@@ -49,39 +50,55 @@ impl S3Store {
             .set_version_id(version)
             .send()
             .await;
-        outcome("delete_object", started, answer).map(drop)
+        let answer = outcome("delete_object", started, answer)?;
+        Ok(is_plain && answer.delete_marker() == Some(true))
     }
 
-    /// Names of all versions and delete markers of a key; none on a bucket that was never versioned.
-    async fn versions(&self, key: &str) -> Vec<String> {
-        let started = Instant::now();
-        let answer = self
-            .client
-            .list_object_versions()
-            .bucket(&self.bucket)
-            .prefix(key)
-            .send()
-            .await;
-        let list = match outcome("list_object_versions", started, answer) {
-            Ok(list) => list,
-            Err(error) => {
-                // Not every store has versions, and not every key may list them.
-                tracing::warn!(
-                    error = super::chain(&error),
-                    "versions of a recording cannot be listed; if the bucket is versioned, older ones stay: allow \
-                     s3:ListBucketVersions and s3:DeleteObjectVersion"
-                );
-                return Vec::new();
+    /// Names of all versions and delete markers of a key, `null` for one that was stored without versions; `None`: they
+    /// cannot be listed here. An error that may pass is one: taken for "none", it would leave them there for good.
+    async fn versions(&self, key: &str) -> Result<Option<Vec<String>>, ObjectError> {
+        let mut names = Vec::new();
+        let (mut after_key, mut after_version) = (None, None);
+        loop {
+            let started = Instant::now();
+            let request = self.client.list_object_versions().bucket(&self.bucket).prefix(key);
+            let answer = request
+                .set_key_marker(after_key.take())
+                .set_version_id_marker(after_version.take())
+                .send()
+                .await;
+            let cannot = answer.as_ref().err().is_some_and(cannot_list);
+            let page = match outcome("list_object_versions", started, answer) {
+                Ok(page) => page,
+                Err(error) if cannot => {
+                    tracing::warn!(
+                        error = super::chain(&error),
+                        "versions of a recording cannot be listed: allow s3:ListBucketVersions and \
+                         s3:DeleteObjectVersion"
+                    );
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+            let versions = page.versions().iter().map(|one| (one.key(), one.version_id()));
+            let markers = page.delete_markers().iter().map(|one| (one.key(), one.version_id()));
+            let of_key = versions.chain(markers).filter(|(of, _)| *of == Some(key));
+            // A store without versions may name none.
+            let named = of_key.map(|(_, version)| version.filter(|name| !name.is_empty()).unwrap_or("null"));
+            names.extend(named.map(str::to_owned));
+            // Keys come in order: behind this one, nothing of it follows.
+            let is_past = page.next_key_marker().is_none_or(|next| next > key);
+            if !page.is_truncated.unwrap_or(false) || is_past {
+                return Ok(Some(names));
             }
-        };
-        let versions = list.versions().iter().map(|one| (one.key(), one.version_id()));
-        let markers = list.delete_markers().iter().map(|one| (one.key(), one.version_id()));
-        versions
-            .chain(markers)
-            .filter(|(of, _)| *of == Some(key))
-            .filter_map(|(_, version)| version)
-            .filter(|version| !version.is_empty() && *version != "null")
-            .map(str::to_owned)
-            .collect()
+            (after_key, after_version) = (page.next_key_marker, page.next_version_id_marker);
+        }
     }
+}
+
+/// Whether a store has no versions, or this key may not list them: both stay as they are.
+fn cannot_list<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    let is_unknown = matches!(error.code(), Some("NotImplemented" | "MethodNotAllowed"));
+    let status = error.raw_response().map(|answer| answer.status().as_u16());
+    is_unknown || matches!(status, Some(403 | 405 | 501))
 }

@@ -1,13 +1,18 @@
 //! What all requests have in common: bodies, conditions, checksums, and errors with names.
 
+use std::fs::File;
+use std::io::{Seek as _, SeekFrom};
 use std::time::Instant;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, Length};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
 
 use crate::metrics::{S3_ERRORS, S3_REQUEST};
+use crate::recordings::blocking;
+use crate::recordings::folder::each_block;
 use crate::recordings::objects::{Condition, ObjectError, Piece};
 
 /// Pieces in which a file is read while it is sent: this is what an upload needs in memory.
@@ -73,16 +78,42 @@ where
             _ => "other",
         };
         S3_ERRORS.with_label_values(&[operation, kind]).inc();
+        let is_bad_digest = matches!(error.code(), Some("BadDigest" | "XAmzContentChecksumMismatch"));
         let is_gone = error.code() == Some("NoSuchUpload");
         match kind {
             "precondition" => ObjectError::Conflict { operation },
             _ if is_gone => ObjectError::UploadGone { operation },
+            _ if is_bad_digest => ObjectError::Digest { operation },
             _ => ObjectError::S3 {
                 operation,
                 source: Box::new(error),
             },
         }
     })
+}
+
+/// Finds out why a store says that bytes are not what they were said to be: they have changed on our disk, and sending
+/// them again is in vain, or on their way, and it is not.
+pub async fn explain_digest(put: Result<String, ObjectError>, piece: Piece<'_>) -> Result<String, ObjectError> {
+    let Err(ObjectError::Digest { operation }) = put else {
+        return put;
+    };
+    let (file, from, length) = (piece.file.to_owned(), piece.from, piece.length);
+    let on_disk = blocking(move || {
+        let mut file = File::open(file)?;
+        file.seek(SeekFrom::Start(from))?;
+        let mut hasher = Sha256::new();
+        each_block(&mut file, length, |block| {
+            hasher.update(block);
+            Ok(())
+        })?;
+        Ok(hasher.finalize())
+    });
+    if on_disk.await?[..] == piece.sha256 {
+        Err(ObjectError::Digest { operation })
+    } else {
+        Err(ObjectError::Damaged("sending to S3"))
+    }
 }
 
 /// Whether an answer says that there is nothing under the key.

@@ -16,7 +16,6 @@ pub struct Statements {
     pub update_end: Arc<str>,
     pub rows: Arc<str>,
     pub is_erased: Arc<str>,
-    pub count: Arc<str>,
     pub session: Arc<str>,
     pub sessions: Arc<str>,
     pub recorded: Arc<str>,
@@ -74,7 +73,6 @@ impl Statements {
             )
             .into(),
             is_erased: format!("SELECT COUNT(*) FROM {s} WHERE session_id = ? AND erased_at IS NOT NULL").into(),
-            count: format!("SELECT COUNT(DISTINCT seq) FROM {t} WHERE session_id = ? AND seq < ?").into(),
             session: format!("SELECT {session} FROM {s} WHERE session_id = ?").into(),
             sessions: format!(
                 "SELECT {session} FROM {s} WHERE started_at >= ? AND started_at < ? AND erased_at IS NULL \
@@ -96,8 +94,9 @@ impl Statements {
             forget_key: format!("UPDATE {s} SET recording_key = NULL WHERE session_id = ? AND erased_at IS NOT NULL")
                 .into(),
             to_erase: format!(
-                "SELECT session_id FROM {s} WHERE (started_at < ? AND erased_at IS NULL) \
-                 OR (erased_at IS NOT NULL AND recording_key IS NOT NULL) LIMIT ?"
+                "SELECT session_id FROM {s} WHERE ((started_at < ? AND erased_at IS NULL) \
+                 OR (erased_at IS NOT NULL AND recording_key IS NOT NULL)) AND session_id > ? \
+                 ORDER BY session_id LIMIT ?"
             )
             .into(),
             delete_before: format!("DELETE FROM {t} WHERE created_at < ?").into(),

@@ -24,8 +24,6 @@ pub struct Statements {
     pub insert_rows: Arc<str>,
     pub insert_ends: Arc<str>,
     pub rows: Arc<str>,
-    pub is_erased: Arc<str>,
-    pub count: Arc<str>,
     pub session: Arc<str>,
     pub sessions: Arc<str>,
     pub recorded: Arc<str>,
@@ -70,9 +68,6 @@ impl Statements {
             )
             .into(),
             rows: rows(table),
-            is_erased: format!("SELECT EXISTS (SELECT 1 FROM {s} WHERE session_id = $1 AND erased_at IS NOT NULL)")
-                .into(),
-            count: format!("SELECT COUNT(DISTINCT seq) FROM {t} WHERE session_id = $1 AND seq < $2").into(),
             session: format!("SELECT {session} FROM {s} WHERE session_id = $1").into(),
             sessions: format!(
                 "SELECT {session} FROM {s} WHERE started_at >= $1 AND started_at < $2 AND erased_at IS NULL \
@@ -96,8 +91,9 @@ impl Statements {
             forget_key: format!("UPDATE {s} SET recording_key = NULL WHERE session_id = $1 AND erased_at IS NOT NULL")
                 .into(),
             to_erase: format!(
-                "SELECT session_id FROM {s} WHERE (started_at < $1 AND erased_at IS NULL) \
-                 OR (erased_at IS NOT NULL AND recording_key IS NOT NULL) LIMIT $2"
+                "SELECT session_id FROM {s} WHERE ((started_at < $1 AND erased_at IS NULL) \
+                 OR (erased_at IS NOT NULL AND recording_key IS NOT NULL)) AND session_id > $2 \
+                 ORDER BY session_id LIMIT $3"
             )
             .into(),
             delete_before: format!("DELETE FROM {t} WHERE created_at < $1").into(),

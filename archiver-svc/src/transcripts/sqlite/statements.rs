@@ -22,8 +22,6 @@ pub struct Statements {
     pub insert_row: Arc<str>,
     pub insert_end: Arc<str>,
     pub rows: Arc<str>,
-    pub is_erased: Arc<str>,
-    pub count: Arc<str>,
     pub session: Arc<str>,
     pub sessions: Arc<str>,
     pub recorded: Arc<str>,
@@ -76,9 +74,6 @@ impl Statements {
                 "SELECT session_id, role, text, seq, created_at, {further} FROM {t} WHERE session_id = ?1 ORDER BY seq"
             )
             .into(),
-            is_erased: format!("SELECT EXISTS (SELECT 1 FROM {s} WHERE session_id = ?1 AND erased_at IS NOT NULL)")
-                .into(),
-            count: format!("SELECT COUNT(DISTINCT seq) FROM {t} WHERE session_id = ?1 AND seq < ?2").into(),
             session: format!("SELECT {session} FROM {s} WHERE session_id = ?1").into(),
             sessions: format!(
                 "SELECT {session} FROM {s} WHERE started_at >= ?1 AND started_at < ?2 AND erased_at IS NULL \
@@ -102,8 +97,9 @@ impl Statements {
             forget_key: format!("UPDATE {s} SET recording_key = NULL WHERE session_id = ?1 AND erased_at IS NOT NULL")
                 .into(),
             to_erase: format!(
-                "SELECT session_id FROM {s} WHERE (started_at < ?1 AND erased_at IS NULL) \
-                 OR (erased_at IS NOT NULL AND recording_key IS NOT NULL) LIMIT ?2"
+                "SELECT session_id FROM {s} WHERE ((started_at < ?1 AND erased_at IS NULL) \
+                 OR (erased_at IS NOT NULL AND recording_key IS NOT NULL)) AND session_id > ?2 \
+                 ORDER BY session_id LIMIT ?3"
             )
             .into(),
             delete_before: format!("DELETE FROM {t} WHERE created_at < ?1").into(),

@@ -98,7 +98,10 @@ impl Conversation {
             waiting_since: None,
         });
         for key in ahead.chars() {
-            self.collect(key, since);
+            // What is more than was asked for may be meant for what comes next.
+            if !self.collect(key, since) {
+                self.on_key(key);
+            }
         }
     }
 

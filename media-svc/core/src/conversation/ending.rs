@@ -8,8 +8,9 @@ use super::{Conversation, EndReason, Output, Spoken};
 use crate::Time;
 use crate::text::is_speakable;
 
-/// How long the text of what the caller was just saying is waited for before the call is closed.
-const LAST_TEXT_WAIT: Duration = Duration::from_millis(1_500);
+/// How long the text of what the caller was just saying is waited for before the call is over. Its line is closed
+/// meanwhile ([`Output::Leave`]).
+pub const LAST_TEXT_WAIT: Duration = Duration::from_millis(1_500);
 
 /// Where the call stands.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ impl Conversation {
         }
     }
 
-    /// Ends the call, after the text of what the caller has just said.
+    /// Ends the call, after the text of what the caller has just said; the line is not kept for that.
     pub(super) fn close(&mut self, reason: EndReason) {
         if matches!(self.phase, Phase::Closing { .. } | Phase::Ended) {
             return;
@@ -107,6 +108,9 @@ impl Conversation {
         self.cut();
         if let Some(edge) = self.endpoint.stop(None) {
             self.on_edge(edge);
+        }
+        if self.recognition.is_waiting() {
+            self.emit(Output::Leave(reason.clone()));
         }
         self.phase = Phase::Closing {
             reason,

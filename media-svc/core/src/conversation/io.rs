@@ -327,6 +327,9 @@ pub enum Output {
     Turn(TurnRecord),
     /// Something an observer may show. Not needed for the call itself.
     Notice(Notice),
+    /// Nobody talks any more: a line that carries nothing but sound can be closed, and a phone provider told. `HangUp`
+    /// follows when the caller's last words are known, [`LAST_TEXT_WAIT`](super::LAST_TEXT_WAIT) later at most.
+    Leave(EndReason),
     /// End the call. Nothing comes after this.
     HangUp(EndReason),
 }

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 pub use caller::is_key;
 pub use collect::KeyPlan;
+pub use ending::LAST_TEXT_WAIT;
 pub use io::*;
 pub use notice::{Notice, TurnTiming};
 pub use screening::{AnsweredBy, Screening};

@@ -93,6 +93,26 @@ pub struct JitterReport {
     pub wait: Duration,
 }
 
+impl JitterReport {
+    /// The packets of an earlier stream of the same call counted with these.
+    #[must_use]
+    pub fn after(self, earlier: &Self) -> Self {
+        Self {
+            received: self.received + earlier.received,
+            lost: self.lost + earlier.lost,
+            late: self.late + earlier.late,
+            duplicates: self.duplicates + earlier.duplicates,
+            ..self
+        }
+    }
+
+    /// What did not come in time of all that was sent, percent.
+    pub fn loss_percent(&self) -> f64 {
+        let sent = self.received + self.lost;
+        100.0 * self.lost as f64 / sent.max(1) as f64
+    }
+}
+
 /// Puts one stream in order.
 #[derive(Debug)]
 pub struct JitterBuffer {

@@ -2,8 +2,8 @@
 //! the stream's URL asks for it), the same both ways.
 //!
 //! Follows "WebSocket protocol" (<https://developer.exotel.com/docs/agentstream/websocket-protocol>) and "Working with
-//! the Stream and Voicebot Applet" (<https://developer.exotel.com/docs/agentstream/stream-voicebot-applet>), read
-//! 2026-11-22. Messages to Exotel are multiples of 320 bytes and at least 100 ms long; its pages also give the minimum
+//! the Stream and Voicebot Applet" (<https://developer.exotel.com/docs/agentstream/stream-voicebot-applet>), checked
+//! 2026-11-23. Messages to Exotel are multiples of 320 bytes and at least 100 ms long; its pages also give the minimum
 //! as 3.2 kB, which is 100 ms at 16 kHz. `mark` and `clear` are Twilio's with another spelling of the stream's id.
 
 pub mod far_end;

@@ -1,8 +1,11 @@
 //! Genesys Cloud AudioHook, protocol version 2, as the Audio Connector speaks it: JSON text for the session, binary PCMU
 //! at 8 kHz for audio, one or two channels in and one out.
 //!
-//! Follows "AudioHook protocol reference" (<https://developer.genesys.cloud/devapps/audiohook/protocol-reference>) and
-//! Genesys' reference implementation (github.com/purecloudlabs/audiohook-reference-implementation), read 2026-11-22.
+//! Follows "AudioHook protocol reference" (<https://developer.genesys.cloud/devapps/audiohook/protocol-reference>, read
+//! 2026-11-22) and Genesys' reference implementation (github.com/purecloudlabs/audiohook-reference-implementation): checked
+//! 2026-11-23 against its `protocol/message.ts`, which has every message here but `dtmf` and the event `barge_in` of the
+//! Audio Connector.
+//!
 //! The client is Genesys, which opens and closes sessions; the server may only ask for an end by `disconnect`. Every
 //! message has a number of its own side and repeats the other side's last one. `barge_in` makes Genesys drop what it
 //! has not played. There are no marks, and sessions cannot be picked up again after a cut.

@@ -3,7 +3,8 @@
 //!
 //! Follows "Stream Event Protocol" (<https://www.plivo.com/docs/voice/audio-streaming/audio-streaming>) and "Audio
 //! Streaming Reference" (<https://www.plivo.com/docs/voice-agents/audio-streaming/concepts/audio-streaming-reference>),
-//! read 2026-11-22. There is no `connected`, and no documented `stop`: the end is the socket's. Marks are called
+//! checked 2026-11-23 (the pages "Checkpoint event", "Clear audio stream" and "Play audio event" below "The AudioStream
+//! element" say the same). There is no `connected`, and no documented `stop`: the end is the socket's. Marks are called
 //! checkpoints and come back as `playedStream`.
 
 pub mod far_end;

@@ -2,7 +2,7 @@
 //! the same both ways.
 //!
 //! Follows "Stream call media over WebSocket"
-//! (<https://developers.telnyx.com/api-reference/websockets/stream-call-media-over-websocket>), read 2026-11-22. What is
+//! (<https://developers.telnyx.com/api-reference/websockets/stream-call-media-over-websocket>), checked 2026-11-23. What is
 //! sent names no stream. Media messages may overtake each other ("frame order is not guaranteed") and are put in order
 //! by `media.chunk`. G722, OPUS, AMR-WB and L16, which Telnyx also knows, are refused by name: `codec="PCMU"` or
 //! `"PCMA"` in the webhook's answer avoids them.

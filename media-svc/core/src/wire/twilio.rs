@@ -1,7 +1,7 @@
 //! Twilio Media Streams, bidirectional: JSON text messages, µ-law at 8 kHz both ways.
 //!
 //! Follows "Media Streams - WebSocket Messages" (<https://www.twilio.com/docs/voice/media-streams/websocket-messages>),
-//! read 2026-11-22. Emulators leave out much of it (`connected`, `accountSid`, `mediaFormat`, `streamSid` on media);
+//! checked 2026-11-23. Emulators leave out much of it (`connected`, `accountSid`, `mediaFormat`, `streamSid` on media);
 //! none of that is needed here.
 
 pub mod far_end;

@@ -2,7 +2,7 @@
 //! JSON text for everything else.
 //!
 //! Follows "WebSockets in the Vonage Voice API" (<https://developer.vonage.com/en/voice/voice-api/concepts/websockets>),
-//! read 2026-11-22. The first message echoes the `headers` of the NCCO among its own fields: they are the call's
+//! checked 2026-11-23. The first message echoes the `headers` of the NCCO among its own fields: they are the call's
 //! parameters, and one of them may name the call. There is no message for the end: the socket closes. Marks are
 //! `notify`, and what was cleared is confirmed by `websocket:cleared`.
 

@@ -128,6 +128,32 @@ fn the_words_a_caller_hangs_up_on_are_in_the_transcript() {
 }
 
 #[test]
+fn the_line_is_let_go_at_once_whoever_hangs_up_on_words_that_are_still_recognised() {
+    for reason in [EndReason::CallerHungUp, EndReason::AgentHungUp] {
+        let mut call = Call::new(settings());
+        call.speech(ms(800));
+        let ended = call.now;
+        call.input(match reason {
+            EndReason::CallerHungUp => Input::CallerGone(reason.clone()),
+            _ => end(reason.clone(), None),
+        });
+        let left = Output::Leave(reason.clone());
+        assert_eq!(call.at(|output| *output == left), Some(ended), "{reason:?}");
+        assert_eq!(hung_up(&call), None);
+        call.advance(ms(5_000));
+        assert_eq!(hung_up(&call), Some(ended + LAST_TEXT_WAIT), "{reason:?}");
+    }
+}
+
+#[test]
+fn a_call_with_nothing_to_wait_for_is_hung_up_without_being_left_first() {
+    let mut call = Call::new(settings());
+    call.input(Input::CallerGone(EndReason::CallerHungUp));
+    assert_eq!(hung_up(&call), Some(call.now));
+    assert_eq!(call.at(|output| matches!(output, Output::Leave(_))), None);
+}
+
+#[test]
 fn a_call_does_not_wait_for_ever_for_its_last_text() {
     let mut call = Call::new(settings());
     call.speech(ms(800));

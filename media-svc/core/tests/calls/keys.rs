@@ -131,6 +131,30 @@ fn keys_pressed_before_the_tool_was_called_count() {
 }
 
 #[test]
+fn keys_pressed_ahead_beyond_what_was_asked_for_are_answered_next() {
+    for (pressed, terminator, digits) in [("123456", '#', "1234"), ("12*56", '*', "12")] {
+        let mut call = Call::new(settings());
+        call.say("I want to pay.");
+        press(&mut call, pressed);
+        let reply = call.call_tool("k", "collect_dtmf");
+        let plan = KeyPlan {
+            terminator: Some(terminator),
+            ..plan(4)
+        };
+        call.input(Input::CollectKeys {
+            reply,
+            call_id: "k".to_owned(),
+            plan,
+        });
+        call.input(Input::Llm(reply, LlmEvent::Done));
+        assert!(answer(&call).contains(&format!(r#""digits":"{digits}""#)), "{pressed}");
+        call.answer("Thank you.");
+        call.advance(ms(4_000));
+        assert_eq!(call.asked().last(), Some(&user("[keys pressed: 56]")), "{pressed}");
+    }
+}
+
+#[test]
 fn a_caller_who_speaks_instead_is_answered_and_the_keys_so_far_are_not_lost() {
     let (mut call, reply) = asked(plan(10));
     call.advance(ms(2_000));

@@ -8,9 +8,10 @@ use media_core::conversation::EndReason;
 use media_core::wire::client::{Heard, Inbound, Message, Wish};
 use media_core::wire::telephony::Frame;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::TRANSPORT;
-use crate::call::{PipelineInput, wished};
+use crate::call::{END_WITHIN, PipelineInput, wished};
 use crate::metrics::PROTOCOL_ERRORS;
 use crate::transport::reader::{self, Received};
 use crate::transport::writer::Closing;
@@ -129,14 +130,14 @@ impl Reading {
 
     /// After the close frame: see [`reader::linger`].
     pub async fn linger(&mut self, broken: bool) {
-        reader::linger(&mut self.stream, broken).await;
+        reader::linger(&mut self.stream, broken, Instant::now() + END_WITHIN).await;
     }
 
     async fn next(&mut self, silence: Option<Duration>) -> Result<Heard, End> {
         let heard = match reader::next(&mut self.stream, silence).await {
             Received::Binary(bytes) => self.inbound.read(Frame::Binary(&bytes)),
             Received::Text(text) => self.inbound.read(Frame::Text(&text)),
-            Received::Gone | Received::Cut => return Err(End::Gone),
+            Received::Gone(_) | Received::Cut => return Err(End::Gone),
             Received::Refuse(reason) => return Err(End::Refuse(reason)),
         };
         heard.map_err(|wrong| End::Refuse(Closing::new(Closing::INVALID_DATA, wrong.to_string())))

@@ -1,7 +1,7 @@
 //! `/telephony/genesys/ws`: Genesys Cloud's AudioHook opens its socket directly, without a webhook and without a token.
 //!
 //! Follows "Security and authentication" of the AudioHook documentation
-//! (<https://developer.genesys.cloud/devapps/audiohook/security>), read 2026-11-22. The connection carries the API key
+//! (<https://developer.genesys.cloud/devapps/audiohook/security>), checked 2026-11-23. The connection carries the API key
 //! of the integration in `X-API-KEY` (`api_keys.genesys` here) and, when the integration has a client secret
 //! (`genesys.client_secret` here), an HTTP message signature. Whichever node gets the socket takes the call.
 

@@ -53,6 +53,11 @@ impl Stream {
         self.heard();
     }
 
+    /// Whether a new socket is there that has not said yet whose stream it is.
+    pub fn is_returning(&self) -> bool {
+        self.is_returning.load(Ordering::Relaxed)
+    }
+
     fn age_ms(&self) -> u64 {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -88,9 +93,10 @@ pub struct Return {
 }
 
 impl Return {
-    /// Hands the new socket over; false when the call has ended meanwhile.
-    pub async fn connect(self, connection: Connection) -> bool {
-        self.stream.returns.send(connection).await.is_ok()
+    /// Hands the new socket over, or gives it back when the call has ended meanwhile.
+    pub async fn connect(self, connection: Connection) -> Result<(), Box<Connection>> {
+        let sent = self.stream.returns.send(connection).await;
+        sent.map_err(|error| Box::new(error.0))
     }
 }
 

@@ -1,11 +1,13 @@
 //! One call's stream over the sockets that carry it: usually one, more when the network is cut in between.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use media_core::conversation::EndReason;
-use media_core::wire::telephony::{Answer, Frame, Start};
+use media_core::wire::telephony::{Answer, Frame, Provider, Start};
 use service_kit::config::Pipeline;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -14,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::held::{Remembered, Stream};
 use super::wire::{Inbound, Outbound};
 use super::{TRANSPORT, Timeouts};
-use crate::call::{Away, CallerCommand, CallerEvent, PipelineInput};
+use crate::call::{Away, CallerCommand, CallerEvent, End, PipelineInput};
 use crate::metrics::{PHONE_STREAM_CUTS, PROTOCOL_ERRORS};
 use crate::transport::reader::{self, Received};
-use crate::transport::writer::{self, CLOSE_TIMEOUT, Closing, Written};
+use crate::transport::writer::{self, Closing, Written};
 
 /// A socket whose stream has begun.
 pub struct Connection {
@@ -37,10 +39,14 @@ pub struct Connection {
 pub struct Line {
     /// Whether the caller is being put through: then whoever ends the stream ends no call.
     pub away: Away,
+    /// Of the call: whatever is left of its stream has that long.
+    pub end: End,
     /// To the call.
     pub input: PipelineInput,
     /// From the call.
     pub commands: mpsc::Receiver<CallerCommand>,
+    /// Set when the stream was closed without the word with which its provider ends calls.
+    pub may_live_on: Arc<AtomicBool>,
     /// How long anything may take.
     pub timeouts: Timeouts,
     /// Silence after which a socket is dead.
@@ -108,7 +114,7 @@ impl Line {
         let mut away = self.away.changes();
         let deadline = tokio::time::sleep_until(self.expected_until());
         tokio::pin!(deadline);
-        let mut lost = false;
+        let (mut lost, mut extended) = (false, false);
         loop {
             tokio::select! {
                 next = remembered.returns.recv(), if !lost => return next,
@@ -118,8 +124,16 @@ impl Line {
                     Some(_) => {}
                 },
                 Ok(()) = away.changed(), if !lost => deadline.as_mut().reset(self.expected_until()),
-                () = &mut deadline, if !lost => {
+                // Somebody was there in time, and has yet to say whose stream it is: as long as that may take.
+                () = &mut deadline, if !lost => if !extended && remembered.stream.is_returning() {
+                    extended = true;
+                    deadline.as_mut().reset(Instant::now() + self.timeouts.start);
+                } else if let Ok(next) = remembered.returns.try_recv() {
+                    return Some(next);
+                } else {
                     lost = true;
+                    // Whoever comes now is told that it is too late.
+                    remembered.returns.close();
                     PHONE_STREAM_CUTS.with_label_values(&["lost"]).inc();
                     let why = "the stream was cut and did not come back in time".to_owned();
                     self.input.send(CallerEvent::Closed(EndReason::TransportFailed(why))).await;
@@ -138,19 +152,23 @@ impl Line {
         let (refuse, closing) = watch::channel(None);
         let (replies, reply_receiver) = mpsc::channel(writer::REPLIES);
         let stuck = CancellationToken::new();
+        // Of this socket: the call may go on with another one.
+        let leaving = End::default();
         let sources = writer::Sources {
             replies: reply_receiver,
             closing,
             ping_every: None,
             stuck_after: self.timeouts.stuck,
             stuck: stuck.clone(),
+            end: leaving.clone(),
         };
         if let Some(answer) = connection.answer {
             // There is room: it is the first one.
             let _ = replies.try_send(answer);
         }
         let outbound = Outbound::new(Some(&connection.start));
-        let (input, away) = (&self.input, &self.away);
+        let says_stop = says_stop(connection.start.provider);
+        let (input, away, end) = (&self.input, &self.away, &self.end);
         let writing = writer::write(connection.sink, &mut self.commands, sources, outbound, self.pipeline);
         let reading = Reading {
             stream: connection.stream,
@@ -159,52 +177,57 @@ impl Line {
             input,
             silence: self.silence,
             heard: &remembered.stream,
+            says_stop,
+            may_live_on: &self.may_live_on,
         };
         let reading = reading.run();
         tokio::pin!(writing, reading);
         tokio::select! {
             (out, mut stream) = &mut reading => {
-                let end = match out {
+                let until = leaving.begin();
+                let reason = match out {
                     ReadOut::Cut => return Ending::Cut,
                     ReadOut::Ended(_) if away.is_on() => {
                         let _ = refuse.send(Some(Closing::new(Closing::NORMAL, "the caller is being put through")));
-                        tokio::join!(writing, reader::linger(&mut stream, false));
+                        tokio::join!(writing, reader::linger(&mut stream, false, until));
                         return Ending::Cut;
                     }
-                    ReadOut::Ended(end) => end,
+                    ReadOut::Ended(reason) => reason,
                     // What a stream that is being left still brings, or does not, ends no call either.
                     ReadOut::Refused(reason) if away.is_on() => {
                         let broken = reason.is_broken();
                         let _ = refuse.send(Some(reason));
-                        tokio::join!(writing, reader::linger(&mut stream, broken));
+                        tokio::join!(writing, reader::linger(&mut stream, broken, until));
                         return Ending::Cut;
                     }
                     ReadOut::Refused(reason) => {
                         PROTOCOL_ERRORS.with_label_values(&[TRANSPORT]).inc();
-                        let end = EndReason::TransportFailed(reason.reason.clone());
+                        let why = EndReason::TransportFailed(reason.reason.clone());
                         let _ = refuse.send(Some(reason));
-                        end
+                        why
                     }
                 };
-                input.send(CallerEvent::Closed(end)).await;
+                end.begin();
+                input.send(CallerEvent::Closed(reason)).await;
                 let broken = refuse.borrow().as_ref().is_some_and(Closing::is_broken);
-                // The writer ends when the call has said its last; the far end's own close is taken meanwhile.
-                tokio::join!(writing, reader::linger(&mut stream, broken));
+                // The writer ends when the call lets go of the line, which is at once; the far end's own close is taken
+                // meanwhile.
+                tokio::join!(writing, reader::linger(&mut stream, broken, until));
                 Ending::Over
             }
             written = &mut writing => match written {
                 Written::Closed => {
                     // The far end's own close frame is waited for, so that it sees ours.
-                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, reading).await;
+                    let _ = tokio::time::timeout_at(leaving.begin(), reading).await;
                     Ending::Over
                 }
                 Written::Stuck => {
                     input.send(CallerEvent::Closed(reader::not_read())).await;
                     Ending::Over
                 }
-                Written::Broken => match tokio::time::timeout(CLOSE_TIMEOUT, reading).await {
-                    Ok((ReadOut::Ended(end), _)) if !away.is_on() => {
-                        input.send(CallerEvent::Closed(end)).await;
+                Written::Broken => match tokio::time::timeout_at(leaving.begin(), reading).await {
+                    Ok((ReadOut::Ended(reason), _)) if !away.is_on() => {
+                        input.send(CallerEvent::Closed(reason)).await;
                         Ending::Over
                     }
                     Ok((ReadOut::Ended(_) | ReadOut::Cut | ReadOut::Refused(_), _)) | Err(_) => Ending::Cut,
@@ -212,6 +235,25 @@ impl Line {
             },
             Some(next) = remembered.returns.recv() => Ending::Replaced(Box::new(next)),
         }
+    }
+}
+
+/// Whether a provider says on the stream that it is over, before it closes it. Plivo documents no such word, Vonage has
+/// none: there a close frame is how a caller hangs up.
+fn says_stop(provider: Provider) -> bool {
+    match provider {
+        Provider::Twilio | Provider::Telnyx | Provider::Exotel | Provider::Genesys => true,
+        Provider::Plivo | Provider::Vonage => false,
+    }
+}
+
+/// What a close frame says about the other side's server, and not about the call (RFC 6455, section 7.4, and the IANA
+/// registry): it fails, restarts, or is too busy; and where the end of a call is said otherwise, that it goes away.
+fn is_trouble(code: u16, says_stop: bool) -> bool {
+    match code {
+        1011..=1013 => true,
+        1001 => says_stop,
+        _ => false,
     }
 }
 
@@ -223,6 +265,8 @@ struct Reading<'a> {
     input: &'a PipelineInput,
     silence: Duration,
     heard: &'a Stream,
+    says_stop: bool,
+    may_live_on: &'a AtomicBool,
 }
 
 impl Reading<'_> {
@@ -233,7 +277,11 @@ impl Reading<'_> {
             let meaning = match reader::next(&mut self.stream, Some(self.silence)).await {
                 Received::Text(text) => self.inbound.event(Frame::Text(&text)),
                 Received::Binary(bytes) => self.inbound.event(Frame::Binary(&bytes)),
-                Received::Gone => return (ReadOut::Ended(EndReason::CallerHungUp), self.stream),
+                Received::Gone(Some(code)) if is_trouble(code, self.says_stop) => return (ReadOut::Cut, self.stream),
+                Received::Gone(_) => {
+                    self.may_live_on.store(self.says_stop, Ordering::Release);
+                    return (ReadOut::Ended(EndReason::CallerHungUp), self.stream);
+                }
                 Received::Cut => return (ReadOut::Cut, self.stream),
                 Received::Refuse(reason) => return (ReadOut::Refused(reason), self.stream),
             };

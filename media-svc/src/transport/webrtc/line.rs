@@ -192,7 +192,8 @@ impl Line {
                 self.live.push(self.started.elapsed(), packet);
                 self.play().await;
             }
-            PeerEvent::TrackEnded => self.left = true,
+            // One that has taken its track away by an offer is still there.
+            PeerEvent::TrackEnded => self.left = self.live.client_sends(),
             PeerEvent::ChatOpened(chat) => self.outbox.open(chat, self.live.scope()),
             PeerEvent::Message(text) => self.message(&text).await,
         }
@@ -323,6 +324,10 @@ impl Line {
                 restart,
                 answer,
             } => {
+                // It has waited for too long: the client was told to ask again.
+                if answer.is_closed() {
+                    return;
+                }
                 let goes_on = !restart && *pc_id == **self.live.pc_id() && self.live.can_go_on_with(&offer);
                 let outcome = if goes_on {
                     self.renegotiate(&offer).await
@@ -350,7 +355,8 @@ impl Line {
     /// Another peer connection for the same call.
     async fn replace(&mut self, offer: &Offer) -> Result<Answered, Refused> {
         WEBRTC_RECONNECTIONS.inc();
-        let (live, sdp) = Live::answer(&self.engine, offer, &self.gate.scope).await?;
+        let (mut live, sdp) = Live::answer(&self.engine, offer, &self.gate.scope).await?;
+        live.count_on_from(&self.live);
         tracing::info!(session_id = %self.entry.session_id(), "the client makes another peer connection");
         self.entry.rename_peer(Arc::clone(live.pc_id()));
         self.outbox.close();
@@ -419,11 +425,10 @@ impl Line {
     async fn measure(&mut self) {
         let jitter = self.live.report();
         let far = self.live.far_report().await;
-        let expected = (jitter.received + jitter.lost - jitter.late).max(1);
         self.media.send_replace(MediaReport {
             rtt_ms: far.rtt.map_or(0.0, millis),
             jitter_ms: millis(jitter.jitter),
-            loss_percent: 100.0 * jitter.lost as f64 / expected as f64,
+            loss_percent: jitter.loss_percent(),
             jitter_buffer_ms: millis(jitter.wait),
         });
     }

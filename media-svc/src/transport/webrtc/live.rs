@@ -1,5 +1,6 @@
 //! A peer connection with its audio in both directions.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use media_core::rtp::{AudioReceiver, AudioSender, Heard, JitterReport, Packet};
 use service_kit::tasks::TaskScope;
 use tokio::sync::mpsc;
 
+use super::Refused;
+use super::candidates::MOST_CANDIDATES;
 use super::peer::{Engine, FarReport, PEER_EVENTS, Peer, PeerError, PeerEvent, PeerState};
 use super::sdp::{Offer, Settled};
-use super::{Refused, candidates};
 use crate::metrics::WEBRTC_CONNECTIONS_ACTIVE;
 
 /// The connection a session has at present.
@@ -24,7 +26,11 @@ pub struct Live {
     /// User name fragment of the client: another one restarts ICE.
     fragment: String,
     /// Candidates taken since then.
-    candidates: usize,
+    candidates: HashSet<String>,
+    /// The client sends audio, by its last offer.
+    client_sends: bool,
+    /// What its audio was like in streams that are over.
+    earlier: JitterReport,
     scope: TaskScope,
     _counted: Counted,
 }
@@ -65,7 +71,9 @@ impl Live {
             sender: AudioSender::new(codec, rand::random()).map_err(|_| PeerError::NotSettled)?,
             settled,
             fragment: offer.fragment.clone(),
-            candidates: offer.candidates,
+            candidates: offer.candidates.iter().cloned().collect(),
+            client_sends: offer.sends,
+            earlier: JitterReport::default(),
             scope,
             _counted: Counted::new(),
         };
@@ -99,20 +107,41 @@ impl Live {
     /// Answers a further offer; true when it restarts ICE.
     ///
     /// # Errors
-    /// [`PeerError`].
-    pub async fn renegotiate(&mut self, offer: &Offer) -> Result<(String, bool), PeerError> {
+    /// [`Refused::TooManyCandidates`] with those taken before, or [`PeerError`].
+    pub async fn renegotiate(&mut self, offer: &Offer) -> Result<(String, bool), Refused> {
         let restarts = offer.fragment != self.fragment;
+        // A restart forgets the candidates that were.
+        let mut candidates = if restarts {
+            HashSet::new()
+        } else {
+            self.candidates.clone()
+        };
+        candidates.extend(offer.candidates.iter().cloned());
+        if candidates.len() > MOST_CANDIDATES {
+            return Err(Refused::TooManyCandidates);
+        }
         let (settled, answer) = self.peer.negotiate(offer).await?;
         if settled != self.settled {
-            self.receiver = receiver(self.peer.codec(), &settled)?;
+            let receiver = receiver(self.peer.codec(), &settled)?;
+            self.earlier = self.report();
+            self.receiver = receiver;
             self.settled = settled;
         }
-        if restarts {
-            self.fragment.clone_from(&offer.fragment);
-            self.candidates = 0;
-        }
-        self.candidates += offer.candidates;
+        self.fragment.clone_from(&offer.fragment);
+        self.candidates = candidates;
+        self.client_sends = offer.sends;
         Ok((answer, restarts))
+    }
+
+    /// Goes on counting where the connection before this one has stopped.
+    pub fn count_on_from(&mut self, before: &Self) {
+        self.earlier = before.report();
+    }
+
+    /// Whether the end of the client's audio means that it has closed its connection: it may have taken its track away
+    /// by an offer.
+    pub fn client_sends(&self) -> bool {
+        self.client_sends
     }
 
     /// Whether an offer can be answered by this connection: its audio is where it was, in the codec it was.
@@ -120,16 +149,19 @@ impl Live {
         offer.audio_mid == self.peer.audio_mid() && offer.codec == self.peer.codec()
     }
 
-    /// Takes candidates, up to what one offer may have.
+    /// Takes candidates, up to what one offer may have; those that are there already are passed over.
     ///
     /// # Errors
     /// [`Refused::TooManyCandidates`], or the library's own.
     pub async fn add_candidates(&mut self, lines: Vec<String>) -> Result<(), Refused> {
         for line in lines {
-            if self.candidates == candidates::MOST_CANDIDATES {
+            if self.candidates.contains(&line) {
+                continue;
+            }
+            if self.candidates.len() >= MOST_CANDIDATES {
                 return Err(Refused::TooManyCandidates);
             }
-            self.candidates += 1;
+            self.candidates.insert(line.clone());
             self.peer.add_candidate(line).await?;
         }
         Ok(())
@@ -150,9 +182,9 @@ impl Live {
         self.receiver.poll_deadline()
     }
 
-    /// What the client's audio has been like.
+    /// What the client's audio has been like since the session began.
     pub fn report(&self) -> JitterReport {
-        self.receiver.report()
+        self.receiver.report().after(&self.earlier)
     }
 
     /// What the client reports of ours; the encoder is told.

@@ -207,7 +207,8 @@ async fn ask<T>(
     }
 }
 
-/// The first offer of a session: the peer first, so that a bad offer costs no slot and no session.
+/// The first offer of a session. Its slot first, for looking for addresses takes a second in which others come; then the
+/// peer, so that a bad offer costs no session.
 async fn begin(
     gate: Arc<Gate>,
     engine: Arc<Engine>,
@@ -215,9 +216,11 @@ async fn begin(
     order: OfferOrder,
     offer: Offer,
 ) -> Result<Answered, Refused> {
-    gate.calls
-        .check(MediaTransport::WebRtc, &order.session_id)
-        .map_err(NotAdmitted::from)?;
+    let held = gate.calls.hold(MediaTransport::WebRtc, &order.session_id);
+    let held = held.map_err(|refusal| {
+        gate.calls.count_refusal(MediaTransport::WebRtc, refusal);
+        NotAdmitted::from(refusal)
+    })?;
     let (live, answer) = Live::answer(&engine, &offer, &gate.scope).await?;
     let claims = Claims {
         session_id: order.session_id.clone(),
@@ -228,6 +231,12 @@ async fn begin(
         body_json: order.body_json,
     };
     let mut admitted = gate.admit_session(claims, MediaTransport::WebRtc).await?;
+    drop(held);
+    // Whoever ends the session from now on finds it here; who has done it before did not. Without an answer it goes on.
+    if gate.store.is_void(&order.session_id).await.unwrap_or(false) {
+        gate.turn_away(admitted).await;
+        return Err(Refused::Unknown);
+    }
     admitted.continue_trace(order.trace);
     let (caller, transport) = link(gate.config.pipeline.input_queue_cap);
     let (order_sender, orders) = mpsc::channel(ORDERS);

@@ -50,8 +50,10 @@ pub struct Offer {
     pub audio_mid: String,
     /// User name fragment: another one than before restarts ICE.
     pub fragment: String,
-    /// Candidates in it.
-    pub candidates: usize,
+    /// Candidates in it that can be used, as ICE knows them.
+    pub candidates: Vec<String>,
+    /// The client sends audio.
+    pub sends: bool,
 }
 
 impl Offer {
@@ -85,12 +87,12 @@ impl Offer {
         anywhere("ice-pwd").ok_or(OfferError::Missing("a=ice-pwd"))?;
         anywhere("fingerprint").ok_or(OfferError::Missing("a=fingerprint"))?;
 
-        let mut candidates = 0;
+        let (mut candidates, mut named) = (Vec::new(), 0);
         let mut translated = String::with_capacity(sdp.len());
         for line in sections.iter().flat_map(|section| &section.lines) {
             if let Some(candidate) = line.strip_prefix("a=candidate:") {
-                candidates += 1;
-                if candidates > MOST_CANDIDATES {
+                named += 1;
+                if named > MOST_CANDIDATES {
                     return Err(OfferError::TooMany {
                         most: MOST_CANDIDATES,
                         what: "candidates",
@@ -100,6 +102,7 @@ impl Offer {
                     translated.push_str("a=");
                     translated.push_str(&usable);
                     translated.push_str("\r\n");
+                    candidates.push(usable);
                 }
                 continue;
             }
@@ -111,6 +114,7 @@ impl Offer {
             audio_mid: audio_mid.to_owned(),
             fragment: fragment.to_owned(),
             candidates,
+            sends: audio.sends().or_else(|| session?.sends()).unwrap_or(true),
             sdp: translated,
         })
     }
@@ -215,6 +219,15 @@ impl<'a> Section<'a> {
         let words = self.lines.first().and_then(|line| line.strip_prefix("m="));
         let mut words = words.into_iter().flat_map(str::split_ascii_whitespace);
         words.next() == Some(kind) && words.next().is_some_and(|port| port != "0")
+    }
+
+    /// Whether the one who says this sends; `None` where it says nothing about it.
+    fn sends(&self) -> Option<bool> {
+        self.lines.iter().find_map(|line| match line.trim_end() {
+            "a=sendrecv" | "a=sendonly" => Some(true),
+            "a=recvonly" | "a=inactive" => Some(false),
+            _ => None,
+        })
     }
 
     fn attribute(&self, name: &str) -> Option<&'a str> {

@@ -99,6 +99,29 @@ fn packets_that_come_too_late_are_counted_and_waited_for_longer_up_to_the_limit(
 }
 
 #[test]
+fn loss_is_the_part_of_all_packets_that_did_not_come_in_time_in_all_streams_of_a_call() {
+    let report = |received, lost, late| JitterReport {
+        received,
+        lost,
+        late,
+        ..JitterReport::default()
+    };
+    // in time, not in time, of those too late; percent
+    let cases = [
+        (0, 0, 0, 0.0),
+        (50, 0, 0, 0.0),
+        (50, 50, 50, 50.0),
+        (10, 30, 20, 75.0),
+        (0, 5, 0, 100.0),
+    ];
+    for (received, lost, late, percent) in cases {
+        assert_eq!(report(received, lost, late).loss_percent(), percent);
+    }
+    let both = report(90, 0, 0).after(&report(0, 10, 4));
+    assert_eq!((both.loss_percent(), both.late), (10.0, 4));
+}
+
+#[test]
 fn a_packet_that_comes_twice_is_heard_once() {
     let mut buffer = JitterBuffer::new(48_000);
     buffer.push(ms(0), frame(0));

@@ -21,14 +21,38 @@ fn an_offer_tells_codec_mid_and_candidates_and_loses_those_that_nobody_can_use()
             offer.codec,
             offer.audio_mid.as_str(),
             offer.fragment.as_str(),
-            offer.candidates
+            offer.candidates.as_slice()
         ),
-        (AudioCodec::Opus, "0", "abcd", 2)
+        (
+            AudioCodec::Opus,
+            "0",
+            "abcd",
+            &["candidate:1 1 udp 2113937151 10.0.0.1 5000 typ host".to_owned()][..]
+        )
     );
     assert_eq!(
         offer.sdp,
         OFFER.replace("a=candidate:2 1 udp 2113937151 x.local 5000 typ host\r\n", "")
     );
+}
+
+#[test]
+fn an_offer_tells_whether_its_client_sends_audio() {
+    // in the audio's section, before all sections, whether it sends
+    let cases = [
+        ("a=sendrecv\r\n", "", true),
+        ("a=sendonly\r\n", "", true),
+        ("a=recvonly\r\n", "", false),
+        ("a=inactive\r\n", "a=sendrecv\r\n", false),
+        ("", "a=recvonly\r\n", false),
+        ("", "", true),
+    ];
+    for (of_audio, of_session, sends) in cases {
+        let offer = OFFER
+            .replace("a=sendrecv\r\n", of_audio)
+            .replace("a=group:", &format!("{of_session}a=group:"));
+        assert_eq!(read(&offer).unwrap().sends, sends, "{offer}");
+    }
 }
 
 #[test]

@@ -1,8 +1,16 @@
 //! The archiver on a real PostgreSQL and a real S3 server.
-#![allow(clippy::unwrap_used, reason = "panics are how a test fails, in its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "panics are how a test fails, in its helpers too"
+)]
 
-#[path = "../../archiver-svc/tests/common/mod.rs"]
+#[path = "../../../archiver-svc/tests/common/mod.rs"]
 mod common;
+mod conditions;
+mod decoded;
+mod erasure;
+mod proxy;
 
 use std::time::Duration;
 
@@ -48,6 +56,15 @@ async fn start(place: &Place, options: Options) -> Running {
 async fn head(s3: &S3, session: &str) -> HeadObjectOutput {
     let asked = s3.client().head_object().bucket(BUCKET).key(key(session)).send();
     asked.await.unwrap()
+}
+
+/// Tags of a recording, by name.
+async fn tags(s3: &S3, session: &str) -> Vec<(String, String)> {
+    let asked = s3.client().get_object_tagging().bucket(BUCKET).key(key(session)).send();
+    let tags = asked.await.unwrap().tag_set.into_iter();
+    let mut tags: Vec<_> = tags.map(|tag| (tag.key, tag.value)).collect();
+    tags.sort();
+    tags
 }
 
 async fn s3_with_bucket() -> S3 {
@@ -109,6 +126,8 @@ async fn a_long_recording_goes_up_in_parts_while_the_call_runs_and_is_the_same_b
     use_s3(&mut place, &s3);
     place.config.recording.tags = vec![
         RecordingTag::Session,
+        RecordingTag::Transport,
+        RecordingTag::Provider,
         RecordingTag::Duration,
         RecordingTag::Complete,
         RecordingTag::Fixed("team".to_owned(), "support: tier 2/3".to_owned()),
@@ -132,23 +151,17 @@ async fn a_long_recording_goes_up_in_parts_while_the_call_runs_and_is_the_same_b
     assert_eq!(stored.metadata().unwrap()["voxray-session"], "long");
     assert_eq!(stored.metadata().unwrap()["voxray-transport"], "telephony");
     assert_eq!(stored.server_side_encryption().map(|sse| sse.as_str()), Some("AES256"));
-    let asked = s3.client().get_object_tagging().bucket(BUCKET).key(key("long")).send();
-    let mut tags: Vec<_> = asked
-        .await
-        .unwrap()
-        .tag_set
-        .into_iter()
-        .map(|tag| (tag.key, tag.value))
-        .collect();
-    tags.sort();
     let seconds = (call.pcm.len() / 32_000 + 1).to_string();
     let expected = [
         ("complete", "true"),
         ("duration_secs", &seconds),
+        ("provider", "twilio"),
         ("session", "long"),
         ("team", "support: tier 2/3"),
+        ("transport", "telephony"),
     ];
-    assert_eq!(tags, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(tags(&s3, "long").await, expected);
     assert_eq!(open_uploads(&s3).await, 0);
     // What is left is one note, for a node that missed the last acknowledgement.
     assert_eq!(
@@ -209,12 +222,19 @@ async fn a_long_recording_of_a_dead_node_is_closed_in_s3_and_goes_on_there_when_
         closed.len()
     );
 
+    // Nobody asked for tags: that it is not the whole call is said all the same, until it is.
+    let incomplete = wait::eventually("the mark", Duration::from_secs(60), || async {
+        Ok((tags(&s3, "long").await == [("complete".to_owned(), "false".to_owned())]).then_some(()))
+    });
+    incomplete.await.unwrap();
+
     let mut node = Node::connect(archiver.address, "n1").await;
     node.send_all(&call.behind(durable)).await;
     node.until_durable("long", call.last()).await;
     assert!(s3.object(BUCKET, &key("long")).await.unwrap() == call.wav());
     assert_eq!(s3.keys(BUCKET, "recordings/2").await.unwrap(), [key("long")]);
     assert_eq!(open_uploads(&s3).await, 0);
+    assert_eq!(tags(&s3, "long").await, []);
 }
 
 #[tokio::test]

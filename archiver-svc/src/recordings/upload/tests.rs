@@ -1,0 +1,93 @@
+//! Uploaders with a folder in which some places are taken.
+
+use std::path::Path;
+use std::time::Duration;
+
+use service_kit::config::AudioFormat;
+use service_kit::tasks::TaskScope;
+
+use super::super::folder::{self, FolderStore};
+use super::super::{Assembly, Facts, Format, SpoolDir};
+use super::*;
+use crate::metrics::KindCounts;
+
+async fn store(folder: &Path) -> Arc<RecordingStore> {
+    let objects = FolderStore::open(folder, folder::PART_BYTES)
+        .await
+        .unwrap_or_else(|fatal| panic!("{fatal}"));
+    Arc::new(RecordingStore {
+        objects: Arc::new(objects),
+        base_path: String::new(),
+        format: AudioFormat::Wav,
+        tags: Vec::new(),
+    })
+}
+
+/// A short recording that has ended.
+fn ended(spools: &Arc<SpoolDir>, key: &str) -> Job {
+    let format = Format {
+        sample_rate_hz: 8000,
+        channels: 1,
+    };
+    let facts = Facts {
+        session_id: "test".to_owned(),
+        transport: String::new(),
+        provider: String::new(),
+        started_at_unix_ms: 0,
+    };
+    let assembly = Assembly::new(spools.file("test"), format, None);
+    let live = Live::new(facts, key.to_owned(), assembly);
+    live.assembly().append(2, KindCounts::default(), &[1; 320]).unwrap();
+    let file = live.assembly().finish().unwrap();
+    let end = End {
+        file,
+        last: Some(3),
+        complete: true,
+    };
+    Job::new(Arc::new(live), Task::Finish(end), None)
+}
+
+#[tokio::test(start_paused = true)]
+async fn recordings_that_cannot_be_stored_do_not_hold_up_the_one_that_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir.path().join("recordings")).await;
+    let spools = SpoolDir::open(&dir.path().join("spool")).unwrap_or_else(|fatal| panic!("{fatal}"));
+    std::fs::write(dir.path().join("recordings/taken"), "not a folder").unwrap();
+    let queue = Arc::new(UploadQueue::new(8));
+    for n in 0..4 {
+        queue.push(ended(&spools, &format!("taken/{n}.wav"))).await;
+    }
+    let scope = TaskScope::root("test");
+    let register = Register {
+        transcripts: None,
+        recordings: Some(Arc::clone(&store)),
+    };
+    let uploader = run_uploader(store, register, Arc::clone(&queue), 100, Shutdown::new());
+    let _uploader = scope.spawn_owned("uploader", uploader);
+    // Long enough for each of them to have failed often: now every wait is the longest.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+
+    let begun = Instant::now();
+    queue.push(ended(&spools, "free/good.wav")).await;
+    while !dir.path().join("recordings/free/good.wav").exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_disk_without_room_passes_and_bytes_that_changed_are_asked_for_again() {
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let different = ObjectError::Different { key: String::new() };
+    for (error, expected) in [
+        (ObjectError::File(full()), Verdict::TryAgain),
+        (ObjectError::Encode(EncodeError::File(full())), Verdict::TryAgain),
+        (ObjectError::Encode(EncodeError::Opus(String::new())), Verdict::Never),
+        (ObjectError::Damaged("a file"), Verdict::BeginAgain),
+        (different, Verdict::Never),
+    ] {
+        let text = error.to_string();
+        assert_eq!(verdict(&UploadError::Object(error)), expected, "{text}");
+    }
+}

@@ -1,0 +1,134 @@
+//! What a real S3 server says to bytes that have changed and to two archivers at once, and what is asked of it.
+
+use std::sync::Arc;
+
+use service_kit::config::S3Encryption;
+use tokio::sync::Barrier;
+
+use crate::common::{Call, Node, Place, assert_rows};
+use crate::proxy::Proxy;
+use crate::{BUCKET, key, long_call, options, s3_with_bucket, start, use_s3};
+
+#[tokio::test]
+async fn of_two_archivers_that_store_a_call_at_the_same_moment_one_is_told_that_the_other_was_quicker() {
+    let s3 = s3_with_bucket().await;
+    // Both have looked and found nothing before either of them writes.
+    let both = Arc::new(Barrier::new(2));
+    let is_recording = |method: &axum::http::Method, target: &str| {
+        *method == axum::http::Method::PUT && target.contains("/2026/03/04/") && target.contains("call-1.wav")
+    };
+    let rule = move |method: &axum::http::Method, target: &str| {
+        let waits = is_recording(method, target).then(|| Arc::clone(&both));
+        let wait = async move {
+            if let Some(both) = waits {
+                both.wait().await;
+            }
+            None
+        };
+        Box::pin(wait) as std::pin::Pin<Box<dyn Future<Output = _> + Send>>
+    };
+    let proxy = Proxy::start(s3.endpoint(), Arc::new(rule)).await;
+    let (mut place, mut other) = (Place::new(), Place::new());
+    for place in [&mut place, &mut other] {
+        use_s3(place, &s3);
+        place.config.s3.endpoint = Some(proxy.endpoint());
+    }
+    other.config.transcripts.dsn = place.config.transcripts.dsn.clone();
+    let (first, second) = (start(&place, options(&s3)).await, start(&other, options(&s3)).await);
+    let call = Call::recorded("call-1", 10, 800);
+    let mut nodes = [
+        Node::connect(first.address, "n1").await,
+        Node::connect(second.address, "n1").await,
+    ];
+
+    for node in &mut nodes {
+        node.send_all(&call.events).await;
+    }
+    for node in &mut nodes {
+        node.until_durable("call-1", call.last()).await;
+    }
+
+    let written = proxy
+        .seen()
+        .into_iter()
+        .filter(|seen| is_recording(&seen.method, &seen.target));
+    let mut answers: Vec<_> = written.map(|seen| seen.status.as_u16()).collect();
+    answers.sort_unstable();
+    // SeaweedFS and AWS answer 412, or 409 where both are in the middle of it.
+    assert!(matches!(answers[..], [200, 409 | 412]), "{answers:?}");
+    assert_eq!(s3.object(BUCKET, &key("call-1")).await.unwrap(), call.wav());
+    assert_eq!(s3.keys(BUCKET, "recordings/2").await.unwrap(), [key("call-1")]);
+    assert_rows(&call, &first.rows("call-1").await);
+}
+
+#[tokio::test]
+async fn a_part_that_changed_on_the_archivers_disk_is_not_stored_and_its_node_sends_it_again() {
+    use std::os::unix::fs::FileExt as _;
+    let s3 = s3_with_bucket().await;
+    let mut place = Place::new();
+    use_s3(&mut place, &s3);
+    let archiver = start(&place, options(&s3)).await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let call = long_call("long");
+    // 30 chunks of 128 KiB are no whole part yet.
+    node.send_all(&call.events[..40]).await;
+    node.until_received("long", 40).await;
+
+    let files = std::fs::read_dir(&place.config.archiver.spool_dir).unwrap();
+    let files = files.map(|entry| entry.unwrap().path());
+    let spool = files
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|name| name == "spool"));
+    let spool = std::fs::OpenOptions::new().write(true).open(spool.unwrap()).unwrap();
+    spool.write_all_at(&[!call.wav()[100_000]], 100_000).unwrap();
+    node.send_all(&call.events[40..100]).await;
+
+    assert_eq!(node.until_closed().await.code(), tonic::Code::Aborted);
+    assert_eq!(node.durable.get("long"), None);
+    let mut node = Node::connect(archiver.address, "n1").await;
+    node.send_all(&call.events).await;
+    node.until_durable("long", call.last()).await;
+    assert!(s3.object(BUCKET, &key("long")).await.unwrap() == call.wav());
+    assert_rows(&call, &archiver.rows("long").await);
+}
+
+#[tokio::test]
+async fn every_object_is_asked_to_be_encrypted_with_the_key_of_the_configuration() {
+    let s3 = s3_with_bucket().await;
+    // This server has no keys of that kind; what counts is what it is asked for.
+    let rule = |method: &axum::http::Method, _: &str| {
+        let writes = matches!(method.as_str(), "PUT" | "POST");
+        let answer = writes.then_some(axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        Box::pin(async move { answer }) as std::pin::Pin<Box<dyn Future<Output = _> + Send>>
+    };
+    let proxy = Proxy::start(s3.endpoint(), Arc::new(rule)).await;
+    let mut place = Place::new();
+    use_s3(&mut place, &s3);
+    place.config.s3.endpoint = Some(proxy.endpoint());
+    place.config.s3.encryption = S3Encryption::Kms;
+    place.config.s3.kms_key_id = Some("a-key".to_owned());
+    let archiver = start(&place, options(&s3)).await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let (short, long) = (Call::recorded("short", 4, 800), long_call("long"));
+
+    node.send_all(&short.events).await;
+    node.send_all(&long.events[..100]).await;
+    let asks = |what: fn(&str) -> bool| {
+        let seen = proxy.seen();
+        seen.into_iter()
+            .find(|seen| matches!(seen.method.as_str(), "PUT" | "POST") && what(&seen.target))
+    };
+    for what in [(|target| target.contains("/short.wav")) as fn(&str) -> bool, |target| {
+        target.contains("/.open/long.head")
+    }] {
+        let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
+        let request = loop {
+            look.tick().await;
+            if let Some(request) = asks(what) {
+                break request;
+            }
+        };
+        assert_eq!(request.headers["x-amz-server-side-encryption"], "aws:kms");
+        assert_eq!(request.headers["x-amz-server-side-encryption-aws-kms-key-id"], "a-key");
+    }
+}
