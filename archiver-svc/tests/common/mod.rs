@@ -304,6 +304,7 @@ pub fn config(dir: &Path) -> Config {
             node_id: None,
             max_sessions: 0,
             drain_timeout_secs: 3600,
+            flush_timeout_secs: 20,
             transports: Vec::new(),
             control_port: 0,
             socket_silence_secs: 30.0,

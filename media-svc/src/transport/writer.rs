@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::SinkExt;
-use futures_util::stream::SplitSink;
+use axum::extract::ws::{CloseFrame, Message};
+use futures_util::{Sink, SinkExt};
 use service_kit::config::Pipeline;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -124,7 +123,7 @@ pub enum Written {
 
 /// Writes until the call is over or the socket breaks.
 pub async fn write<E: Encode>(
-    mut socket: SplitSink<WebSocket, Message>,
+    mut socket: impl Sink<Message> + Unpin,
     commands: &mut mpsc::Receiver<CallerCommand>,
     mut from: Sources<E::Reply>,
     mut encoder: E,
@@ -199,7 +198,7 @@ pub async fn write<E: Encode>(
 
 /// Sends the goodbye and answers the far end until it has taken its own leave.
 async fn farewell<E: Encode>(
-    socket: &mut SplitSink<WebSocket, Message>,
+    socket: &mut (impl Sink<Message> + Unpin),
     replies: &mut mpsc::Receiver<E::Reply>,
     encoder: &mut E,
     batch: &mut Vec<Message>,
@@ -211,7 +210,7 @@ async fn farewell<E: Encode>(
 }
 
 /// False when the connection is broken.
-async fn send(socket: &mut SplitSink<WebSocket, Message>, batch: &mut Vec<Message>) -> bool {
+async fn send(socket: &mut (impl Sink<Message> + Unpin), batch: &mut Vec<Message>) -> bool {
     for message in batch.drain(..) {
         if socket.feed(message).await.is_err() {
             return false;
@@ -276,6 +275,9 @@ fn is_close(command: &CallerCommand, end: &mut Closing) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use super::*;
 
     /// A message for each command, as a protocol without batching of its own.
@@ -329,6 +331,60 @@ mod tests {
         assert_eq!(gathered(batches(1_000, 4), 100, false).await, (4, ms(60), false));
         assert_eq!(gathered(batches(1_000, 10), 2, true).await, (4, ms(40), true));
         assert_eq!(gathered(batches(30, 10), 0, false).await, (1, ms(30), false));
+    }
+
+    /// A far end that reads nothing, with full buffers on the way to it.
+    struct NotRead;
+
+    impl Sink<Message> for NotRead {
+        type Error = std::convert::Infallible;
+
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Pending
+        }
+
+        fn start_send(self: Pin<&mut Self>, _: Message) -> Result<(), Self::Error> {
+            unreachable!("it is never ready")
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Pending
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_far_end_that_stops_reading_costs_no_more_than_its_queues_and_is_given_up_after_ten_seconds() {
+        let (call, mut transport) = crate::call::link(1);
+        let (replies, reply_receiver) = mpsc::channel(REPLIES);
+        let (_refuse, closing) = watch::channel(None);
+        let stuck = CancellationToken::new();
+        let sources = Sources {
+            replies: reply_receiver,
+            closing,
+            ping_every: None,
+            stuck_after: crate::transport::Timeouts::default().stuck,
+            stuck: stuck.clone(),
+        };
+        let mut waiting = 0;
+        let agent = async {
+            for _ in 0..1_000 {
+                waiting += usize::from(call.commands.try_send(CallerCommand::Audio(vec![0; 480])).is_ok());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let began = Instant::now();
+
+        let writing = write(NotRead, &mut transport.commands, sources, One, batches(0, 1));
+        let (written, ()) = tokio::join!(writing, agent);
+
+        assert_eq!((written, stuck.is_cancelled()), (Written::Stuck, true));
+        assert_eq!(began.elapsed().as_secs(), 10);
+        assert_eq!(waiting, crate::call::CALLER_COMMANDS + 1, "the first was on its way");
+        assert!(replies.is_closed());
     }
 
     #[test]

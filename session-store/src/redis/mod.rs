@@ -133,7 +133,7 @@ impl RedisStore {
         let lives = |json: &String| {
             let record: Result<SessionRecord, _> = serde_json::from_str(json);
             // One that another release has written counts.
-            record.map_or(true, |record| !record.is_orphaned(nodes))
+            !record.is_ok_and(|record| record.is_orphaned(nodes))
         };
         let gone = shards.into_values().map(|sessions| async move {
             let mut script = scripts::RECORDS.prepare_invoke();

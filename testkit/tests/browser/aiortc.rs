@@ -118,7 +118,8 @@ async fn twenty_calls_with_packets_lost_are_understood_and_answered_and_survive_
             is_one_recording(&stack, &call.session_id).await;
         }
     }
-    assert_eq!(reconnections(&stack).await, 2.0);
+    // An offer that was asked again, because the node was busy, may have been taken before.
+    assert!(reconnections(&stack).await >= 2.0);
     println!("callers: {user:?} words wrong; agent: {agent:?}");
     assert!(user.0 as f64 <= MOST_USER_ERRORS * user.1 as f64, "{user:?}");
     assert!(agent.0 as f64 <= MOST_AGENT_ERRORS * agent.1 as f64, "{agent:?}");

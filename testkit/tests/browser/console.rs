@@ -43,8 +43,7 @@ async fn server(
         ..Sources::default()
     };
     let loaded = config::load(&sources, Profile::SingleProcess).unwrap();
-    let process = SingleProcess::start(&loaded.config, providers).await.unwrap();
-    process
+    SingleProcess::start(&loaded.config, providers).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -354,7 +354,9 @@ impl Server {
         let listed: serde_json::Value = self.get("/sessions").await.json().await.unwrap();
         for session in listed["data"]["sessions"].as_array().unwrap() {
             let path = format!("/sessions/{}", session["sessionId"].as_str().unwrap());
-            assert_eq!(self.request(Method::DELETE, &path).await.status(), 200);
+            let status = self.request(Method::DELETE, &path).await.status().as_u16();
+            // One whose socket is gone may have ended by itself since it was listed.
+            assert!(matches!(status, 200 | 404), "{status}");
         }
     }
 }
