@@ -221,6 +221,7 @@ fn on_the_wire(message: client::Message) -> Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn asked(query: &[(&str, &str)]) -> Result<Dialect, ApiError> {
         let owned: Vec<(String, String)> = query.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
@@ -243,5 +244,19 @@ mod tests {
     fn what_is_no_dialect_is_refused_with_what_is() {
         assert!(asked(&[("format", "xml")]).is_err());
         assert!(asked(&[("rtvi", "yes please")]).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_query_upsets_it(
+            query in prop::collection::vec((".{0,8}", ".{0,8}"), 0..4),
+            format in ".{0,8}",
+            rtvi in ".{0,8}",
+        ) {
+            prop_assert_eq!(asked(&[("format", &format)]).is_ok(), ["json", "protobuf"].contains(&&*format));
+            prop_assert_eq!(asked(&[("rtvi", &rtvi)]).is_ok(), ["0", "1", "false", "true"].contains(&&*rtvi));
+            let _ = Asked::read(&query);
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! An instance of the control plane, media nodes that do what they are told, and a store that can be away.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
