@@ -368,6 +368,7 @@ mod tests {
             ping_every: None,
             stuck_after: crate::transport::Timeouts::default().stuck,
             stuck: stuck.clone(),
+            end: End::default(),
         };
         let mut waiting = 0;
         let agent = async {
