@@ -1,4 +1,5 @@
 //! A recording holds what the caller heard of the agent, and not what was sent.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::time::Duration;
 
