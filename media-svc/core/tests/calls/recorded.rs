@@ -1,5 +1,9 @@
 //! A recording holds what the caller heard of the agent, and not what was sent.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that fails may panic")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that fails may panic"
+)]
 
 use std::time::Duration;
 
