@@ -184,7 +184,7 @@ impl RecordingStore {
             there => {
                 let condition = Condition::unchanged(there.as_ref().map(|head| head.etag.as_str()));
                 let upload = open_upload(manifest)?;
-                let etag = self.objects.complete(upload, parts, &condition).await?;
+                let etag = self.objects.complete(upload, parts, end.file.bytes, &condition).await?;
                 (etag, end.file.bytes)
             }
         };

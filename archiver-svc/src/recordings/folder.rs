@@ -214,11 +214,13 @@ impl Objects for FolderStore {
         &self,
         upload: Upload<'_>,
         _parts: &[Part],
+        bytes: u64,
         condition: &Condition,
     ) -> Result<String, ObjectError> {
         let (id, key, condition) = (upload.id.to_owned(), upload.key.to_owned(), condition.clone());
         self.run(move |place| {
             let file = place.open_upload(&id, "complete")?;
+            file.set_len(bytes)?;
             file.sync_all()?;
             place.rename(&place.upload(&id), &key, &condition)?;
             etag(&file)

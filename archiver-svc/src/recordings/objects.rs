@@ -52,11 +52,13 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     /// Stores bytes `from..from + length` of the object under the upload's key, if it still has this ETag, as a part.
     async fn copy_part(&self, upload: Upload<'_>, number: u32, part: CopiedPart<'_>) -> Result<String, ObjectError>;
 
-    /// Makes the object of its parts, in their order, and returns its ETag.
+    /// Makes the object of its parts, in their order, and returns its ETag. It has `bytes`: parts that came behind them from
+    /// somebody who did not get to say so are none of it.
     async fn complete(
         &self,
         upload: Upload<'_>,
         parts: &[super::manifest::Part],
+        bytes: u64,
         condition: &Condition,
     ) -> Result<String, ObjectError>;
 

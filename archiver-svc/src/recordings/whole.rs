@@ -123,7 +123,10 @@ impl RecordingStore {
             });
             from += piece.length;
         }
-        self.objects.complete(upload, &parts, condition).await.map(drop)
+        self.objects
+            .complete(upload, &parts, encoded.bytes, condition)
+            .await
+            .map(drop)
     }
 }
 

@@ -345,10 +345,15 @@ async fn a_recording_that_nobody_goes_on_with_is_closed_with_what_is_stored_of_i
     let second = start(&place, options()).await;
     common::until(|| place.recording("call-1").exists() && unfinished(&place, ".uploads") == 0).await;
     let closed = std::fs::read(place.recording("call-1")).unwrap();
-    let mut look = tokio::time::interval(Duration::from_millis(5));
-    while noted_bytes(&second).await != Some(closed.len() as u64) {
-        look.tick().await;
-    }
+    let noted = async {
+        let mut look = tokio::time::interval(Duration::from_millis(5));
+        while noted_bytes(&second).await.is_none() {
+            look.tick().await;
+        }
+        noted_bytes(&second).await
+    };
+    let noted = tokio::time::timeout(Duration::from_secs(60), noted).await.unwrap();
+    assert_eq!(noted, Some(closed.len() as u64));
     assert!(junk.iter().all(|file| file.exists()));
     assert_eq!(closed.len() as u64 % PART, 0);
     assert_eq!(closed[44..], call.wav()[44..closed.len()]);

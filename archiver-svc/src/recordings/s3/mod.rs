@@ -208,7 +208,13 @@ impl Objects for S3Store {
         self.upload_part_copy(upload, number, part).await
     }
 
-    async fn complete(&self, upload: Upload<'_>, parts: &[Part], condition: &Condition) -> Result<String, ObjectError> {
+    async fn complete(
+        &self,
+        upload: Upload<'_>,
+        parts: &[Part],
+        _bytes: u64,
+        condition: &Condition,
+    ) -> Result<String, ObjectError> {
         self.complete_multipart_upload(upload, parts, condition).await
     }
 
