@@ -4,13 +4,14 @@ use std::sync::Mutex;
 
 use media_core::conversation::Input;
 use service_kit::config::{MediaTransport, Secret};
-use session_store::{Claim, Rate, SessionRecord, StoreError};
+use session_store::{Claim, Rate, SessionRecord, SessionState, StoreError};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use super::reporter::{STRAY_AGE, STRAY_LOOKS};
 use super::*;
 use crate::archive::{ArchiveSink, Outbox, UplinkTiming};
-use crate::call::registry::{Arrival, Refusal, Slot};
+use crate::call::registry::{Arrival, Refusal, Reservation, Slot};
 
 /// What a node did to the store, as it happened.
 #[derive(Debug, PartialEq)]
