@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
@@ -70,9 +71,12 @@ async fn two_versions(status: StatusCode, lasts: &Arc<AtomicBool>) -> (S3, Proxy
     (s3, proxy, place, archiver)
 }
 
-/// Keeps what is said to the target `audit`.
-#[derive(Clone, Default)]
-struct Audit(Arc<Mutex<Vec<String>>>);
+/// What was said to the target `audit` and on which thread, in the whole process: a subscriber of one thread may never hear
+/// of a place in the code that another thread came by first.
+static SAID: Mutex<Vec<(ThreadId, String)>> = Mutex::new(Vec::new());
+
+/// Keeps it.
+struct Audit;
 
 impl tracing::Subscriber for Audit {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -92,7 +96,7 @@ impl tracing::Subscriber for Audit {
         event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
             line.push_str(&format!("{field}={value:?} "));
         });
-        self.0.lock().unwrap().push(line);
+        SAID.lock().unwrap().push((std::thread::current().id(), line));
     }
 
     fn enter(&self, _: &tracing::span::Id) {}
@@ -100,26 +104,26 @@ impl tracing::Subscriber for Audit {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-impl Audit {
-    /// Whether one line says all of this.
-    fn says(&self, all: &[&str]) -> bool {
-        let lines = self.0.lock().unwrap();
-        lines.iter().any(|line| all.iter().all(|what| line.contains(what)))
-    }
+/// Whether one line of this thread says all of this.
+fn audit_says(all: &[&str]) -> bool {
+    let lines = SAID.lock().unwrap();
+    let mut lines = lines
+        .iter()
+        .filter(|(thread, _)| *thread == std::thread::current().id());
+    lines.any(|(_, line)| all.iter().all(|what| line.contains(what)))
 }
 
 #[tokio::test]
 async fn an_erasure_during_which_s3_does_not_answer_is_completed_when_it_does() {
     let lasts = Arc::new(AtomicBool::new(true));
     // Everything of this test runs on its own thread.
-    let audit = Audit::default();
-    let _listening = tracing::subscriber::set_default(audit.clone());
+    tracing::subscriber::set_global_default(Audit).unwrap();
     let (s3, _proxy, _place, archiver) = two_versions(StatusCode::SERVICE_UNAVAILABLE, &lasts).await;
 
     let refused = erase(&archiver, "call-1").await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unavailable);
     assert_eq!(versions(&s3, "call-1").await, 2);
-    assert!(!audit.says(&["call-1"]));
+    assert!(!audit_says(&["call-1"]));
 
     lasts.store(false, Ordering::SeqCst);
     let gone = wait::eventually("every version to go", Duration::from_secs(60), || async {
@@ -127,7 +131,7 @@ async fn an_erasure_during_which_s3_does_not_answer_is_completed_when_it_does() 
     });
     gone.await.unwrap();
     let completed = wait::eventually("the audit log", Duration::from_secs(60), || async {
-        let said = audit.says(&[
+        let said = audit_says(&[
             "session_id=\"call-1\"",
             "recording=true",
             "an earlier erasure completed",
@@ -143,7 +147,7 @@ async fn an_erasure_during_which_s3_does_not_answer_is_completed_when_it_does() 
         "requested_by=\"test\"",
         "again=true",
     ];
-    assert!(audit.says(&asked), "{:?}", audit.0.lock().unwrap());
+    assert!(audit_says(&asked), "{:?}", SAID.lock().unwrap());
 }
 
 #[tokio::test]
