@@ -215,9 +215,11 @@ async function overIpv6(page) {
     const stats = await globalThis.peer.getStats();
     const transport = [...stats.values()].find(({ type }) => type === "transport");
     const pair = stats.get(transport.selectedCandidatePairId);
-    return [pair.localCandidateId, pair.remoteCandidateId].map((id) => stats.get(id)).map(({ address, candidateType }) => `${candidateType} ${address}`);
+    // Chromium shows a page no address of its own; who talks to ::1 talks from there.
+    const { address, candidateType } = stats.get(pair.remoteCandidateId);
+    return `${candidateType} ${address}`;
   });
-  assert.deepEqual(way, ["host ::1", "host ::1"]);
+  assert.equal(way, "host ::1");
   await page.getByRole("button", { name: "Hang up" }).click();
   await page.getByText("Call ended").waitFor();
 }
