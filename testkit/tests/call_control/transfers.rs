@@ -220,5 +220,8 @@ async fn a_transfer_that_fails_after_its_client_has_gone_leaves_the_caller_with_
     });
 
     assert!(heard.await.expect("the agent hears nothing any more").len() >= NOBODY);
+    phone.hang_up().await;
+    phone.is_closed().await;
+    server.is_idle().await;
     server.stop().await;
 }
