@@ -85,7 +85,7 @@ impl<'a, R: FnMut() -> u64> Iterator for Candidates<'a, R> {
     fn next(&mut self) -> Option<Self::Item> {
         let tier = self.tiers.iter_mut().find(|tier| !tier.is_empty())?;
         let first = draw((self.random)(), tier.len());
-        let second = draw((self.random)(), tier.len());
+        let second = another((self.random)(), first, tier.len());
         let better = if free_at(tier, second) > free_at(tier, first) {
             second
         } else {
@@ -107,6 +107,15 @@ fn free_at(nodes: &[&NodeRecord], index: usize) -> u32 {
 fn draw(random: u64, len: usize) -> usize {
     let len = u64::try_from(len).unwrap_or(u64::MAX);
     usize::try_from(random % len).unwrap_or(0)
+}
+
+/// An index below `len` other than `first`, where there is one: drawn twice, the busier of two nodes would be taken every
+/// fourth time.
+fn another(random: u64, first: usize, len: usize) -> usize {
+    match len {
+        0 | 1 => first,
+        _ => (first + 1 + draw(random, len - 1)) % len,
+    }
 }
 
 #[cfg(test)]
