@@ -97,6 +97,15 @@ impl Service {
         &self.log
     }
 
+    /// How many sockets a media node has passed on for want of room, by what it says itself.
+    ///
+    /// # Errors
+    /// Its output cannot be read.
+    pub fn led_to_their_slots(&self) -> std::io::Result<usize> {
+        let log = std::fs::read_to_string(&self.log)?;
+        Ok(log.matches("passed on to the node that keeps its slot").count())
+    }
+
     /// Its process.
     ///
     /// # Errors

@@ -86,7 +86,8 @@ async fn a_fleet_that_is_replaced_process_by_process_drops_no_call() {
     let refused = placed
         .iter()
         .filter(|call| matches!(call.outcome, Err(CallError::Connect { .. })));
-    let (refused, led) = (refused.count(), led_to_their_slots(&stack.media));
+    let led: usize = stack.media.iter().map(|node| node.led_to_their_slots().unwrap()).sum();
+    let refused = refused.count();
     println!(
         "{callers} callers, {} calls, {rounds} round(s) of 7 processes in {rolled:.0?}; {refused} streams refused, {led} led from a node that drained to the one with their slot; failed: {failed:?}",
         placed.len(),
@@ -97,11 +98,4 @@ async fn a_fleet_that_is_replaced_process_by_process_drops_no_call() {
     assert_eq!(placed.iter().map(|call| call.retries).sum::<usize>(), 0);
     assert!(led > 0, "no stream came to a node that drained");
     truth::assert_whole(&stack, whole, scale::catch_up()).await;
-}
-
-/// How many sockets the nodes have passed on for want of room, by what they say themselves.
-fn led_to_their_slots(media: &[Service]) -> usize {
-    let logs = media.iter().map(|node| std::fs::read_to_string(node.log()).unwrap());
-    logs.map(|log| log.matches("passed on to the node that keeps its slot").count())
-        .sum()
 }
