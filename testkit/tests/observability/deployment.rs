@@ -55,6 +55,7 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     scene.refusals().await;
     operators_are_served_elsewhere(&scene).await;
     scene.node_with_a_gap(&scraper).await;
+    scene.row_that_is_refused(&scraper).await;
     scene.internal_listeners_need_token_and_certificate().await;
     println!("{:?}: clients were refused", began.elapsed());
 

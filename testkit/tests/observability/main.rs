@@ -16,6 +16,7 @@ mod client;
 mod contract;
 mod dashboards;
 mod deployment;
+mod nodes;
 mod rules;
 mod scene;
 mod scraper;

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use serde_json::{Value, json};
 use service_kit::config::{Links, PeerTlsFiles, Secret, StoreKind};
 use service_kit::grpc::{AttachToken, PeerTls};
@@ -18,7 +17,7 @@ use voxray::caller::{Call, Step};
 use voxray::wav;
 use voxray_proto::archive::archive_query_client::ArchiveQueryClient;
 use voxray_proto::archive::archive_service_client::ArchiveServiceClient;
-use voxray_proto::archive::{Event, GetTranscriptRequest, Hello, IngestRequest, ingest_request};
+use voxray_proto::archive::{GetTranscriptRequest, IngestRequest};
 use voxray_proto::control::GetLoadRequest;
 use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_testkit::carriers::{self, CarrierServer};
@@ -38,8 +37,6 @@ const SLOTS: usize = 4;
 const STARTS: usize = 20;
 /// Starts from one address in a minute.
 const STARTS_PER_ADDRESS: usize = 3;
-/// More events than an archiver keeps in memory behind one that is missing.
-const GAP_EVENTS: u64 = 4_200;
 /// What the collector behind TLS wants to be shown.
 pub const COLLECTOR_TOKEN: &str = "c0llector-token";
 
@@ -358,32 +355,6 @@ impl Scene {
         browser.close().await;
     }
 
-    /// A node whose disk has lost an event, and has thousands behind it.
-    pub async fn node_with_a_gap(&self, scraper: &Scraper) {
-        let archiver = format!("https://{}", self.stack.relays.as_ref().unwrap().archive.address());
-        let channel = self.channel(&archiver, self.stack.internal_tls.clone());
-        let attach = AttachToken::new(&Secret::new(self.stack.service_token.as_str()));
-        let hello = ingest_request::Message::Hello(Hello {
-            node_id: "media-7".to_owned(),
-        });
-        let event = |sequence| {
-            ingest_request::Message::Event(Event {
-                session_id: "0190f0c5-0000-7000-8000-000000000007".to_owned(),
-                sequence,
-                ..Event::default()
-            })
-        };
-        let messages = [hello, event(1)].into_iter().chain((3..3 + GAP_EVENTS).map(event));
-        let messages = messages.map(|message| IngestRequest { message: Some(message) });
-        let messages = futures_util::stream::iter(messages.collect::<Vec<_>>()).chain(futures_util::stream::pending());
-        let mut node = ArchiveServiceClient::with_interceptor(channel, attach);
-        let _answers = node.ingest(messages).await.unwrap();
-        let set_aside = eventually("the session is set aside", LIMIT, || async {
-            Ok((scraper.sum("archiver", "archive_sessions_set_aside_total", "") > 0.0).then_some(()))
-        });
-        set_aside.await.unwrap();
-    }
-
     /// Internal gRPC of every service that has any: nobody without a certificate, whatever the token, and with one
     /// nobody without the token or with another one.
     pub async fn internal_listeners_need_token_and_certificate(&self) {
@@ -442,7 +413,7 @@ impl Scene {
     }
 
     /// To an internal listener, showing these certificates or none.
-    fn channel(&self, url: &str, shown: Option<PeerTlsFiles>) -> transport::Channel {
+    pub fn channel(&self, url: &str, shown: Option<PeerTlsFiles>) -> transport::Channel {
         let url = if shown.is_some() {
             url.to_owned()
         } else {
