@@ -10,6 +10,7 @@
 
 mod calls;
 mod failures;
+mod machines;
 mod requests;
 mod server;
 mod support;

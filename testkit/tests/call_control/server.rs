@@ -162,11 +162,16 @@ impl Server {
 impl Phone {
     /// A stream that has begun.
     pub async fn open(provider: WireProvider, url: &str) -> Self {
+        Self::open_for(provider, url, CALL).await
+    }
+
+    /// The same of a call that the provider has named otherwise.
+    pub async fn open_for(provider: WireProvider, url: &str, call_id: &str) -> Self {
         let (socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
         let far_end = FarEnd::new(Start {
             provider,
             stream_id: "MZ1".to_owned(),
-            call_id: CALL.to_owned(),
+            call_id: call_id.to_owned(),
             account_id: None,
             parameters: [].into(),
             format: MediaFormat {

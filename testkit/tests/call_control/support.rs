@@ -39,3 +39,9 @@ pub fn outbound(provider: Provider) -> PlaceCall {
         reference: Some("session-1".to_owned()),
     }
 }
+
+/// What stands between these two.
+pub fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("{before} in {text}"));
+    rest.split_once(after).unwrap().0
+}
