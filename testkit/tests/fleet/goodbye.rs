@@ -41,6 +41,14 @@ async fn caller(stack: &Stack) -> (tokio::task::JoinHandle<CallReport>, String, 
     });
     let found = found.await.unwrap();
     let text = |key: &str| found[key].as_str().unwrap().to_owned();
+    let transcript = format!("{url}/sessions/{}/transcript", text("sessionId"));
+    eventually("the greeting is over", LIMIT, || async {
+        let kept = data(&transcript).await?;
+        let turns = kept.as_ref().and_then(|kept| kept["turns"].as_array());
+        Ok(turns.is_some_and(|turns| !turns.is_empty()).then_some(()))
+    })
+    .await
+    .unwrap();
     (placed, text("sessionId"), text("node"))
 }
 

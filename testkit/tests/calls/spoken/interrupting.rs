@@ -34,7 +34,7 @@ async fn the_agent_stops_when_it_is_interrupted_and_the_call_goes_on() {
             timeout: Duration::from_secs(60),
         },
         server
-            .say("Thank you, and where can I park my car when I visit you?")
+            .say("Thank you, and is there a parking garage where I can park my car?")
             .await,
         answer(),
     ];
