@@ -148,13 +148,14 @@ pub async fn the_first_value_under_a_key_stays<S: Store>(store: &S, pass: &impl 
     assert_eq!(store.put_if_absent("brief", "second", LONG).await.unwrap(), None);
 }
 
-/// True once, until the mark expires.
+/// True once, until the mark expires; and again for whoever has used it and did not hear the answer.
 pub async fn a_token_is_used_once<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
-    assert!(store.use_token("token", LONG).await.unwrap());
-    assert!(!store.use_token("token", LONG).await.unwrap());
-    assert!(store.use_token("other token", SHORT).await.unwrap());
+    assert!(store.use_token("token", "first", LONG).await.unwrap());
+    assert!(!store.use_token("token", "second", LONG).await.unwrap());
+    assert!(store.use_token("token", "first", LONG).await.unwrap());
+    assert!(store.use_token("other token", "first", SHORT).await.unwrap());
     pass(PASSES).await;
-    assert!(store.use_token("other token", LONG).await.unwrap());
+    assert!(store.use_token("other token", "second", LONG).await.unwrap());
 }
 
 /// The end of a session is remembered, of that session only, and for as long as was asked.

@@ -5,6 +5,7 @@
 pub mod conformance;
 mod measured;
 mod memory;
+mod patience;
 pub mod redis;
 #[doc(hidden)]
 pub mod switch;
@@ -18,6 +19,7 @@ use service_kit::exit::Fatal;
 
 pub use measured::Measured;
 pub use memory::MemoryStore;
+pub use patience::{PATIENCE, patiently};
 pub use redis::RedisStore;
 
 /// A heartbeat older than this means the node is gone.
@@ -206,8 +208,9 @@ pub trait Store: Send + Sync {
     async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError>;
     /// Reads what `put_if_absent` keeps.
     async fn kept(&self, key: &str) -> Result<Option<String>, StoreError>;
-    /// Marks a token as used; true the first time only.
-    async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError>;
+    /// Marks a token as used by `user`; true the first time, and when the same one asks again because the first answer was
+    /// lost.
+    async fn use_token(&self, token: &str, user: &str, ttl: Duration) -> Result<bool, StoreError>;
     /// Makes `node_id` the owner of a session for `ttl`, unless another node is; the owner may claim again to stay it.
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError>;
     /// Makes `node_id` the owner of a session that `gone` owned, or nobody any more: of the nodes that try, one succeeds.

@@ -90,8 +90,8 @@ impl<S: Store> Store for Measured<S> {
         timed("kept", self.inner.kept(key)).await
     }
 
-    async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError> {
-        timed("use_token", self.inner.use_token(token, ttl)).await
+    async fn use_token(&self, token: &str, user: &str, ttl: Duration) -> Result<bool, StoreError> {
+        timed("use_token", self.inner.use_token(token, user, ttl)).await
     }
 
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {

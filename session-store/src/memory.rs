@@ -21,7 +21,7 @@ struct Inner {
     sessions: Expiring<SessionRecord>,
     owners: Expiring<String>,
     kept: Expiring<String>,
-    used_tokens: Expiring<()>,
+    used_tokens: Expiring<String>,
     nodes: Expiring<NodeRecord>,
     /// Tickets of each node, and when they were given.
     placed: HashMap<String, HashMap<String, Instant>>,
@@ -101,13 +101,13 @@ impl Store for MemoryStore {
         Ok(self.lock().kept.get(key, Instant::now()).cloned())
     }
 
-    async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError> {
+    async fn use_token(&self, token: &str, user: &str, ttl: Duration) -> Result<bool, StoreError> {
         let now = Instant::now();
         let mut inner = self.lock();
-        if inner.used_tokens.get(token, now).is_some() {
-            return Ok(false);
+        if let Some(first) = inner.used_tokens.get(token, now) {
+            return Ok(first == user);
         }
-        inner.used_tokens.put(token, (), now, ttl);
+        inner.used_tokens.put(token, user.to_owned(), now, ttl);
         Ok(true)
     }
 

@@ -114,8 +114,8 @@ impl Store for Switch {
         self.up().await?.kept(key).await
     }
 
-    async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError> {
-        self.up().await?.use_token(token, ttl).await
+    async fn use_token(&self, token: &str, user: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.up().await?.use_token(token, user, ttl).await
     }
 
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {

@@ -119,7 +119,7 @@ impl Store for FakeStore {
         unreachable!()
     }
 
-    async fn use_token(&self, _token: &str, _ttl: Duration) -> Result<bool, StoreError> {
+    async fn use_token(&self, _token: &str, _user: &str, _ttl: Duration) -> Result<bool, StoreError> {
         unreachable!()
     }
 

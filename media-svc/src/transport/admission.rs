@@ -15,7 +15,7 @@ use service_kit::http::ApiError;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
 use service_kit::token::Claims;
 use service_kit::trace::{Parent, Side, Span};
-use session_store::{Claim, NODE_TTL, SessionRecord, SessionState, Store, StoreError};
+use session_store::{Claim, NODE_TTL, SessionRecord, SessionState, Store, StoreError, patiently};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -183,17 +183,14 @@ impl Gate {
     /// Makes this node the owner of a session; of one that a node owns which is gone, too.
     async fn claim(&self, session_id: &str) -> Result<(), NotAdmitted> {
         let ttl = self.session_ttl();
-        let owner = match self.store.claim_session(session_id, &self.node_id, ttl).await? {
+        let owner = match patiently(|| self.store.claim_session(session_id, &self.node_id, ttl)).await? {
             Claim::Owned => return Ok(()),
             Claim::OwnedBy(owner) => owner,
         };
         if !self.is_gone(&owner).await? {
             return Err(NotAdmitted::OwnedBy(owner));
         }
-        let taken = self
-            .store
-            .take_over_session(session_id, &owner, &self.node_id, ttl)
-            .await?;
+        let taken = patiently(|| self.store.take_over_session(session_id, &owner, &self.node_id, ttl)).await?;
         match taken {
             Claim::Owned => {
                 tracing::info!(session_id, owner, "a session is taken over from a node that is gone");
@@ -209,7 +206,7 @@ impl Gate {
         if restored.is_some_and(|at| at.elapsed() < NODE_TTL) {
             return Ok(false);
         }
-        let nodes = self.store.nodes().await?;
+        let nodes = patiently(|| self.store.nodes()).await?;
         let reports = |id: &str| nodes.iter().any(|node| node.node_id == id);
         Ok(reports(&self.node_id) && !reports(node_id))
     }
@@ -227,7 +224,7 @@ impl Gate {
             Some(body_json) => body_json,
             // The slot is on another node: behind a balancer that knows no nodes, the stream came here.
             None => {
-                let record = self.store.session(&claims.session_id).await?;
+                let record = patiently(|| self.store.session(&claims.session_id)).await?;
                 record.map(|record| record.body_json).unwrap_or_default()
             }
         };
@@ -258,8 +255,8 @@ impl Gate {
         };
         let restores = self.restores_from_now_on();
         // While the store still knows it: whose session this is may have to be written again too.
-        let tenant = self.store.held_by(&claims.session_id).await?;
-        self.store.put_session(&record, self.session_ttl()).await?;
+        let tenant = patiently(|| self.store.held_by(&claims.session_id)).await?;
+        patiently(|| self.store.put_session(&record, self.session_ttl())).await?;
         Ok(Admitted {
             session_id: Arc::clone(slot.session_id()),
             call_id: claims.call_id,

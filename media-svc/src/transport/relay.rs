@@ -28,7 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use service_kit::config::MediaTransport;
 use service_kit::http::{ActiveConnection, ApiError, LiveRoute};
 use service_kit::token::Claims;
-use session_store::{NODE_HEARTBEAT, SessionState, StoreError};
+use session_store::{NODE_HEARTBEAT, SessionState, StoreError, patiently};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -136,7 +136,7 @@ pub async fn owner(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreE
 
 /// The node that has the session of this token, or keeps a slot for it, when it is another one.
 async fn find(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreError> {
-    let Some(session) = gate.store.session(&claims.session_id).await? else {
+    let Some(session) = patiently(|| gate.store.session(&claims.session_id)).await? else {
         return Ok(None);
     };
     let connected = match session.state {
@@ -147,7 +147,7 @@ async fn find(gate: &Gate, claims: &Claims) -> Result<Option<Owner>, StoreError>
     let Some(node_id) = session.node_id.filter(|node| **node != *gate.node_id) else {
         return Ok(None);
     };
-    let nodes = gate.store.nodes().await?;
+    let nodes = patiently(|| gate.store.nodes()).await?;
     let node = nodes.into_iter().find(|node| node.node_id == node_id);
     Ok(node.map(|node| Owner {
         session_id: session.session_id,
@@ -173,7 +173,7 @@ async fn lost_lately(gate: &Gate, claims: &Claims) -> Result<bool, StoreError> {
     let restored = *gate.store_restores.borrow();
     let lately = restored.is_some_and(|at| at.elapsed() < RECLAIM_WITHIN);
     // What was reserved here may have been connected elsewhere: it is no sign of the contrary.
-    Ok(lately || (gate.store.session(&claims.session_id).await?.is_none() && !is_known(gate).await?))
+    Ok(lately || (patiently(|| gate.store.session(&claims.session_id)).await?.is_none() && !is_known(gate).await?))
 }
 
 /// The node that has claimed the session of this token.
@@ -197,7 +197,7 @@ async fn wait_for_owner(gate: &Gate, claims: &Claims, within: Duration) -> Resul
 
 /// Whether the store knows this node; one that does not has lost everything, and this node has not noticed yet.
 async fn is_known(gate: &Gate) -> Result<bool, StoreError> {
-    let nodes = gate.store.nodes().await?;
+    let nodes = patiently(|| gate.store.nodes()).await?;
     Ok(nodes.iter().any(|node| node.node_id == *gate.node_id))
 }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use service_kit::config::MediaTransport;
 use service_kit::http::ApiError;
 use service_kit::token::{Claims, TokenError, TokenSigner};
-use session_store::StoreError;
+use session_store::{StoreError, patiently};
+use uuid::Uuid;
 
 use super::Gate;
 use crate::call::registry::transport_name;
@@ -108,10 +109,11 @@ impl Gate {
         let unix_now = now.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or(0);
         // Remembered a little longer than the token is valid, so that it cannot come back at its last moment.
         let remembered = Duration::from_secs(claims.expires_at.saturating_sub(unix_now) + 5);
-        if !self.store.use_token(token, remembered).await? {
+        let socket = Uuid::new_v4().to_string();
+        if !patiently(|| self.store.use_token(token, &socket, remembered)).await? {
             return Err(NotRedeemed::Used(Box::new(claims.clone())));
         }
-        if self.store.is_void(&claims.session_id).await? {
+        if patiently(|| self.store.is_void(&claims.session_id)).await? {
             return Err(NotRedeemed::Ended);
         }
         Ok(())

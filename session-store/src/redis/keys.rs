@@ -14,7 +14,7 @@
 //! | `voxray:{nodes}:nodes` | sorted set | node ids, scored like the sessions | pruned like them |
 //! | `voxray:{nodes}:placed:NODE` | sorted set | a ticket for every session placed on the node since its last report, scored by the Unix millisecond of placing | until the node has reported it; 6 s at most |
 //! | `voxray:idempotency:KEY` | string | what this client's first request with this `Idempotency-Key` was answered, JSON; under `KEY:request` the SHA-256 of the request | 24 h |
-//! | `voxray:token:SHA-256` | string | `1` once the token with this SHA-256 was used | as long as the token is valid |
+//! | `voxray:token:SHA-256` | string | who has used the token with this SHA-256: a number of the request's own | as long as the token is valid |
 //! | `voxray:allowance:NAME` | string | Unix millisecond at which a tenant's or address's allowance of starts is whole again | until then |
 //! | `voxray:tenant:TENANT` | sorted set | ids of its sessions, scored by the Unix millisecond until which they count without a record | a day after the last start |
 //! | `voxray:progress:NAME` | hash | `rank` and `value` of what is furthest along: a placed call, a request with an `Idempotency-Key`, a session that was ended before its token was used | 24 h; 10 min for the last |

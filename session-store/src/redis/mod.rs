@@ -87,6 +87,17 @@ impl RedisStore {
             .map_err(unanswered)
     }
 
+    /// Keeps a value unless one is kept already; answers the kept one if so.
+    async fn keep(&self, key: String, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
+        scripts::PUT_IF_ABSENT
+            .key(key)
+            .arg(value)
+            .arg(millis(ttl))
+            .invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(unanswered)
+    }
+
     async fn delete(&self, key: String) -> Result<(), StoreError> {
         cmd("DEL")
             .arg(key)
@@ -201,30 +212,16 @@ impl Store for RedisStore {
     }
 
     async fn put_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<Option<String>, StoreError> {
-        scripts::PUT_IF_ABSENT
-            .key(keys::idempotency(key))
-            .arg(value)
-            .arg(millis(ttl))
-            .invoke_async(&mut self.connection.clone())
-            .await
-            .map_err(unanswered)
+        self.keep(keys::idempotency(key), value, ttl).await
     }
 
     async fn kept(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.get(keys::idempotency(key)).await
     }
 
-    async fn use_token(&self, token: &str, ttl: Duration) -> Result<bool, StoreError> {
-        let set: Option<String> = cmd("SET")
-            .arg(keys::token(token))
-            .arg(1)
-            .arg("NX")
-            .arg("PX")
-            .arg(millis(ttl))
-            .query_async(&mut self.connection.clone())
-            .await
-            .map_err(unanswered)?;
-        Ok(set.is_some())
+    async fn use_token(&self, token: &str, user: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let first = self.keep(keys::token(token), user, ttl).await?;
+        Ok(first.is_none_or(|first| first == user))
     }
 
     async fn claim_session(&self, session_id: &str, node_id: &str, ttl: Duration) -> Result<Claim, StoreError> {

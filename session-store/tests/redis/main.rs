@@ -71,7 +71,7 @@ async fn every_key_is_documented_has_the_prefix_and_a_time_to_live_unless_it_is_
     store.put_session(&conformance::session("s", 1), ttl).await.unwrap();
     store.claim_session("s", "n", ttl).await.unwrap();
     store.put_if_absent("k", "v", ttl).await.unwrap();
-    store.use_token("secret-token", ttl).await.unwrap();
+    store.use_token("secret-token", "socket", ttl).await.unwrap();
     store.heartbeat(&conformance::node("n")).await.unwrap();
     store.place("n", "ticket").await.unwrap();
     store.hold_session("t", "s", 1).await.unwrap();

@@ -8,6 +8,7 @@ use serde_json::Value;
 use service_kit::http::ApiError;
 use service_kit::signatures::{self, Once, SignatureError, plivo, telnyx, twilio, vonage};
 use session_store::StoreError;
+use uuid::Uuid;
 
 use super::{Provider, SECRET_QUERY, Webhook};
 use crate::app::App;
@@ -84,7 +85,8 @@ pub async fn check(app: &App, provider: Provider, webhook: &Webhook) -> Result<(
     })?;
     if let Some(once) = once {
         let mark = format!("webhook:{}", once.name);
-        let fresh = app.store.use_token(&mark, once.window).await;
+        let request = Uuid::new_v4().to_string();
+        let fresh = app.store.use_token(&mark, &request, once.window).await;
         if !fresh.map_err(Unproven::StoreAway)? {
             count("replayed");
             tracing::warn!(

@@ -51,6 +51,12 @@ pub async fn opened(url: &str, header: Option<(&'static str, &'static str)>) -> 
     }
 }
 
+/// The stream that the webhook names for a call that comes in.
+async fn called(fleet: &Fleet, call_id: &str) -> String {
+    let fields = [("AccountSid", "AC0"), ("CallSid", call_id), ("From", "+15005550006")];
+    request_stream(&fleet.nginx.url(), &fields, None).await.unwrap().url
+}
+
 fn far_end(call_id: &str) -> FarEnd {
     FarEnd::new(Start {
         provider: Provider::Twilio,
@@ -71,8 +77,11 @@ impl Line {
 
     /// The same; its stream comes to this node, where a node is named.
     pub async fn open_at(fleet: &Fleet, call_id: &str, node: Option<&str>) -> Self {
-        let fields = [("AccountSid", "AC0"), ("CallSid", call_id), ("From", "+15005550006")];
-        let url = request_stream(&fleet.nginx.url(), &fields, None).await.unwrap().url;
+        let url = called(fleet, call_id).await;
+        Self::open_stream(call_id, url, node).await
+    }
+
+    async fn open_stream(call_id: &str, url: String, node: Option<&str>) -> Self {
         let (_, path) = url.split_once("/telephony").unwrap();
         let path = format!("/telephony{path}");
         let at = node.map_or(url.clone(), |node| format!("{node}{path}"));
@@ -245,6 +254,7 @@ async fn a_stream_that_comes_back_to_another_node_goes_on_with_its_conversation(
     let mut fleet = Fleet::start("", |builder| builder).await;
     goes_on(&fleet).await;
     is_refused_as_by_its_owner(&fleet).await;
+    begins_though_the_store_is_stalled(&fleet).await;
     ends_with_its_owner(&mut fleet).await;
     finds_its_call_though_the_store_has_lost_everything(&fleet).await;
     draining::whoever_comes_to_a_node_that_drains_is_led_to_the_slot(&mut fleet).await;
@@ -351,6 +361,23 @@ async fn is_refused_as_by_its_owner(fleet: &Fleet) {
     .unwrap();
 }
 
+/// The provider's only attempt falls into a pause that is longer than an answer of the store may take.
+async fn begins_though_the_store_is_stalled(fleet: &Fleet) {
+    let url = called(fleet, "CA8").await;
+    fleet
+        .tell_redis(redis::cmd("CLIENT").arg("PAUSE").arg(800).arg("ALL"))
+        .await;
+
+    let line = Line::open_stream("CA8", url, None).await;
+
+    assert_eq!(line.hang_up().await, 1000);
+    eventually("no socket to be left", LIMIT, || async {
+        Ok(open_streams(fleet).await.is_empty().then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
 /// Neither that the token was used is known any more, nor who has the session, until its owner says so again.
 async fn finds_its_call_though_the_store_has_lost_everything(fleet: &Fleet) {
     let carrying = async || {
@@ -374,9 +401,7 @@ async fn finds_its_call_though_the_store_has_lost_everything(fleet: &Fleet) {
     .await
     .unwrap();
 
-    let redis = redis::Client::open(("127.0.0.1", fleet.stack.redis.port())).unwrap();
-    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
-    redis::cmd("FLUSHALL").exec_async(&mut redis).await.unwrap();
+    fleet.tell_redis(&redis::cmd("FLUSHALL")).await;
     let mut line = line.come_back(&url).await;
 
     line.hear(&clip()).await;

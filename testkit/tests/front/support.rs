@@ -76,6 +76,13 @@ impl Fleet {
         Ok(store.nodes().await?)
     }
 
+    /// Has Redis do something.
+    pub async fn tell_redis(&self, command: &redis::Cmd) {
+        let redis = redis::Client::open(("127.0.0.1", self.stack.redis.port())).unwrap();
+        let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+        command.exec_async(&mut redis).await.unwrap();
+    }
+
     pub async fn stop(self) {
         self.stack.stop(LIMIT).await.unwrap();
     }

@@ -23,7 +23,9 @@ use serde_json::{Value, json};
 use service_kit::config::{Config, MediaTransport, Secret};
 use service_kit::http::ApiError;
 use service_kit::token::Claims;
+use session_store::patiently;
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 
 use super::{Expected, TRANSPORT, take_up};
 use crate::transport::Gate;
@@ -110,8 +112,8 @@ async fn authenticate(gate: &Gate, uri: &Uri, headers: &HeaderMap) -> Result<(),
         tracing::warn!(%error, "a Genesys connection was refused: its signature does not fit genesys.client_secret and this host; behind a proxy set proxy_host or media_public_url");
         forbidden(format!("the signature of this connection is missing or wrong: {error}"))
     })?;
-    let first = gate.store.use_token(&format!("genesys-nonce:{nonce}"), NONCE_TTL).await;
-    match first {
+    let (mark, socket) = (format!("genesys-nonce:{nonce}"), Uuid::new_v4().to_string());
+    match patiently(|| gate.store.use_token(&mark, &socket, NONCE_TTL)).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(forbidden("this signature was used before".to_owned())),
         Err(error) => Err(ApiError::unavailable(error.to_string())),
