@@ -183,7 +183,7 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("recording.channels", Choice(&["mono", "stereo"]), "One mixed channel, or the caller left and the agent right.").or("stereo"),
     Key::new("recording.mute_redacted", Bool, "What is taken out of a transcript is silent in the recording too: the words where recognition tells when they were said (`openai` with a `whisper` model), else the whole utterance; of the agent, the whole sentence. Needs `transcripts.redact` or `transcripts.redact_patterns`. Audio then leaves the node when its turn is complete.").or("false"),
     Key::new("recording.worker_count", Int { min: 1, max: 256 }, "Parallel uploads.").or("2"),
-    Key::new("recording.queue_cap", AT_LEAST_ONE, "Upload jobs waiting; a full queue holds senders back, it never drops.").or("32"),
+    Key::new("recording.queue_cap", AT_LEAST_ONE, "Upload jobs waiting or at work; a full queue holds senders back, it never drops.").or("32"),
     Key::new("recording.max_retries", Int { min: 0, max: 100 }, "Quick retries before a job goes back to the durable queue.").or("3"),
     Key::new("recording.tags", List, "Tags of stored objects, at most 10: any of `session`, `transport`, `provider`, `duration`, `complete`, and fixed `name=value`. Needs the right to tag objects.").or(""),
     Key::new("recording.upload_max_age_secs", Int { min: 3600, max: 31_536_000 }, "An upload that nobody has worked on for this many seconds is closed with what it has, or aborted.").or("86400"),

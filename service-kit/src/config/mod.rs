@@ -395,7 +395,7 @@ pub struct Recording {
     pub mute_redacted: bool,
     /// Parallel uploads.
     pub worker_count: usize,
-    /// Upload jobs waiting; a full queue holds senders back.
+    /// Upload jobs waiting or at work; a full queue holds senders back.
     pub queue_cap: usize,
     /// Quick retries before a job goes back to the durable queue.
     pub max_retries: u32,

@@ -1,4 +1,5 @@
-//! Ten thousand calls in one process: nothing of a call is left when it has ended.
+//! Ten thousand calls in one process: nothing of a call is left when it has ended. And what streams cost that bring
+//! anything but calls.
 //!
 //! A program of its own, because it counts every byte that the process holds.
 
@@ -11,22 +12,26 @@
     reason = "tests"
 )]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, Ordering};
+mod hostile;
+mod memory;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use carriers::Provider;
 use futures_util::{SinkExt, StreamExt};
 use media_core::wire::far_end::FromServer;
 use media_core::wire::telephony::{Channels, Codec, MediaFormat, Provider as WireProvider, Start};
-use media_core::wire::twilio::far_end::{self, FarEnd};
+use media_core::wire::twilio::far_end::{FarEnd, connected};
 use service_kit::config::{Profile, Sources, load};
 use service_kit::token::{Claims, TokenSigner};
+use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::Message;
 use voxray::single::SingleProcess;
 use voxray_testkit::carriers::CarrierServer;
 use voxray_testkit::scripted::{Answer, Script};
 use voxray_testkit::wait::eventually;
+
+use memory::{held, resident_kb};
 
 /// Calls in all, and between two looks.
 const CALLS: usize = 10_000;
@@ -39,39 +44,8 @@ const ENDED_BY_AGENT: usize = 10;
 const MARGIN_BYTES: isize = 768 * 1024;
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Bytes that are allocated now.
-static HELD: AtomicIsize = AtomicIsize::new(0);
-
-struct Counting;
-
-#[expect(
-    unsafe_code,
-    reason = "an allocator is unsafe by its nature; this one only counts and passes on"
-)]
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
-        // SAFETY: as demanded of our caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
-        // SAFETY: as demanded of our caller.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Resident memory of this process in kilobytes.
-fn resident_kb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
+/// Bytes belong to the process: one test at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 async fn server(twilio: &CarrierServer, folder: &std::path::Path) -> SingleProcess {
     let own = [
@@ -95,22 +69,23 @@ async fn server(twilio: &CarrierServer, folder: &std::path::Path) -> SingleProce
     SingleProcess::start(&config, Some(script.providers())).await.unwrap()
 }
 
-/// One call from its first message to its end.
-async fn call(process: &SingleProcess, number: usize) {
+/// Opens one stream of this call.
+fn token(process: &SingleProcess, call_sid: &str) -> String {
     let claims = Claims {
         session_id: service_kit::ids::session_id(),
         transport: "telephony".to_owned(),
         provider: "twilio".to_owned(),
-        call_id: format!("CA{number}"),
+        call_id: call_sid.to_owned(),
         // Used tokens are remembered for as long as they are valid: a real deployment forgets them in time, too.
         expires_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 1,
         body_json: String::new(),
     };
-    let call_sid = claims.call_id.clone();
-    let token = TokenSigner::new(process.config().links.service_token.clone()).sign(&claims);
-    let url = format!("{}/telephony/ws/{token}", process.base_url().replacen("http", "ws", 1));
-    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
-    let mut far_end = FarEnd::new(Start {
+    TokenSigner::new(process.config().links.service_token.clone()).sign(&claims)
+}
+
+/// How a stream of this call begins.
+fn far_end(call_sid: String) -> FarEnd {
+    FarEnd::new(Start {
         provider: WireProvider::Twilio,
         stream_id: "MZ1".to_owned(),
         call_id: call_sid,
@@ -121,8 +96,17 @@ async fn call(process: &SingleProcess, number: usize) {
             rate_hz: 8_000,
         },
         channels: Channels::Caller,
-    });
-    let mut send = vec![far_end::connected(), far_end.start()];
+    })
+}
+
+/// One call from its first message to its end; how long the end took, where the caller hung up.
+async fn call(process: &SingleProcess, number: usize) -> Option<Duration> {
+    let call_sid = format!("CA{number}");
+    let token = token(process, &call_sid);
+    let url = format!("{}/telephony/ws/{token}", process.base_url().replacen("http", "ws", 1));
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let mut far_end = far_end(call_sid);
+    let mut send = vec![connected(), far_end.start()];
     send.extend((0..5).map(|frame| far_end.media(frame * 20, &[0xff; 160])));
     if number.is_multiple_of(ENDED_BY_AGENT) {
         send.push(far_end.dtmf('#'));
@@ -132,6 +116,7 @@ async fn call(process: &SingleProcess, number: usize) {
     for text in send {
         socket.send(Message::text(text)).await.unwrap();
     }
+    let hung_up = Instant::now();
     let ending = async {
         while let Some(Ok(message)) = socket.next().await {
             if let Message::Text(text) = message
@@ -142,6 +127,7 @@ async fn call(process: &SingleProcess, number: usize) {
         }
     };
     tokio::time::timeout(LIMIT, ending).await.unwrap();
+    (!number.is_multiple_of(ENDED_BY_AGENT)).then(|| hung_up.elapsed())
 }
 
 async fn is_idle(process: &SingleProcess) {
@@ -153,6 +139,7 @@ async fn is_idle(process: &SingleProcess) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_calls_leave_nothing_behind() {
+    let _alone = ALONE.lock().await;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let twilio = CarrierServer::start(Provider::Twilio).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -162,7 +149,8 @@ async fn ten_thousand_calls_leave_nothing_behind() {
     for batch in 0..CALLS / BATCH {
         let numbers = batch * BATCH..(batch + 1) * BATCH;
         let calls = futures_util::stream::iter(numbers).map(|number| call(&process, number));
-        calls.buffer_unordered(AT_ONCE).collect::<()>().await;
+        let ends: Vec<Option<Duration>> = calls.buffer_unordered(AT_ONCE).collect().await;
+        let longest = ends.into_iter().flatten().max().unwrap_or_default();
         is_idle(&process).await;
         let expected = BATCH / ENDED_BY_AGENT;
         let all = eventually("the provider was told", LIMIT, || async {
@@ -171,16 +159,17 @@ async fn ten_thousand_calls_leave_nothing_behind() {
         all.await.unwrap();
         told += twilio.requests().len();
         twilio.forget();
-        last = HELD.load(Ordering::Relaxed);
+        last = held();
         if batch == 0 {
             first = last;
         }
         println!(
-            "{:>6} calls, {:>5.1} s: {:>6} kB held, {:>6} kB resident",
+            "{:>6} calls, {:>5.1} s: {:>6} kB held, {:>6} kB resident; longest from hang-up to closed: {:>4} ms",
             (batch + 1) * BATCH,
             started.elapsed().as_secs_f32(),
             last / 1024,
             resident_kb(),
+            longest.as_millis(),
         );
     }
     assert_eq!(
@@ -193,10 +182,10 @@ async fn ten_thousand_calls_leave_nothing_behind() {
     let settled = eventually("the memory of used tokens to be freed", LIMIT, || async {
         call(&process, 1).await;
         is_idle(&process).await;
-        Ok((HELD.load(Ordering::Relaxed) - first < MARGIN_BYTES).then_some(()))
+        Ok((held() - first < MARGIN_BYTES).then_some(()))
     });
     let settled = settled.await;
-    let held = HELD.load(Ordering::Relaxed);
+    let held = held();
     println!("in the end: {:>6} kB held", held / 1024);
     assert!(
         settled.is_ok(),
