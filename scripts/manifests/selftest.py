@@ -19,6 +19,14 @@ def environment(documents, name):
     return container(documents, name)["env"]
 
 
+def variable(documents, name, key):
+    return next(entry for entry in environment(documents, name) if entry["name"] == key)
+
+
+def paths(documents, name):
+    return of(documents, "Ingress", name)["spec"]["rules"][0]["http"]["paths"]
+
+
 # What is broken, how, and a part of the message.
 BREAKAGES = [
     ("a probe that asks no route", lambda d: container(d, "media")["readinessProbe"]["httpGet"].update(path="/readyz"), "no route"),
@@ -35,6 +43,12 @@ BREAKAGES = [
     ("a root that can be written", lambda d: container(d, "media")["securityContext"].update(readOnlyRootFilesystem=False), "not restricted"),
     ("admin routes in public", lambda d: of(d, "Ingress", "signaling")["spec"]["rules"][0]["http"]["paths"][0]["backend"][
         "service"]["port"].update(name="admin"), "must not be public"),
+    ("a door without a key", lambda d: variable(d, "media", "VOXRAY_SERVER_API_KEY")["valueFrom"]["secretKeyRef"].update(
+        optional=True), "starts without"),
+    ("sessions without a limit", lambda d: of(d, "ConfigMap", "voxray")["data"].pop("VOXRAY_LIMITS_STARTS_PER_MINUTE"), "not limited"),
+    ("traces without their headers", lambda d: of(d, "ConfigMap", "voxray")["data"].update(
+        VOXRAY_OTLP_ENDPOINT="http://otel:4317"), "without VOXRAY_OTLP_HEADERS"),
+    ("a socket that goes astray under /api/v1", lambda d: paths(d, "media").pop(), "is led elsewhere"),
     ("an autoscaler without its target", lambda d: of(d, "HorizontalPodAutoscaler", "media")["spec"]["scaleTargetRef"].update(
         name="medium"), "does not exist"),
     ("a control port that nobody reaches", lambda d: of(d, "NetworkPolicy", "media")["spec"]["ingress"].pop(1), "does not reach control"),
