@@ -48,6 +48,7 @@ def main(schema, dockerfile, compose, *rendered):
         monitoring.check_autoscalers(problems, name, documents, metrics)
     monitoring.check_monitoring(problems, metrics)
     monitoring.check_provisioning(problems, services)
+    selftest.check_container_checks(problems, services, text, known, secret)
     selftest.check_checks(problems, overlays["prod"], known, secret, refused, routes, conditions)
 
     for problem in problems.lines:

@@ -1,7 +1,9 @@
 """Breaks a good overlay in one way at a time; every way has to be noticed. A check that notices nothing is worse than none."""
 
 import copy
+from pathlib import Path
 
+from .containers import check_compose, check_sockets
 from .kubernetes import Overlay, templates
 from .policies import check_policies
 from .program import Problems
@@ -65,4 +67,30 @@ def check_checks(problems, documents, *program):
         break_it(broken)
         Overlay(found, "broken", broken, *program).check()
         check_policies(found, "broken", broken)
+        problems.expect(any(message in line for line in found.lines), f"scripts/manifests does not notice {name}")
+
+
+# The same for compose.yaml and the configurations of nginx.
+COMPOSE_BREAKAGES = [
+    ("a service that is killed early", lambda s: s["signaling"].pop("stop_grace_period"), "is killed 10 s after"),
+    ("calls that are cut", lambda s: s["media"].update(stop_grace_period="1h0m0s"), "is killed 3600 s after"),
+    ("a phone provider's secret that stays outside", lambda s: s["media"]["environment"].pop("TWILIO_AUTH_TOKEN"), "does not reach it"),
+]
+NGINX_BREAKAGES = [
+    ("sockets under /api/v1 that go astray", lambda text: text.replace("(/api/v1)?/", "/"), "does not lead to the media"),
+    ("sockets with a token that go astray", lambda text: text.replace("ws(/|$)", "ws$"), "does not lead to the media"),
+    ("requests that go to media nodes", lambda text: text.replace("ws(/|$)", "w"), "leads to the media nodes"),
+]
+
+
+def check_container_checks(problems, compose, text, known, secret):
+    for name, break_it, message in COMPOSE_BREAKAGES:
+        broken, found = copy.deepcopy(compose), Problems()
+        break_it(broken["services"])
+        check_compose(found, broken, text, known, secret)
+        problems.expect(any(message in line for line in found.lines), f"scripts/manifests does not notice {name}")
+    good = Path("deploy/nginx/nginx.conf").read_text()
+    for name, break_it, message in NGINX_BREAKAGES:
+        found = Problems()
+        check_sockets(found, "broken", break_it(good))
         problems.expect(any(message in line for line in found.lines), f"scripts/manifests does not notice {name}")
