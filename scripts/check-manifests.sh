@@ -12,7 +12,8 @@ echo "manifests: Dockerfile (hadolint)"
 "$tools/bin/hadolint" --ignore DL3008 Dockerfile
 
 echo "manifests: compose.yaml, with every profile (docker-compose config)"
-"$tools/bin/docker-compose" -f compose.yaml --profile '*' config --format json > "$work/compose.json"
+# As it is without this machine's environment and .env.
+env -i PATH="$PATH" "$tools/bin/docker-compose" --env-file /dev/null -f compose.yaml --profile '*' config --format json > "$work/compose.json"
 
 echo "manifests: nginx configurations (nginx -t)"
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
@@ -46,6 +47,9 @@ done
 cp -r k8s/overlays "$work/tree"
 printf 'resources: [../overlays/prod]\ncomponents: [../components/internal-tls]\n' > "$work/tree/one/kustomization.yaml"
 kubectl kustomize "$work/tree/one" > "$work/prod-internal-tls.yaml"
+# Traces come from media nodes of either kind.
+printf 'resources: [../overlays/prod-deployment]\ncomponents: [../components/tracing]\n' > "$work/tree/one/kustomization.yaml"
+kubectl kustomize "$work/tree/one" > "$work/prod-deployment-tracing.yaml"
 kubectl kustomize k8s/prometheus-adapter > "$work/prometheus-adapter.yaml"
 
 echo "manifests: schemas of three Kubernetes versions, names, ports, settings, metrics, who may talk to whom"

@@ -33,6 +33,8 @@ def main(schema, dockerfile, compose, *rendered):
     text = Path("compose.yaml").read_text()
     services = json.loads(Path(compose).read_text())
     ports = containers.check_compose(problems, services, text, known, secret)
+    for file in ("deploy/nginx/nginx.conf", "k8s/components/node-names/nginx.conf", "k8s/overlays/dev/nginx.conf"):
+        containers.check_sockets(problems, file, Path(file).read_text())
     containers.check_nginx(problems, Path("deploy/nginx/nginx.conf").read_text(), ports)
     containers.check_scrapes(problems, yaml.safe_load(Path("deploy/prometheus/prometheus.yml").read_text()), services)
 
@@ -46,6 +48,7 @@ def main(schema, dockerfile, compose, *rendered):
         monitoring.check_autoscalers(problems, name, documents, metrics)
     monitoring.check_monitoring(problems, metrics)
     monitoring.check_provisioning(problems, services)
+    selftest.check_container_checks(problems, services, text, known, secret)
     selftest.check_checks(problems, overlays["prod"], known, secret, refused, routes, conditions)
 
     for problem in problems.lines:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the image, starts compose.yaml, places a call through nginx, looks for it in PostgreSQL and S3, calls again with
-# four media nodes, and asks Prometheus what it sees of all of them.
+# four media nodes, replaces under this call everything that it runs on but nginx, and asks Prometheus what it sees.
 #
 #   scripts/compose-test.sh                 with this machine's container engine
 #   scripts/compose-test.sh --own-engine    with a dockerd of its own and images made here: nothing is pulled
@@ -31,13 +31,17 @@ export VOXRAY_VERSION=compose-test
 export VOXRAY_PUBLIC_PORT=${VOXRAY_PUBLIC_PORT:-127.0.0.1:8080}
 url=http://localhost:${VOXRAY_PUBLIC_PORT##*:}
 export VOXRAY_MEDIA_PUBLIC_URL=ws://localhost:${VOXRAY_PUBLIC_PORT##*:}
-engine_dir= engine_pid= context= started= made_secrets= seen=
+# What this machine's environment or .env says of a deployment is not for this one: calls come without signature and key.
+export TWILIO_AUTH_TOKEN= VOXRAY_SERVER_API_KEY= VOXRAY_PROXY_HOST= VOXRAY_LIMITS_SESSIONS_PER_KEY=
+export VOXRAY_LIMITS_STARTS_PER_MINUTE= VOXRAY_LIMITS_STARTS_PER_MINUTE_PER_ADDRESS=
+engine_dir= engine_pid= context= started= made_secrets= seen= caller=
 
 say() { printf 'compose-test: %s (%ss)\n' "$*" "$SECONDS" >&2; }
 compose() { "$tools/bin/docker-compose" "$@"; }
 
 clean_up() {
     local status=$?
+    if [ -n "$caller" ]; then kill "$caller" 2>/dev/null || true; fi
     if [ -n "$started" ]; then
         if [ "$status" != 0 ]; then compose ps -a >&2 || true; compose logs --tail 20 >&2 || true; fi
         compose down --volumes --timeout 30 >/dev/null 2>&1 || true
@@ -89,37 +93,79 @@ if [ ! -d .secrets ]; then made_secrets=1; scripts/compose-secrets.sh; fi
 started=1
 compose up --no-build --detach --wait --wait-timeout 180 >&2
 
-say "placing a call at $url"
-"$DOCKER" run --rm --network host --read-only --tmpfs /tmp --volume "$PWD/testdata/speech:/speech:ro" \
-    "voxray:$VOXRAY_VERSION" call --url "$url" --out /tmp/call.wav /speech/austen-0880.wav >&2
+# call NAME...: says these recordings, each after the agent's answer to the one before.
+call() {
+    "$DOCKER" run --rm --network host --read-only --tmpfs /tmp --volume "$PWD/testdata/speech:/speech:ro" \
+        "voxray:$VOXRAY_VERSION" call --url "$url" --out /tmp/call.wav "${@/#//speech/}" >&2
+}
+
+# archived ROWS RECORDINGS: waits for at least so many transcript rows and exactly so many recordings; sets `rows`.
+archived() {
+    local objects
+    for _ in $(seq 60); do
+        rows=$(compose exec -T postgres psql -U voxray -d voxray -Atc 'SELECT count(*) FROM call_transcripts')
+        objects=$(echo 'fs.tree /buckets/recordings' | compose exec -T s3 weed shell -master=s3:9333 2>/dev/null | grep -c '\.wav' || true)
+        if [ "$rows" -ge "$1" ] && [ "$objects" = "$2" ]; then break; fi
+        sleep 1
+    done
+    say "$rows transcript rows, $objects recordings in S3"
+    if [ "$rows" -lt "$1" ] || [ "$objects" != "$2" ]; then
+        say "a call is not in the archive: $1 rows and $2 recordings were expected"
+        exit 1
+    fi
+}
 
 metric() { compose exec -T nginx curl -fsS "http://$1:8081/metrics" | sed -n "s/^$2 //p"; }
-for _ in $(seq 60); do
-    stored=$(metric archiver recording_jobs_success_total)
-    if [ "$stored" = 1 ]; then break; fi
-    sleep 1
-done
-rows=$(compose exec -T postgres psql -U voxray -d voxray -Atc 'SELECT count(*) FROM call_transcripts')
-objects=$(echo 'fs.tree /buckets/recordings' | compose exec -T s3 weed shell -master=s3:9333 2>/dev/null | grep -c '\.wav' || true)
-say "$rows transcript rows, $objects recordings in S3"
-if [ "$rows" -lt 2 ] || [ "$objects" != 1 ]; then
-    say "the call is not in the archive"
+
+# nodes COUNT: waits until so many media nodes take calls.
+nodes() {
+    local accepting=
+    for _ in $(seq 30); do
+        accepting=$(metric signaling 'media_nodes{state="accepting"}' || true)
+        if [ "$accepting" = "$1" ]; then return; fi
+        sleep 1
+    done
+    say "$accepting of $1 media nodes take calls"
     exit 1
-fi
+}
+
+# called WHAT: waits until signaling, asked through nginx, knows of a call; fails when the caller is done before.
+called() {
+    until [[ $(compose exec -T nginx curl -fsS http://127.0.0.1:8080/sessions 2>/dev/null) == *'"state":"connected"'* ]]; do
+        kill -0 "$caller" 2>/dev/null || { say "the call was over before $1"; exit 1; }
+        sleep 0.5
+    done
+}
+
+say "placing a call at $url"
+call austen-0880.wav
+# What the caller said, what the agent said.
+archived 2 1
 
 say "two more media nodes"
 compose up --no-build --detach --wait --wait-timeout 180 --scale media=4 >&2
-for _ in $(seq 30); do
-    nodes=$(metric signaling 'media_nodes{state="accepting"}')
-    if [ "$nodes" = 4 ]; then break; fi
-    sleep 1
-done
-if [ "$nodes" != 4 ]; then
-    say "$nodes of 4 media nodes take calls"
-    exit 1
-fi
-"$DOCKER" run --rm --network host --read-only --tmpfs /tmp --volume "$PWD/testdata/speech:/speech:ro" \
-    "voxray:$VOXRAY_VERSION" call --url "$url" --out /tmp/call.wav /speech/austen-0880.wav >&2
+nodes 4
+
+say "a call of a minute"
+call austen-0870.wav austen-0890.wav austen-0920.wav austen-0930.wav austen-0870.wav austen-0890.wav &
+caller=$!
+called "anything was replaced"
+say "restarting signaling and archiver under it"
+compose restart --no-deps signaling archiver >&2
+compose up --no-build --no-recreate --detach --wait --wait-timeout 60 signaling archiver >&2
+called "the media nodes were replaced"
+say "replacing two of its four media nodes and taking the others away, whichever has it"
+compose up --no-build --no-deps --force-recreate --detach --wait --wait-timeout 180 --scale media=2 media >&2
+say "the media nodes are replaced"
+wait "$caller" || { caller=; say "the call was cut off"; exit 1; }
+caller=
+# Six questions and six answers more.
+archived $((rows + 12)) 2
+nodes 2
+
+say "a call on the new nodes"
+call austen-0880.wav
+archived $((rows + 2)) 3
 
 # Where images are pulled, Grafana as well; compose-images.sh has none.
 say "profile observability"
@@ -128,8 +174,8 @@ if [ -z "$own_engine" ]; then observability+=(grafana); fi
 compose --profile observability up --no-build --no-recreate --detach --wait --wait-timeout 180 "${observability[@]}" >&2
 ask() { compose exec -T nginx curl -fsS --data-urlencode "query=$1" http://prometheus:9090/api/v1/query; }
 for _ in $(seq 60); do
-    # One signaling service, four media nodes, one archiver.
-    if ask 'sum(up) == 6 and sum(voxray_sessions_active) == 0' | grep -q '"metric"'; then seen=1; break; fi
+    # One signaling service, two media nodes, one archiver.
+    if ask 'sum(up) == 4 and sum(voxray_sessions_active) == 0' | grep -q '"metric"'; then seen=1; break; fi
     sleep 1
 done
 if [ -z "$seen" ]; then

@@ -9,6 +9,18 @@ COMPOSE_SETTINGS = {"VOXRAY_VERSION", "VOXRAY_PUBLIC_PORT", "VOXRAY_GRAFANA_PORT
 
 ROLES = {"signaling", "media", "archiver"}
 
+# Ours that are not told to stop within Docker's own 10 s: the longest request of signaling, the longest call of a media
+# node with its last words, what the archiver has in hand. In seconds.
+GRACE = {"signaling": 30 + 5, "media": 3600 + 10, "archiver": 30}
+
+# What signaling checks phone providers by, and media nodes end calls with.
+PHONES = {"TWILIO_AUTH_TOKEN", "TELNYX_PUBLIC_KEY", "TELNYX_API_KEY", "PLIVO_AUTH_TOKEN", "EXOTEL_WEBHOOK_SECRET",
+          "VONAGE_SIGNATURE_SECRET", "GENESYS_API_KEY", "GENESYS_CLIENT_SECRET"}
+
+# Where a proxy has to lead which path, unversioned; every route exists under /api/v1 as well.
+SOCKETS = ["/ws", "/telephony/ws", "/telephony/ws/TOKEN", "/telephony/genesys/ws", "/telephony/genesys/ws/CONNECTOR"]
+OTHERS = ["/start", "/sessions/ID/api/offer", "/telephony/twilio", "/telephony/genesys", "/wsx", "/telephony/wsx", "/health"]
+
 
 def check_dockerfile(problems, text, known):
     # `ENV A=1 \ B=2` is one instruction over several lines.
@@ -46,6 +58,10 @@ def check_compose(problems, compose, text, known, secret):
             continue
         problems.expect(service.get("read_only"), f"{where}: its root must be read-only")
         problems.expect(service.get("cap_drop") == ["ALL"], f"{where}: it must drop all capabilities")
+        grace = seconds(service.get("stop_grace_period", "10s"))
+        problems.expect(grace >= GRACE[role], f"{where}: it is killed {grace} s after SIGTERM, and may need {GRACE[role]} s")
+        for key in sorted(PHONES - set(env)) if role != "archiver" else ():
+            problems.expect(False, f"{where}: {key} does not reach it")
         ports[name] = {env.get("VOXRAY_PORT", "8080"), env.get("VOXRAY_ADMIN_PORT"), env.get("VOXRAY_MEDIA_CONTROL_PORT"),
                        env.get("VOXRAY_ARCHIVER_PORT")}
     roles = {(service.get("command") or [""])[0] for service in services.values()}
@@ -56,6 +72,30 @@ def check_compose(problems, compose, text, known, secret):
     for variable in re.findall(r"\$\{(VOXRAY_\w+)", text):
         problems.expect(variable in known | COMPOSE_SETTINGS, f"compose.yaml: ${{{variable}}} is unknown")
     return ports
+
+
+def seconds(text):
+    """A duration of compose (`1h1m0s`)."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    return sum(int(amount) * units[unit] for amount, unit in re.findall(r"(\d+)([hms])", text))
+
+
+def check_sockets(problems, where, text):
+    """Every socket is led to the media nodes, and nothing else is."""
+    locations = re.findall(r"location ([=~] )?(\S+) \{(.*?)\}", text, re.S)
+    for path in SOCKETS:
+        for path in (path, "/api/v1" + path):
+            problems.expect(leads_to_media(locations, path), f"{where}: {path} does not lead to the media nodes")
+    for path in OTHERS:
+        for path in (path, "/api/v1" + path):
+            problems.expect(not leads_to_media(locations, path), f"{where}: {path} leads to the media nodes")
+
+
+def leads_to_media(locations, path):
+    """As nginx decides: an exact location, then the first expression that fits, then a prefix (none of ours is of media)."""
+    exact = [body for kind, pattern, body in locations if kind == "= " and pattern == path]
+    fits = [body for kind, pattern, body in locations if kind == "~ " and re.search(pattern, path)]
+    return any(re.search(r"proxy_pass +http://\$?(media|node)\b", body) for body in [*exact, *fits][:1])
 
 
 def check_nginx(problems, text, ports):

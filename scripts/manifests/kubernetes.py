@@ -160,12 +160,26 @@ class Overlay:
             self.expect(env.get(key) in ports, f"{name}: {key} is {env.get(key)}, which is no port of the container")
         sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         self.expect(sleep >= 5, f"{name}: it stops listening before the proxies have heard that it goes")
+        traced = "VOXRAY_OTLP_ENDPOINT" not in env or "VOXRAY_OTLP_HEADERS" in env
+        self.expect(traced, f"{name}: it sends traces without VOXRAY_OTLP_HEADERS")
+        if role != "archiver":
+            self.door(name, container, env)
         if role == "media":
             self.node_certificate(name, workload, spec, env)
             drain, flush = (int(env[f"VOXRAY_MEDIA_{what}_TIMEOUT_SECS"]) for what in ("DRAIN", "FLUSH"))
             # 10: the agent's last words.
             enough = spec["terminationGracePeriodSeconds"] >= sleep + drain + flush + 10
             self.expect(enough, f"{name}: it is killed before calls may drain and the outbox is empty")
+
+    def door(self, name, container, env):
+        """Nobody starts calls without a key, nor as many as they like. The dev overlay is for one machine."""
+        key = next((e for e in container.get("env", []) if e["name"] == "VOXRAY_SERVER_API_KEY"), {})
+        reference = key.get("valueFrom", {}).get("secretKeyRef", {})
+        needed = bool(reference) and not reference.get("optional")
+        self.expect(needed or self.name == "dev", f"{name}: it starts without VOXRAY_SERVER_API_KEY")
+        for what in ("SESSIONS_PER_KEY", "STARTS_PER_MINUTE", "STARTS_PER_MINUTE_PER_ADDRESS"):
+            limited = int(env.get(f"VOXRAY_LIMITS_{what}") or 0) > 0
+            self.expect(limited, f"{name}: VOXRAY_LIMITS_{what} is not set: sessions are not limited")
 
     def limits(self, name, resources):
         def number(text):
@@ -199,6 +213,10 @@ class Overlay:
     def ingress(self, document):
         name = document["metadata"]["name"]
         for rule in document["spec"]["rules"]:
+            paths = {path["path"] for path in rule["http"]["paths"]}
+            for path in sorted(paths - {"/"}):
+                twin = path.removeprefix("/api/v1") if path.startswith("/api/v1") else "/api/v1" + path
+                self.expect(twin in paths, f"Ingress {name}: {path} is led elsewhere than {twin}")
             for path in rule["http"]["paths"]:
                 backend = path["backend"]["service"]
                 service = self.services.get(backend["name"])
@@ -207,7 +225,7 @@ class Overlay:
                     names = {port["name"] for port in service["spec"]["ports"]}
                     self.expect(backend["port"]["name"] in names, f"Ingress {name}: {backend['name']} has no such port")
                 self.expect(backend["port"]["name"] != "admin", f"Ingress {name}: admin routes must not be public")
-                known = path["path"] in self.routes | {"/"}
+                known = path["path"].removeprefix("/api/v1") in self.routes | {"/"}
                 self.expect(known, f"Ingress {name}: {path['path']} is no route")
 
     def addresses(self):

@@ -1,7 +1,9 @@
 """Breaks a good overlay in one way at a time; every way has to be noticed. A check that notices nothing is worse than none."""
 
 import copy
+from pathlib import Path
 
+from .containers import check_compose, check_sockets
 from .kubernetes import Overlay, templates
 from .policies import check_policies
 from .program import Problems
@@ -17,6 +19,14 @@ def container(documents, name):
 
 def environment(documents, name):
     return container(documents, name)["env"]
+
+
+def variable(documents, name, key):
+    return next(entry for entry in environment(documents, name) if entry["name"] == key)
+
+
+def paths(documents, name):
+    return of(documents, "Ingress", name)["spec"]["rules"][0]["http"]["paths"]
 
 
 # What is broken, how, and a part of the message.
@@ -35,6 +45,12 @@ BREAKAGES = [
     ("a root that can be written", lambda d: container(d, "media")["securityContext"].update(readOnlyRootFilesystem=False), "not restricted"),
     ("admin routes in public", lambda d: of(d, "Ingress", "signaling")["spec"]["rules"][0]["http"]["paths"][0]["backend"][
         "service"]["port"].update(name="admin"), "must not be public"),
+    ("a door without a key", lambda d: variable(d, "media", "VOXRAY_SERVER_API_KEY")["valueFrom"]["secretKeyRef"].update(
+        optional=True), "starts without"),
+    ("sessions without a limit", lambda d: of(d, "ConfigMap", "voxray")["data"].pop("VOXRAY_LIMITS_STARTS_PER_MINUTE"), "not limited"),
+    ("traces without their headers", lambda d: of(d, "ConfigMap", "voxray")["data"].update(
+        VOXRAY_OTLP_ENDPOINT="http://otel:4317"), "without VOXRAY_OTLP_HEADERS"),
+    ("a socket that goes astray under /api/v1", lambda d: paths(d, "media").pop(), "is led elsewhere"),
     ("an autoscaler without its target", lambda d: of(d, "HorizontalPodAutoscaler", "media")["spec"]["scaleTargetRef"].update(
         name="medium"), "does not exist"),
     ("a control port that nobody reaches", lambda d: of(d, "NetworkPolicy", "media")["spec"]["ingress"].pop(1), "does not reach control"),
@@ -51,4 +67,30 @@ def check_checks(problems, documents, *program):
         break_it(broken)
         Overlay(found, "broken", broken, *program).check()
         check_policies(found, "broken", broken)
+        problems.expect(any(message in line for line in found.lines), f"scripts/manifests does not notice {name}")
+
+
+# The same for compose.yaml and the configurations of nginx.
+COMPOSE_BREAKAGES = [
+    ("a service that is killed early", lambda s: s["signaling"].pop("stop_grace_period"), "is killed 10 s after"),
+    ("calls that are cut", lambda s: s["media"].update(stop_grace_period="1h0m0s"), "is killed 3600 s after"),
+    ("a phone provider's secret that stays outside", lambda s: s["media"]["environment"].pop("TWILIO_AUTH_TOKEN"), "does not reach it"),
+]
+NGINX_BREAKAGES = [
+    ("sockets under /api/v1 that go astray", lambda text: text.replace("(/api/v1)?/", "/"), "does not lead to the media"),
+    ("sockets with a token that go astray", lambda text: text.replace("ws(/|$)", "ws$"), "does not lead to the media"),
+    ("requests that go to media nodes", lambda text: text.replace("ws(/|$)", "w"), "leads to the media nodes"),
+]
+
+
+def check_container_checks(problems, compose, text, known, secret):
+    for name, break_it, message in COMPOSE_BREAKAGES:
+        broken, found = copy.deepcopy(compose), Problems()
+        break_it(broken["services"])
+        check_compose(found, broken, text, known, secret)
+        problems.expect(any(message in line for line in found.lines), f"scripts/manifests does not notice {name}")
+    good = Path("deploy/nginx/nginx.conf").read_text()
+    for name, break_it, message in NGINX_BREAKAGES:
+        found = Problems()
+        check_sockets(found, "broken", break_it(good))
         problems.expect(any(message in line for line in found.lines), f"scripts/manifests does not notice {name}")
