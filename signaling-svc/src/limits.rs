@@ -81,11 +81,7 @@ impl Client {
     pub async fn admit(&self, app: &App, session_id: &str) -> Result<(), ApiError> {
         let limits = app.config.limits;
         // The address first: one that asks too often must not use up what all the others may start.
-        if let Some(address) = self.address {
-            let by_address = format!("address:{}", network(address));
-            let limit = limits.starts_per_minute_per_address;
-            take(app, "starts_per_minute_per_address", &by_address, limit).await?;
-        }
+        self.admit_address(app).await?;
         let by_key = format!("key:{}", self.tenant);
         take(app, "starts_per_minute", &by_key, limits.starts_per_minute).await?;
         if limits.sessions_per_key > 0 {
@@ -96,6 +92,16 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Takes one start from what this address may start: all that is known of who has no key and signs nothing.
+    ///
+    /// Errors: as [`admit`](Self::admit).
+    pub async fn admit_address(&self, app: &App) -> Result<(), ApiError> {
+        let Some(address) = self.address else { return Ok(()) };
+        let by_address = format!("address:{}", network(address));
+        let limit = app.config.limits.starts_per_minute_per_address;
+        take(app, "starts_per_minute_per_address", &by_address, limit).await
     }
 
     /// A session that did not come about counts no longer.

@@ -113,6 +113,10 @@ pub async fn open(
         }
         None => {
             check_api_key(&headers, &gate.config.secrets)?;
+            // The control plane counts what is started, and a token says that it has.
+            if gate.config.limits.any() {
+                return Err(NotRedeemed::Uncounted.refuse());
+            }
             (anonymous(), None)
         }
     };

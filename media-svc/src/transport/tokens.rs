@@ -18,6 +18,9 @@ pub enum NotRedeemed {
     /// There is none.
     #[error("this socket needs a token")]
     Missing,
+    /// There is none, and without it nobody has counted the session.
+    #[error("sessions are limited here (limits.*), so this socket needs a token")]
+    Uncounted,
     /// It is none of ours.
     #[error(transparent)]
     Invalid(#[from] TokenError),
@@ -43,7 +46,7 @@ impl NotRedeemed {
     pub fn once_good(&self) -> Option<&Claims> {
         match self {
             Self::Expired(claims) | Self::Used(claims) => Some(claims),
-            Self::Missing | Self::Invalid(_) | Self::Foreign | Self::Ended | Self::Store(_) => None,
+            Self::Missing | Self::Uncounted | Self::Invalid(_) | Self::Foreign | Self::Ended | Self::Store(_) => None,
         }
     }
 
@@ -57,7 +60,7 @@ impl NotRedeemed {
 
     fn label(&self) -> Option<&'static str> {
         match self {
-            Self::Missing => Some("missing"),
+            Self::Missing | Self::Uncounted => Some("missing"),
             Self::Invalid(TokenError::Malformed) => Some("malformed"),
             Self::Invalid(TokenError::BadSignature) => Some("forged"),
             Self::Invalid(TokenError::Expired) | Self::Expired(_) => Some("expired"),
@@ -73,6 +76,7 @@ impl From<NotRedeemed> for ApiError {
     fn from(why: NotRedeemed) -> Self {
         match why {
             NotRedeemed::Store(error) => Self::unavailable(error.to_string()),
+            NotRedeemed::Uncounted => Self::Forbidden(format!("{why}: ask POST /start for one")),
             NotRedeemed::Missing
             | NotRedeemed::Invalid(_)
             | NotRedeemed::Foreign

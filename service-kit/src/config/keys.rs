@@ -153,9 +153,9 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("outbound.machine_detection", Bool, "Whether outbound calls that are answered by a machine are told from those a person answers.").or("true"),
     Key::new("outbound.voicemail_message", Text, "What is said to an answering machine after its beep; `{{name}}` is replaced from the session's body; unset = the call ends."),
     // Limits
-    Key::new("limits.sessions_per_key", COUNT, "Most live sessions started with one API key (without `server_api_key`: by all clients together); 0 = no limit.").or("0"),
+    Key::new("limits.sessions_per_key", COUNT, "Most live sessions started with one API key (without `server_api_key`: by all clients together); 0 = no limit. Where this or one of the next two is set, on media nodes too, `/ws` takes nobody without a token of `/start`.").or("0"),
     Key::new("limits.starts_per_minute", RATE, "Most sessions that one API key may start in a minute, calls it places included; 0 = no limit.").or("0"),
-    Key::new("limits.starts_per_minute_per_address", RATE, "Most sessions that may be started from one address in a minute; 0 = no limit.").or("0"),
+    Key::new("limits.starts_per_minute_per_address", RATE, "Most sessions that may be started from one address in a minute, by phone webhooks that are not checked too; 0 = no limit.").or("0"),
     Key::new("limits.max_connections", COUNT, "Most open connections of the public listener, WebSockets included; further ones are closed at once. 0 = no limit.").or("10000"),
     Key::new("limits.header_timeout_secs", PATIENCE, "Seconds in which a new connection has to send the head of its first request, TLS handshake included.").or("10"),
     Key::new("limits.body_timeout_secs", PATIENCE, "Seconds in which the whole body of a request has to arrive; then 408.").or("15"),

@@ -336,6 +336,20 @@ pub struct Limits {
     pub starts_per_minute_per_address: u32,
 }
 
+impl Limits {
+    /// Whether anything is limited: then no session may begin that is not counted.
+    pub fn any(self) -> bool {
+        let Self {
+            sessions_per_key,
+            starts_per_minute,
+            starts_per_minute_per_address,
+        } = self;
+        [sessions_per_key, starts_per_minute, starts_per_minute_per_address]
+            .iter()
+            .any(|most| *most > 0)
+    }
+}
+
 /// A media node.
 #[derive(Debug, Clone)]
 pub struct Media {

@@ -13,8 +13,9 @@ use voxray_proto::control::Transport;
 
 use crate::app::{App, NewSession};
 use crate::error::{PlaceError, store_error};
+use crate::limits::Client;
 use crate::outbound;
-use crate::telephony::signed::{self, Unproven};
+use crate::telephony::signed::{self, Proof, Unproven};
 use crate::telephony::{CALL_QUERY, CallFacts, Document, Provider, Stream, Webhook, busy, custom_parameters, exotel};
 use crate::urls;
 
@@ -31,9 +32,10 @@ const SLOT_TTL: Duration = Duration::from_secs(60);
 pub async fn webhook(
     State(app): State<Arc<App>>,
     Path(provider): Path<String>,
+    client: Client,
     webhook: Webhook,
 ) -> Result<Response, ApiError> {
-    take(&app, served(&app, &provider)?, &webhook).await
+    take(&app, served(&app, &provider)?, &client, &webhook).await
 }
 
 /// The webhook of the provider named by `runner_transport`.
@@ -41,14 +43,14 @@ pub async fn webhook(
     request_body(content_type = "application/x-www-form-urlencoded", content = String, description = "The provider's webhook"),
     responses((status = 200, description = "As `/telephony/{provider}`", content_type = "text/xml", body = String),
         (status = 403, description = "Bad signature"), (status = 404, description = "`runner_transport` names no provider that is served")))]
-pub async fn configured(State(app): State<Arc<App>>, webhook: Webhook) -> Result<Response, ApiError> {
+pub async fn configured(State(app): State<Arc<App>>, client: Client, webhook: Webhook) -> Result<Response, ApiError> {
     let provider = app.config.telephony.runner_transport.as_str();
     if provider.is_empty() {
         return Err(ApiError::NotFound(
             "no phone provider is served here: set runner_transport, or post to /telephony/{provider}".to_owned(),
         ));
     }
-    take(&app, served(&app, provider)?, &webhook).await
+    take(&app, served(&app, provider)?, &client, &webhook).await
 }
 
 /// The provider by its name in the path, if this server takes its calls.
@@ -80,16 +82,27 @@ pub(super) fn check_kind(provider: Provider, webhook: &Webhook) -> Result<(), Ap
     Ok(())
 }
 
-async fn take(app: &Arc<App>, provider: Provider, webhook: &Webhook) -> Result<Response, ApiError> {
+/// Why a caller hears an apology.
+#[derive(Debug, thiserror::Error)]
+enum TurnedAway {
+    #[error("its webhook is not checked, and its address may start no more (limits.starts_per_minute_per_address)")]
+    NotAdmitted(#[source] ApiError),
+    #[error(transparent)]
+    NotPlaced(#[from] PlaceError),
+}
+
+async fn take(app: &Arc<App>, provider: Provider, client: &Client, webhook: &Webhook) -> Result<Response, ApiError> {
     check_kind(provider, webhook)?;
-    match signed::check(app, provider, webhook).await {
-        Ok(()) => {}
+    // Whom no provider vouches for is anybody.
+    let anybody = match signed::check(app, provider, webhook).await {
+        Ok(Proof::Signed) => None,
+        Ok(Proof::Unchecked) => Some(client),
         Err(Unproven::Refused(error)) => return Err(error),
         Err(Unproven::StoreAway(error)) => {
             tracing::warn!(%error, "a phone call was turned away");
             return Ok(busy::answer(provider, &app.config.telephony));
         }
-    }
+    };
     if provider == Provider::Telnyx && !webhook.json.is_null() {
         return Err(ApiError::BadRequest(
             "this is an event of a Voice API application: give the number to a TeXML application".to_owned(),
@@ -99,10 +112,10 @@ async fn take(app: &Arc<App>, provider: Provider, webhook: &Webhook) -> Result<R
     let custom = custom_parameters(provider, webhook);
     let placed = match outbound_token(provider, webhook) {
         Some(token) => match outbound::answered(app, provider, token, &facts).await? {
-            Some(placed) => placed.map(|placed| stream_url(app, &placed)),
+            Some(placed) => placed.map(|placed| stream_url(app, &placed)).map_err(TurnedAway::from),
             None => return Ok(busy::hang_up(provider)),
         },
-        None => incoming(app, provider, &facts, &custom).await,
+        None => incoming(app, provider, anybody, &facts, &custom).await,
     };
     let answer = match placed {
         Ok(url) => {
@@ -139,19 +152,23 @@ fn stream_url(app: &App, (new, node, in_token): &(NewSession, NodeRecord, String
 }
 
 /// The stream's URL for a call that comes in. Providers ask again when the answer is late, of any instance: as long as
-/// nobody has opened the stream they are answered the same.
+/// nobody has opened the stream they are answered the same. What `anybody` starts is counted, once for each call.
 async fn incoming(
     app: &App,
     provider: Provider,
+    anybody: Option<&Client>,
     facts: &CallFacts,
     custom: &[(String, String)],
-) -> Result<String, PlaceError> {
+) -> Result<String, TurnedAway> {
     let known = (!facts.call_id.is_empty()).then(|| format!("incoming:{}:{}", provider.name(), facts.call_id));
     // A store that does not answer is told of by the placement.
     if let Some(known) = &known
         && let Ok(Some(url)) = waiting(app, known).await
     {
         return Ok(url);
+    }
+    if let Some(client) = anybody {
+        client.admit_address(app).await.map_err(TurnedAway::NotAdmitted)?;
     }
     let placed = place(app, provider, facts, custom).await?;
     let url = stream_url(app, &placed);

@@ -40,6 +40,15 @@ pub fn declare_metrics() {
     }
 }
 
+/// What speaks for a webhook that is worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Its provider's secret.
+    Signed,
+    /// Nothing: the secret is not set, or checking was switched off.
+    Unchecked,
+}
+
 /// Why a webhook is not worked on.
 #[derive(Debug)]
 pub enum Unproven {
@@ -73,11 +82,11 @@ pub fn setting(provider: Provider) -> &'static str {
 
 /// Passes what the provider signed, once. Checked as soon as the provider's secret is known, unless that was switched
 /// off.
-pub async fn check(app: &App, provider: Provider, webhook: &Webhook) -> Result<(), Unproven> {
+pub async fn check(app: &App, provider: Provider, webhook: &Webhook) -> Result<Proof, Unproven> {
     let count = |outcome| WEBHOOKS.with_label_values(&[provider.name(), outcome]).inc();
     if !are_checked(app, provider) {
         count("unchecked");
-        return Ok(());
+        return Ok(Proof::Unchecked);
     }
     let once = verify(app, provider, webhook).map_err(|error| {
         count(error.kind());
@@ -98,7 +107,7 @@ pub async fn check(app: &App, provider: Provider, webhook: &Webhook) -> Result<(
         }
     }
     count("accepted");
-    Ok(())
+    Ok(Proof::Signed)
 }
 
 fn verify(app: &App, provider: Provider, webhook: &Webhook) -> Result<Option<Once>, SignatureError> {

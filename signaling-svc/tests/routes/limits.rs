@@ -6,7 +6,7 @@ use axum::http::Request;
 use serde_json::json;
 use session_store::Store;
 
-use crate::support::{Answer, Node, Plane, Switch};
+use crate::support::{Answer, Node, Plane, Switch, form};
 
 fn start(key: &str, address: [u8; 4], forwarded: Option<&str>) -> Request<Body> {
     let mut request = Request::post("/start")
@@ -153,4 +153,36 @@ async fn an_idempotency_key_is_of_one_client_and_of_one_request() {
     assert_ne!(first.json()["sessionId"], other_client.json()["sessionId"]);
     let message = other_request.error(422, "VALIDATION_ERROR");
     assert!(message.contains("Idempotency-Key"), "{message}");
+}
+
+#[tokio::test]
+async fn a_call_whose_webhook_is_not_checked_takes_a_start_of_its_address_and_one_that_is_signed_takes_none() {
+    let store = Switch::new();
+    let node = Node::start(&store, "n1").await;
+    let settings = [
+        ("limits.starts_per_minute_per_address", "1"),
+        ("exotel.webhook_secret", "s3cret"),
+    ];
+    let plane = Plane::start(&store, &settings).await;
+    let unsigned = |call_id: &str| form("/telephony/twilio", &[("CallSid", call_id)]);
+    let signed = |call_id: &str| form("/telephony/exotel?secret=s3cret", &[("CallSid", call_id)]);
+
+    let first = plane.send(unsigned("CA1")).await;
+    let asked_again = plane.send(unsigned("CA1")).await;
+    let second = plane.send(unsigned("CA2")).await;
+    let mut elsewhere = unsigned("CA3");
+    let address = std::net::SocketAddr::from((HOME, 4711));
+    elsewhere.extensions_mut().insert(ConnectInfo(address));
+    let elsewhere = plane.send(elsewhere).await;
+
+    assert!(first.text.contains("<Stream "), "{}", first.text);
+    assert_eq!(first.text, asked_again.text, "a provider may ask twice");
+    assert_eq!(second.status, 200, "the caller hears why");
+    assert!(second.text.contains("<Say>We are sorry,"), "{}", second.text);
+    assert!(elsewhere.text.contains("<Stream "), "{}", elsewhere.text);
+    assert_eq!(node.created().len(), 2, "who is turned away holds no slot");
+    for call_id in ["EX1", "EX2"] {
+        let answer = plane.send(signed(call_id)).await;
+        assert!(answer.json()["url"].is_string(), "{}", answer.text);
+    }
 }

@@ -64,6 +64,22 @@ async fn assert_polite(stack: &Stack, report: &CallReport, session_id: &str) {
     assert_eq!((&last["role"], &last["text"]), (&"assistant".into(), &GOODBYE.into()));
 }
 
+/// What operators do to have a node leave, without a signal.
+async fn ask_to_drain(node: &Service) {
+    let drain = load::client().post(format!("{}/drain", node.operators_url()));
+    let answer = drain.send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 202);
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(body["data"]["status"], "draining");
+}
+
+async fn drains(node: &Service) {
+    let told = eventually("the node says that it drains", LIMIT, || async {
+        Ok((gauges::ready(node).await?.0 == 503).then_some(()))
+    });
+    told.await.unwrap();
+}
+
 async fn gone(node: &Service) {
     let status = tokio::time::timeout(LIMIT, node.wait()).await.unwrap().unwrap();
     assert!(status.success(), "{}: {status}", node.name());
@@ -83,6 +99,7 @@ async fn a_call_that_outlasts_the_drain_ends_with_a_sentence_and_a_second_signal
     });
     let builder = load::builder(&agent)
         .media(2)
+        .operators()
         .env_for(Role::Media, "VOXRAY_MEDIA_DRAIN_TIMEOUT_SECS", DRAIN_SECS.to_string())
         .env_for(Role::Media, "VOXRAY_MEDIA_DRAIN_MESSAGE", GOODBYE);
     let stack = load::start(builder).await;
@@ -92,14 +109,13 @@ async fn a_call_that_outlasts_the_drain_ends_with_a_sentence_and_a_second_signal
     let node = |name: &str| stack.media.iter().find(|node| node.name() == name).unwrap();
     let (patient, hurried) = (node(&patient_node), node(&hurried_node));
 
+    // Asking twice changes nothing, and the signal that follows is the first one: it does not hurry.
+    ask_to_drain(patient).await;
+    ask_to_drain(patient).await;
+    drains(patient).await;
     patient.terminate().unwrap();
     hurried.terminate().unwrap();
-    for node in [patient, hurried] {
-        let told = eventually("the node says that it drains", LIMIT, || async {
-            Ok((gauges::ready(node).await?.0 == 503).then_some(()))
-        });
-        told.await.unwrap();
-    }
+    drains(hurried).await;
     hurried.terminate().unwrap();
 
     gone(hurried).await;

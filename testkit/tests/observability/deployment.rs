@@ -19,7 +19,10 @@ use crate::traces;
 const STILL: [(&str, &str); 7] = [
     ("voxray_up", "says that the process runs"),
     ("voxray_build_info", "says what runs"),
-    ("voxray_sessions_capacity", "is configured"),
+    (
+        "voxray_sessions_capacity",
+        "is measured, which stacks of tests do not do",
+    ),
     ("voxray_task_panics_total", "needs a defect"),
     ("stt_fallback_total", "fallback.stt is refused by this release"),
     ("llm_fallback_total", "fallback.llm is refused by this release"),

@@ -91,8 +91,10 @@ impl Scene {
             .env("VOXRAY_MEDIA_MAX_SESSIONS", SLOTS.to_string())
             .env("VOXRAY_PIPELINE_INPUT_QUEUE_CAP", "4")
             .env("VOXRAY_RECORDING_MAX_RETRIES", "0")
-            .env("VOXRAY_LIMITS_STARTS_PER_MINUTE", STARTS.to_string())
-            .env(
+            // Of the control plane alone: some sockets of this scene are opened without asking it.
+            .env_for(Role::Signaling, "VOXRAY_LIMITS_STARTS_PER_MINUTE", STARTS.to_string())
+            .env_for(
+                Role::Signaling,
                 "VOXRAY_LIMITS_STARTS_PER_MINUTE_PER_ADDRESS",
                 STARTS_PER_ADDRESS.to_string(),
             )

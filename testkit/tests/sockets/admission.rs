@@ -5,7 +5,7 @@ use std::time::Duration;
 use media_core::wire::telephony::Provider;
 use media_svc::transport::Timeouts;
 use serde_json::{Value, json};
-use service_kit::config::{Config, Secret, Secrets};
+use service_kit::config::{Config, Limits, Secret, Secrets};
 use voxray::caller::{Call, CallError};
 use voxray_testkit::scripted::{Answer, Script};
 
@@ -69,6 +69,45 @@ async fn with_a_server_key_a_client_needs_the_key_or_a_token_of_start() {
     drop(socket);
     eventually("the calls are over", async || server.process.media().sessions() == 0).await;
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_sessions_are_limited_a_client_needs_a_token_of_start_whatever_its_key() {
+    let limits: [fn(&mut Limits); 3] = [
+        |limits| limits.sessions_per_key = 1,
+        |limits| limits.starts_per_minute = 1,
+        |limits| limits.starts_per_minute_per_address = 1,
+    ];
+    for limit in limits {
+        let limited = |config: &mut Config| {
+            with_key(config);
+            limit(&mut config.limits);
+        };
+        let server = Server::start_with(Script::new(), Timeouts::default(), limited).await;
+
+        let (status, _) = server.handshake(PROTOBUF, &[]).await;
+        assert_eq!(status, 401, "who has no key is told that first");
+        let (status, body) = server.handshake(PROTOBUF, &[("x-api-key", KEY)]).await;
+        assert_eq!((status, &body["error"]["code"]), (403, &json!("FORBIDDEN")));
+        assert!(
+            body["error"]["message"].as_str().unwrap().contains("POST /start"),
+            "{body}"
+        );
+
+        let start = || {
+            let request = server.http.post(format!("{}/start", server.base)).bearer_auth(KEY);
+            request.json(&json!({"transport": "websocket"})).send()
+        };
+        let answer: Value = start().await.unwrap().json().await.unwrap();
+        let (url, token) = (answer["wsUrl"].as_str().unwrap(), answer["token"].as_str().unwrap());
+        let mut socket = open(&format!("{url}&token={token}")).await;
+        send(&mut socket, client_ready()).await;
+        next_message(&mut socket, |message| message["type"] == "bot-ready").await;
+        assert_eq!(start().await.unwrap().status(), 429);
+        drop(socket);
+        eventually("the call is over", async || server.process.media().sessions() == 0).await;
+        server.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
