@@ -31,6 +31,13 @@ export function replace(element, ...children) {
   element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
 }
 
+/** The same, unless they look like what is there: that stays, with its focus, and is not read out again. */
+export function update(element, ...children) {
+  const next = [...h("div", {}, ...children).childNodes];
+  const same = next.length === element.childNodes.length && next.every((child, index) => child.isEqualNode(element.childNodes[index]));
+  if (!same) element.replaceChildren(...next);
+}
+
 /** Calls `work` now and again `every` milliseconds after it has answered, while the page is looked at. Answers how to stop. */
 export function poll(work, every) {
   let timer = 0;

@@ -428,6 +428,7 @@ impl Call {
             | Notice::Speaking { .. }
             | Notice::Spoken { .. }
             | Notice::Written { .. }
+            | Notice::Withdrawn
             | Notice::Asked(_)
             | Notice::AnsweredBy(_)
             | Notice::ToolStarted(_)

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use futures_util::StreamExt;
-use futures_util::stream::SplitStream;
+use axum::extract::ws::{Message, WebSocketUpgrade};
+use futures_util::{Stream, StreamExt};
 use media_core::conversation::EndReason;
 use service_kit::config::Pipeline;
 use tokio::time::Instant;
@@ -44,8 +43,13 @@ pub enum Received {
     Refuse(Closing),
 }
 
+/// What is read from a socket.
+pub trait Messages: Stream<Item = Result<Message, axum::Error>> + Unpin {}
+
+impl<S: Stream<Item = Result<Message, axum::Error>> + Unpin> Messages for S {}
+
 /// The next message; nothing at all for `silence` refuses the socket. Pings and pongs count as a sign of life.
-pub async fn next(socket: &mut SplitStream<WebSocket>, silence: Option<Duration>) -> Received {
+pub async fn next(socket: &mut impl Messages, silence: Option<Duration>) -> Received {
     loop {
         let message = match silence {
             Some(silence) => match tokio::time::timeout(silence, socket.next()).await {
@@ -75,7 +79,7 @@ pub fn not_read() -> EndReason {
 
 /// After the close frame: reads on, so that the far end's own is taken and none of its data is left unread when the
 /// connection goes (which would reset it, and our close frame might never be seen). Until then at most.
-pub async fn linger(socket: &mut SplitStream<WebSocket>, broken: bool, until: Instant) {
+pub async fn linger(socket: &mut impl Messages, broken: bool, until: Instant) {
     let drained = async {
         while let Some(Ok(_)) = socket.next().await {}
         if broken {

@@ -1,14 +1,17 @@
 // The calls page: those that run, and those of a day.
 
 import { api } from "../api.js";
-import { h, poll, replace } from "../dom.js";
+import { h, poll, replace, update } from "../dom.js";
 import { day, duration, problem, time, way, words } from "../format.js";
 import { Day } from "./day.js";
+import { head, Live } from "./live.js";
 
 export const title = "Calls";
 
 /** How often live calls are asked for, milliseconds. */
 const EVERY_MS = 2000;
+/** How long the archive is asked again after a call has come or gone: it hears of the end a little later, milliseconds. */
+const LATE_MS = 20_000;
 
 export function show(main) {
   const live = h("div", { class: "list", id: "live" }, h("p", { class: "empty" }, "Looking for calls…"));
@@ -28,33 +31,51 @@ export function show(main) {
       h("div", { class: "row between" }, h("h2", { id: "finished-title" }, "Finished"),
         h("div", { class: "row" },
           h("button", { type: "button", class: "quiet", "aria-label": "The day before", onclick: step(-1) }, "‹"),
-          h("label", { for: "day", class: "unseen" }, "Day, UTC"), date,
+          h("label", { for: "day" }, "Day, UTC"), date,
           h("button", { type: "button", class: "quiet", "aria-label": "The day after", onclick: step(1) }, "›"))),
       finished));
   date.addEventListener("change", load);
 
   /** The day that is shown, and its calls. */
   let shown = {};
-  let known = "";
-  const stop = poll(async () => {
+  /** The calls that ran when they were last asked for, and when they were others. */
+  let known = null;
+  let changed = 0;
+  let looks = 0;
+  const running = new Live(live, async (id) => {
+    await api.end(id);
+    look();
+  });
+  const look = async () => {
+    const mine = ++looks;
+    followDay();
     try {
       const sessions = await api.sessions();
+      if (mine !== looks) return;
       count.textContent = sessions.length || "";
-      showLive(live, sessions, refresh);
-      // A call that has gone is now a finished one.
+      running.show(sessions);
       const ids = sessions.map((session) => session.sessionId).join();
-      if (known !== ids && date.value === date.max) load();
+      if (known !== ids) changed = performance.now();
       known = ids;
     } catch (error) {
-      replace(live, problem(error));
+      if (mine === looks) update(live, problem(error));
     }
-  }, EVERY_MS);
-  const refresh = async () => {
-    known = "";
-    showLive(live, await api.sessions(), refresh);
+    if (date.value === date.max && performance.now() - changed < LATE_MS) load();
   };
+  const stop = poll(look, EVERY_MS);
   load();
   return stop;
+
+  /** Days end at midnight UTC, whether the page is open or not. */
+  function followDay() {
+    const today = day(new Date());
+    if (date.max === today) return;
+    const isLatest = date.value === date.max;
+    date.max = today;
+    if (!isLatest) return;
+    date.value = today;
+    load();
+  }
 
   /** Shows the chosen day, and what is new in it. */
   function load() {
@@ -81,49 +102,11 @@ export function show(main) {
     }
     mine.busy = false;
     if (mine !== shown) return;
-    replace(finished, content);
+    update(finished, content);
     const { next } = mine;
     mine.next = null;
     if (next) work(next);
   }
-}
-
-function showLive(list, sessions, refresh) {
-  if (sessions.length === 0) {
-    replace(list, h("p", { class: "empty" }, "Nobody is on the line. ", h("a", { href: "#/talk" }, "Talk to the agent"), "."));
-    return;
-  }
-  const focused = document.activeElement?.dataset?.end;
-  replace(list, h("table", {},
-    h("thead", {}, h("tr", {}, head("State"), head("Way"), head("Node"), head("Age", "number"), head("Session"), h("th", {}, h("span", { class: "unseen" }, "Actions")))),
-    h("tbody", {}, sessions.map((session) => row(session, refresh)))));
-  if (focused) list.querySelector(`[data-end="${CSS.escape(focused)}"]`)?.focus();
-}
-
-function head(text, kind) {
-  return h("th", { scope: "col", class: kind }, text);
-}
-
-function row(session, refresh) {
-  const id = session.sessionId;
-  const end = h("button", { type: "button", class: "small", "data-end": id, "aria-label": `End call ${id.slice(0, 8)}` }, "End");
-  end.addEventListener("click", async () => {
-    end.disabled = true;
-    end.textContent = "Ending…";
-    try {
-      await api.end(id);
-      await refresh();
-    } catch (error) {
-      end.replaceWith(problem(error));
-    }
-  });
-  return h("tr", { "data-session": id },
-    h("td", {}, h("span", { class: `dot ${session.state}`, "aria-hidden": "true" }), session.state),
-    h("td", {}, way(session)),
-    h("td", {}, session.node ?? "none yet"),
-    h("td", { class: "number" }, duration(session.ageSeconds)),
-    h("td", { class: "code" }, id.slice(0, 8)),
-    h("td", { class: "act" }, end));
 }
 
 function table({ calls, more }, later) {

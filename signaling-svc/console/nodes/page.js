@@ -1,7 +1,7 @@
 // The nodes page: who carries calls, how full they are and how quick.
 
 import { api } from "../api.js";
-import { h, poll, replace } from "../dom.js";
+import { h, poll, replace, update } from "../dom.js";
 import { millis, problem } from "../format.js";
 
 export const title = "Nodes";
@@ -21,12 +21,12 @@ export function show(main) {
       const nodes = await api.nodes();
       const sum = (value) => nodes.reduce((all, node) => all + value(node), 0);
       const free = sum((node) => (node.draining ? 0 : Math.max(0, node.capacity - node.sessions)));
-      total.textContent = nodes.length === 0
+      update(total, nodes.length === 0
         ? "No media node has reported within the last seconds: calls cannot be taken. Start one, or look at its log."
-        : `${count(sum((node) => node.sessions), "call")} on ${count(nodes.length, "node")}, room for ${free} more.`;
-      replace(list, nodes.map(card));
+        : `${count(sum((node) => node.sessions), "call")} on ${count(nodes.length, "node")}, room for ${free} more.`);
+      update(list, nodes.map(card));
     } catch (error) {
-      replace(list, problem(error));
+      update(list, problem(error));
     }
   }, EVERY_MS);
 }

@@ -7,7 +7,7 @@ import { microphones, openMicrophone, UNPLUGGED } from "./microphone.js";
 import { rtvi } from "./rtvi.js";
 import { connectSocket } from "./socket.js";
 import { pressed, quiet, take, typed } from "./state.js";
-import { build, showActivity, showMicrophones, showTurns } from "./view.js";
+import { build, showActivity, showAfter, showMicrophones, showTurns } from "./view.js";
 import { connectWebRtc } from "./webrtc.js";
 
 export const title = "Talk";
@@ -184,7 +184,7 @@ class Talk {
     this.show(this.phase === "connecting" ? "idle" : "over");
     if (why) replace(this.v.trouble, h("p", { class: "notice bad" }, why));
     if (sessionId && this.state.turns.length > 0) {
-      replace(this.v.after, h("a", { href: `#/calls/${sessionId}` }, "See this call: its sound, and how long each answer took"));
+      showAfter(this.v, h("a", { href: `#/calls/${sessionId}` }, "See this call: its sound, and how long each answer took"));
     }
   }
 

@@ -11,9 +11,11 @@ export function take(state, { type, data = {} }) {
     case "user-started-speaking":
       return { ...state, caller: true, activity: state.agent ? state.activity : "hearing" };
     case "user-stopped-speaking":
-      return { ...state, caller: false, activity: state.agent ? "speaking" : "thinking" };
+      return { ...state, caller: false, activity: state.agent ? "speaking" : saysSomething(state) ? "thinking" : "listening" };
     case "user-transcription":
       return heard(state, data);
+    case "user-llm-text":
+      return asked(state);
     case "bot-llm-started":
       return { ...state, activity: state.agent ? "speaking" : "thinking" };
     case "llm-function-call-started":
@@ -52,14 +54,32 @@ export function pressed(state, key) {
   return { ...state, turns: [...turns, { role: "caller", text: key, interim: "", open: false, keys: true }] };
 }
 
-function heard(state, { text = "", final }) {
-  const open = state.turns.findLastIndex((turn) => turn.role === "caller" && turn.open);
+/** Whether there are words to think about: a cough has none, and nothing follows it. */
+function saysSomething({ turns }) {
+  return turns.some((turn) => isOpen(turn, "caller") && (turn.text || turn.interim));
+}
+
+function isOpen(turn, role) {
+  return turn.role === role && turn.open;
+}
+
+function heard(before, { text = "", final }) {
+  const thinks = final && !before.agent && !before.caller;
+  const state = thinks ? { ...before, activity: "thinking" } : before;
+  const open = state.turns.findLastIndex((turn) => isOpen(turn, "caller"));
   const turn = open < 0 ? { role: "caller", text: "", interim: "", open: true } : state.turns[open];
   const next = final
     ? { ...turn, text: [turn.text, text].filter(Boolean).join(" "), interim: "", open: true }
     : { ...turn, interim: text };
   if (open < 0) return { ...state, turns: [...state.turns, next] };
   return { ...state, turns: state.turns.with(open, next) };
+}
+
+/** The model gets what was understood, and no more of it is to come; an answer that is still open was given up. */
+function asked(state) {
+  const settled = state.turns.map((turn) => (turn.interim ? { ...turn, interim: "" } : turn));
+  const turns = settled.filter((turn) => turn.role !== "caller" || turn.text);
+  return state.agent ? { ...state, turns } : interrupted({ ...state, turns });
 }
 
 function said(state, output) {
@@ -71,16 +91,16 @@ function said(state, output) {
     const pieces = turn.pieces.map((other) => (other.id === id ? piece : other));
     return { ...state, turns: state.turns.with(known, { ...turn, pieces }) };
   }
-  // An answer closes the question before it.
-  const { turns } = close(state, "caller");
-  const open = turns.findLastIndex((turn) => turn.role === "agent" && turn.open);
+  // An answer closes the question before it, and not what is being said meanwhile.
+  const turns = state.turns.map((turn) => (isOpen(turn, "caller") && !turn.interim ? { ...turn, open: false } : turn));
+  const open = turns.findLastIndex((turn) => isOpen(turn, "agent"));
   if (open < 0) return { ...state, turns: [...turns, { role: "agent", pieces: [piece], open: true }] };
   return { ...state, turns: turns.with(open, { ...turns[open], pieces: [...turns[open].pieces, piece] }) };
 }
 
 function interrupted(state) {
   const turns = state.turns.map((turn) => {
-    if (turn.role !== "agent" || !turn.open) return turn;
+    if (!isOpen(turn, "agent")) return turn;
     // What nobody has heard a word of was not said.
     const pieces = turn.pieces.filter((piece) => piece.status !== "new");
     return { ...turn, pieces, open: false, cut: true };
@@ -89,7 +109,7 @@ function interrupted(state) {
 }
 
 function close(state, role) {
-  return { ...state, turns: state.turns.map((turn) => (turn.role === role && turn.open ? { ...turn, open: false } : turn)) };
+  return { ...state, turns: state.turns.map((turn) => (isOpen(turn, role) ? { ...turn, open: false } : turn)) };
 }
 
 function measured(state, { processing = [] }) {

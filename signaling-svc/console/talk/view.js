@@ -87,7 +87,22 @@ const shown = new WeakMap();
 
 /** Shows the turns; those that have not changed are left alone, so that nothing is read out twice. */
 export function showTurns(v, turns) {
+  keepEnd(v, () => fill(v, turns));
+}
+
+/** Shows where the call that is over is to be found. */
+export function showAfter(v, ...content) {
+  keepEnd(v, () => replace(v.after, ...content));
+}
+
+/** Changes the transcript's column; who reads the last words goes on seeing them. */
+function keepEnd(v, change) {
   const follow = v.log.scrollHeight - v.log.scrollTop - v.log.clientHeight < 60;
+  change();
+  if (follow) v.log.scrollTop = v.log.scrollHeight;
+}
+
+function fill(v, turns) {
   v.empty.hidden = turns.length > 0;
   while (v.log.children.length > turns.length) v.log.lastChild.remove();
   turns.forEach((turn, index) => {
@@ -104,7 +119,6 @@ export function showTurns(v, turns) {
       turn.cut ? h("span", { class: "took" }, "interrupted") : null);
     if (!old) v.log.append(item);
   });
-  if (follow) v.log.scrollTop = v.log.scrollHeight;
 }
 
 function who(turn) {

@@ -60,6 +60,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "talk/webrtc.js",
         "talk/lifeline.js",
         "calls/day.js",
+        "calls/live.js",
         "calls/page.js",
         "call/page.js",
         "call/wav.js",

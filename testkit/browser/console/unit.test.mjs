@@ -100,9 +100,37 @@ test("who is interrupted has not said what nobody heard", () => {
   assert.equal(after(output(1, "One.", "new"), { type: "bot-interrupted" }).turns.length, 0);
 });
 
+test("an answer that nobody has heard gives way to the next, below its question", () => {
+  const words = (state) => state.turns.map((turn) => turn.text ?? turn.pieces.map((piece) => piece.text).join(" "));
+  const question = after(transcript("When are you", true), output(1, "Could you say more?", "new"));
+  // Whether the server says that it was given up, or only that it asks again.
+  for (const told of ["bot-interrupted", "user-llm-text"]) {
+    const again = [{ type: told }, output(2, "Ninety dollars.", "new")].reduce(take, typed(question, "And what does it cost?"));
+    assert.deepEqual(words(again), ["When are you", "And what does it cost?", "Ninety dollars."], told);
+  }
+  const asked = take(after(output(1, "One.", "in-progress", "O"), { type: "bot-started-speaking" }), { type: "user-llm-text" });
+  assert.deepEqual(asked.turns.map((turn) => [turn.open, turn.cut]), [[true, undefined]]);
+});
+
+test("what the caller is saying while the agent goes on stays one turn, until the model is asked", () => {
+  const state = after(output(1, "One.", "new"), { type: "bot-started-speaking" }, transcript("and on", false), output(2, "Two.", "new"), transcript("And on Sunday?", true));
+  assert.deepEqual(state.turns.map((turn) => turn.text ?? turn.pieces.length), [2, "And on Sunday?"]);
+  // What turned out to be nothing is not shown for ever.
+  assert.deepEqual(after(transcript("hm", false), { type: "user-llm-text" }).turns, []);
+});
+
+test("a cough is not thought about", () => {
+  const cough = [{ type: "user-started-speaking" }, { type: "user-stopped-speaking" }];
+  assert.equal(after(...cough).activity, "listening");
+  assert.equal(after(transcript("Hello.", true), output(1, "Yes.", "new"), ...cough).activity, "listening");
+  assert.equal(after(transcript("Hello.", true), ...cough).activity, "thinking");
+  assert.equal(after(...cough, transcript("Hello.", true)).activity, "thinking");
+});
+
 test("one always sees what the agent is doing", () => {
   const steps = [
     ["user-started-speaking", "hearing"],
+    ["user-transcription", "hearing"],
     ["user-stopped-speaking", "thinking"],
     ["bot-llm-started", "thinking"],
     ["llm-function-call-started", "tool"],
@@ -116,7 +144,7 @@ test("one always sees what the agent is doing", () => {
   let state = quiet();
   assert.equal(state.activity, "listening");
   for (const [type, activity] of steps) {
-    state = take(state, { type, data: {} });
+    state = take(state, { type, data: type === "user-transcription" ? { text: "Hello", final: false } : {} });
     assert.equal(state.activity, activity, type);
   }
   assert.equal(typed(quiet(), "hi").activity, "thinking");

@@ -70,3 +70,21 @@ export function value(page, selector) {
 export async function above(page, selector, least) {
   await page.waitForFunction(([selector, least]) => Number(document.querySelector(selector)?.getAttribute("aria-valuenow")) > least, [selector, least]);
 }
+
+/** Keeps the track of the microphone that the page opens next, as `globalThis.microphone`. */
+export function keepMicrophone(page) {
+  return page.evaluate(() => {
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+      const stream = await ask(wanted);
+      globalThis.microphone = stream.getAudioTracks()[0];
+      return stream;
+    };
+  });
+}
+
+/** Waits until the page shows what the server answered next about this. */
+export async function answered(page, path) {
+  await (await page.waitForResponse(path)).finished();
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+}

@@ -8,7 +8,7 @@ import { chromium } from "../lib/tools.mjs";
 import { callPage } from "./call.mjs";
 import { lostForGood } from "./lost.mjs";
 import { talkPage } from "./talk.mjs";
-import { above, accessible, picture, VIEW, Visitor } from "./visitor.mjs";
+import { above, accessible, keepMicrophone, picture, VIEW, Visitor } from "./visitor.mjs";
 
 await task(async ({ executable, server, guarded, key, way, mediaPort, microphone, pictures }) => {
   const browser = await launch({ executable, microphone });
@@ -59,8 +59,29 @@ async function finishedCalls(page, pictures, { sessionId }) {
   await page.getByText("Nobody is on the line").waitFor();
   await accessible(page, "calls");
   await picture(page, pictures, "calls-light");
+  await midnight(page, row);
   await page.getByRole("button", { name: "The day before" }).click();
   await page.getByText("No finished calls on this day").waitFor();
+}
+
+/** A day begins while the page is open, and is shown; and, as it may here, ends again. */
+async function midnight(page, row) {
+  const today = await page.getByLabel("Day, UTC").inputValue();
+  await page.evaluate(() => {
+    const Today = Date;
+    const tomorrow = () => Today.now() + 24 * 3600 * 1000;
+    globalThis.Date = class extends Today {
+      constructor(...args) {
+        super(...(args.length > 0 ? args : [tomorrow()]));
+      }
+    };
+    globalThis.backToday = () => (globalThis.Date = Today);
+  });
+  await page.waitForFunction((today) => document.getElementById("day").value > today, today);
+  await page.getByText("No finished calls on this day").waitFor();
+  await page.evaluate(() => void globalThis.backToday());
+  await row.waitFor();
+  assert.equal(await page.getByLabel("Day, UTC").inputValue(), today);
 }
 
 /** What comes late of a page that was left is seen by nobody. */
@@ -99,23 +120,17 @@ async function nodes(page, pictures) {
 async function overSocket(visitor, pictures) {
   const page = await visitor.open("/console/#/talk");
   await page.getByLabel("Connection").selectOption("WebSocket");
-  await page.evaluate(() => {
-    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-    navigator.mediaDevices.getUserMedia = async (wanted) => {
-      const stream = await ask(wanted);
-      globalThis.microphone = stream.getAudioTracks()[0];
-      globalThis.opened = stream.getAudioTracks()[0].getSettings().deviceId;
-      return stream;
-    };
-  });
+  await keepMicrophone(page);
+  await countSound(page);
   const microphones = page.getByLabel("Microphone", { exact: true });
   await microphones.locator("option").nth(2).waitFor({ state: "attached" });
   const [chosen] = await microphones.selectOption({ index: 2 });
   await page.getByRole("button", { name: "Start talking" }).click();
   await page.getByText("Connected by WebSocket").waitFor();
-  assert.equal(await page.evaluate(() => globalThis.opened), chosen);
+  assert.equal(await page.evaluate(() => globalThis.microphone.getSettings().deviceId), chosen);
   await page.locator(".turn.agent").first().waitFor();
   await above(page, ".level.agent", 20);
+  await mutedSocket(page);
   // As when it is pulled out.
   await page.evaluate(() => globalThis.microphone.dispatchEvent(new Event("ended")));
   await page.getByRole("alert").filter({ hasText: "The microphone is gone" }).waitFor();
@@ -125,6 +140,38 @@ async function overSocket(visitor, pictures) {
   await picture(page, pictures, "ended-light");
   await nowhere(visitor, page);
   await page.close();
+}
+
+/** Counts the pieces of sound that come from the microphone, and those that are sent. */
+function countSound(page) {
+  return page.evaluate(() => {
+    Object.assign(globalThis, { recorded: 0, sent: 0 });
+    globalThis.AudioWorkletNode = class extends AudioWorkletNode {
+      constructor(context, name, options) {
+        super(context, name, options);
+        if (name === "microphone") this.port.addEventListener("message", () => (globalThis.recorded += 1));
+      }
+    };
+    const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (bytes) {
+      // Of pipecat's frames, the second is sound.
+      if (bytes[0] >> 3 === 2) globalThis.sent += 1;
+      return send.call(this, bytes);
+    };
+  });
+}
+
+/** What the microphone goes on hearing is not sent while it is muted. */
+async function mutedSocket(page) {
+  const counts = () => page.evaluate(() => ({ recorded: globalThis.recorded, sent: globalThis.sent }));
+  const more = (name, least) => page.waitForFunction(([name, least]) => globalThis[name] > least, [name, least]);
+  await more("sent", 10);
+  await page.getByRole("button", { name: "Mute" }).click();
+  const before = await counts();
+  await more("recorded", before.recorded + 20);
+  assert.equal((await counts()).sent, before.sent);
+  await page.getByRole("button", { name: "Unmute" }).click();
+  await more("sent", before.sent);
 }
 
 /** A media node that cannot be reached: the slot that it was to give is given back. */

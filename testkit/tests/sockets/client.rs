@@ -184,6 +184,12 @@ async fn typed_text_and_keys_are_answered_and_the_client_may_end_it() {
         rtvi("send-text", "t2", &json!({"content": "That was my number."})),
     )
     .await;
+    // Whether the text came in time to be asked with them or not.
+    next_message(&mut socket, |message| {
+        let text = message["data"]["text"].as_str().unwrap_or_default();
+        message["type"] == "user-llm-text" && text.contains("keys pressed: 42#")
+    })
+    .await;
     next_message(&mut socket, |message| message["type"] == "bot-llm-text").await;
 
     send(&mut socket, rtvi("disconnect-bot", "x", &Value::Null)).await;

@@ -144,9 +144,23 @@ fn assert_order(told: &[Value], kinds: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn speech_that_just_stops_is_answered_in_speech_in_both_text_dialects() {
+    are_answered_in_speech(quick).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batched_writes_change_neither_what_clients_are_told_nor_its_order() {
+    are_answered_in_speech(|config| {
+        quick(config);
+        config.pipeline.ws_write_coalesce_ms = 40;
+    })
+    .await;
+}
+
+/// A conversation in each text dialect, and all that the clients rely on in it.
+async fn are_answered_in_speech(change: impl FnOnce(&mut Config)) {
     let answer = "We are open from nine to five.";
     let script = Script::new().hears("When are you open?").answers(Answer::say(answer));
-    let server = Server::start_with(script, Default::default(), quick).await;
+    let server = Server::start_with(script, Default::default(), change).await;
 
     let (rtvi, json) = tokio::join!(converse(&server, Dialect::Rtvi), converse(&server, Dialect::Json));
 

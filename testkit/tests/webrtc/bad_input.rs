@@ -1,11 +1,14 @@
 //! What is no offer, no candidate and no message, and what clients are told about it.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::{Value, json};
-use voxray_testkit::scripted::Script;
+use tokio::net::UdpSocket;
+use voxray_testkit::scripted::{Answer, Script};
 use voxray_testkit::webrtc_client::{Client, PLAIN};
 
-use crate::plane::{Plane, SHORT};
+use crate::plane::{Plane, SHORT, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_that_cannot_be_answered_gets_the_documented_error_and_costs_nothing() {
@@ -131,6 +134,94 @@ async fn rubbish_on_the_data_channel_is_answered_and_a_wrong_version_ends_the_se
         .await
         .unwrap();
 
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+/// A connectivity check that names a call by its user name fragment and is signed by nobody (RFC 8489, section 5).
+fn check(fragment: &str) -> Vec<u8> {
+    let name = format!("{fragment}:stranger");
+    let padded = name.len().next_multiple_of(4);
+    let mut packet = vec![0, 1];
+    packet.extend(u16::try_from(4 + padded).unwrap().to_be_bytes());
+    packet.extend([0x21, 0x12, 0xA4, 0x42]);
+    packet.extend([7; 12]);
+    packet.extend([0, 6]);
+    packet.extend(u16::try_from(name.len()).unwrap().to_be_bytes());
+    packet.extend(name.as_bytes());
+    packet.resize(20 + 4 + padded, 0);
+    packet
+}
+
+/// Datagrams of every first byte, by which STUN, DTLS, TURN, RTP and RTCP are told apart (RFC 7983), and of lengths around
+/// their headers; the rest is noise, the same in each run (Marsaglia's xorshift).
+fn rubbish(fragment: &str) -> Vec<Vec<u8>> {
+    let mut state = 0x9E37_79B9_u32;
+    let mut noise = move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[0]
+    };
+    let mut all = vec![Vec::new()];
+    for first in 0..=u8::MAX {
+        for length in [1, 12, 13, 20, 172, 1_500] {
+            let mut datagram: Vec<u8> = (0..length).map(|_| noise()).collect();
+            datagram[0] = first;
+            all.push(datagram);
+        }
+    }
+    let check = check(fragment);
+    for length in 0..check.len() {
+        let mut spoilt = check.clone();
+        spoilt[length] = noise();
+        all.extend([check[..length].to_vec(), spoilt]);
+    }
+    all.push(vec![0x80; 9_000]);
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rubbish_on_the_media_port_takes_no_call_its_messages_or_its_sound() {
+    let script = Script::new().answers(Answer::say("Still here, and quite undisturbed."));
+    let plane = Plane::start_with(script, SHORT, &[]).await;
+    let client = plane.connected(PLAIN).await;
+    client.hears_out().await.unwrap();
+    let port = client.far_end().await.unwrap();
+    let answer = client.pc.remote_description().await.unwrap().sdp;
+    let fragment = answer.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:"));
+    let fragment = fragment.unwrap();
+
+    for names_the_call in [false, true] {
+        let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if names_the_call {
+            stranger.send_to(&check(fragment), port).await.unwrap();
+        }
+        let before = plane.metric("webrtc_bytes_received_total").await;
+        for datagram in rubbish(fragment) {
+            stranger.send_to(&datagram, port).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        // The call's own packets in that time are a hundredth of it.
+        eventually("the rubbish is read", async || {
+            plane.metric("webrtc_bytes_received_total").await - before > 100_000.0
+        })
+        .await;
+    }
+
+    client
+        .say(r#"{"label":"rtvi-ai","type":"client-message","id":"5","data":{"t":"ping","d":1}}"#)
+        .await
+        .unwrap();
+    client.message(|message| message["id"] == "5").await.unwrap();
+    client.voice_heard();
+    client
+        .tell("send-text", &json!({"content": "Are you there?"}))
+        .await
+        .unwrap();
+    client.hears_voice(Duration::from_millis(300)).await.unwrap();
+    assert_eq!(plane.media.sessions(), 1);
+    client.close().await.unwrap();
     plane.is_idle().await;
     plane.stop().await;
 }

@@ -94,6 +94,7 @@ impl Display {
             | Notice::Asked(_)
             | Notice::Spoken { .. }
             | Notice::Written { .. }
+            | Notice::Withdrawn
             | Notice::ToolRunning { .. }
             | Notice::ToolCancelled { .. }
             | Notice::UserStartedSpeaking

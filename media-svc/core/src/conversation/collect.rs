@@ -171,8 +171,7 @@ impl Conversation {
         }
         let frames = self.marks.heard(&turn.speech.schedule, self.now);
         let cut_off = !turn.speech.is_sent() || frames < turn.speech.schedule.frames();
-        let audible = turn.audible_at.is_some();
-        if audible && cut_off {
+        if turn.audible_at.is_some() && cut_off {
             let unheard = turn.speech.schedule.frames().saturating_sub(frames);
             self.emit(Output::ClearPlayback { unheard });
             self.pacer.cleared(self.now);
@@ -181,9 +180,6 @@ impl Conversation {
             self.emit(Output::CancelSpeech(speech));
         }
         self.close_turn(*turn, frames, cut_off);
-        if audible {
-            self.notify(Notice::AgentStoppedSpeaking);
-        }
         self.record(Spoken::by_caller(row, self.now));
         let model = self.generate("", &AgentTurn::new(None, Model::Complete));
         self.agent = Agent::Talking(Box::new(AgentTurn::new(None, model)));

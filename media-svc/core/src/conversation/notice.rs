@@ -64,6 +64,9 @@ pub enum Notice {
         /// Heard text.
         heard: String,
     },
+    /// Nothing of what went to synthesis in this turn was or will be heard: the caller cut in before its first sound, or
+    /// synthesis failed. The caller's question, if there is one, may be answered anew.
+    Withdrawn,
     /// The model wants a tool.
     ToolStarted(ToolCall),
     /// The tool runs. It may have waited until what was said before was heard.

@@ -31,6 +31,8 @@ pub(super) struct Speech {
     last_event_at: Time,
     /// Index of the piece last told to be heard, and how many bytes of it.
     told: (usize, usize),
+    /// Whether synthesis was asked for any piece, and clients were told of it.
+    is_announced: bool,
 }
 
 #[derive(Debug)]
@@ -199,6 +201,11 @@ impl Speech {
         Some((piece.id, heard))
     }
 
+    /// Whether clients were told of any piece as one that will be heard.
+    pub(super) fn is_announced(&self) -> bool {
+        self.is_announced
+    }
+
     /// Pieces that synthesis works on.
     pub(super) fn running(&self) -> impl Iterator<Item = SpeechId> {
         self.pieces
@@ -266,6 +273,7 @@ impl Speech {
         let piece = { near }.find(|piece| piece.synthesis == Synthesis::Waiting)?;
         piece.synthesis = Synthesis::Running;
         self.last_event_at = now;
+        self.is_announced = true;
         Some(piece)
     }
 }

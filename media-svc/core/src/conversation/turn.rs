@@ -166,14 +166,7 @@ impl Conversation {
             self.emit(Output::CancelSpeech(speech));
         }
         let complete = turn.is_complete() && frames == turn.speech.schedule.frames();
-        let audible = turn.audible_at.is_some();
-        let heard = self.close_turn(*turn, frames, !complete);
-        if audible {
-            if !complete {
-                self.notify(Notice::Interrupted { heard });
-            }
-            self.notify(Notice::AgentStoppedSpeaking);
-        }
+        self.close_turn(*turn, frames, !complete);
     }
 
     /// Once the caller has heard a word of the answer, the user turn is over.
@@ -207,15 +200,11 @@ impl Conversation {
         if let Some(user) = turn.answering.take() {
             self.settle_user(user);
         }
-        let audible = turn.audible_at.is_some();
         self.close_turn(*turn, frames, false);
-        if audible {
-            self.notify(Notice::AgentStoppedSpeaking);
-        }
     }
 
-    /// Moves a turn into history and transcript as far as it was heard; returns the heard text.
-    pub(super) fn close_turn(&mut self, mut turn: AgentTurn, frames: u64, interrupted: bool) -> String {
+    /// Moves a turn into history and transcript as far as it was heard, and tells how it ended.
+    pub(super) fn close_turn(&mut self, mut turn: AgentTurn, frames: u64, interrupted: bool) {
         let heard = turn.heard_rounds(frames, self.pacer.frame_samples());
         let whole = heard
             .iter()
@@ -247,7 +236,14 @@ impl Conversation {
             parts: Vec::new(),
         });
         self.marks.forget_turn();
-        whole
+        if turn.audible_at.is_some() {
+            if interrupted {
+                self.notify(Notice::Interrupted { heard: whole });
+            }
+            self.notify(Notice::AgentStoppedSpeaking);
+        } else if turn.speech.is_announced() {
+            self.notify(Notice::Withdrawn);
+        }
     }
 
     pub(super) fn settle_user(&mut self, user: UserTurn) {

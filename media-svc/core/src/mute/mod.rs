@@ -148,6 +148,7 @@ impl Mute {
             | Notice::Spoken { .. }
             | Notice::Written { .. }
             | Notice::Interrupted { .. }
+            | Notice::Withdrawn
             | Notice::ToolStarted(_)
             | Notice::ToolRunning { .. }
             | Notice::ToolCancelled { .. }

@@ -134,6 +134,67 @@ fn an_interruption_silences_the_agent_and_asks_nothing() {
     assert_eq!(call.asked().last(), Some(&user("And now? Really?")));
 }
 
+/// Of what clients are told: which sentences are to come, and that none of them will.
+fn announced(call: &Call) -> Vec<String> {
+    let of_sentences = |notice| match notice {
+        Notice::SpeechQueued { text, .. } => Some(text.trim().to_owned()),
+        Notice::Withdrawn => Some("withdrawn".to_owned()),
+        Notice::Interrupted { .. } => Some("interrupted".to_owned()),
+        Notice::AgentStartedSpeaking => Some("sound".to_owned()),
+        _ => None,
+    };
+    notices(call).into_iter().filter_map(of_sentences).collect()
+}
+
+#[test]
+fn sentences_that_nobody_will_hear_are_withdrawn_before_those_of_the_next_answer() {
+    let mut call = Call::new(settings());
+    call.voice = None;
+    call.say("When are you");
+    call.answer("Could you say more?");
+    // The caller goes on before the voice has begun.
+    call.say("open on Monday?");
+    call.answer("At nine. Do come in.");
+    call.input(typed("And on Sunday?", true, true));
+    call.voice = Some(ms(50));
+    call.answer("Never.");
+    call.advance(ms(2_000));
+
+    let expected = [
+        "Could you say more?",
+        "withdrawn",
+        "At nine.",
+        "Do come in.",
+        "withdrawn",
+        "Never.",
+        "sound",
+    ];
+    assert_eq!(announced(&call), expected);
+}
+
+#[test]
+fn sentences_that_no_voice_was_found_for_are_withdrawn() {
+    let mut call = Call::new(settings());
+    call.voice = None;
+    call.say("Hello.");
+    call.answer("Good day.");
+    let failure = TtsEvent::Failed("refused".to_owned());
+    call.input(Input::Tts(call.last_speech(), failure));
+    call.advance(ms(1_000));
+
+    assert_eq!(announced(&call), ["Good day.", "withdrawn"]);
+}
+
+#[test]
+fn an_answer_without_a_sentence_withdraws_nothing() {
+    let mut call = Call::new(settings());
+    call.say("Hello.");
+    call.input(typed("Are you there?", true, true));
+
+    assert_eq!(call.requests(), 2);
+    assert!(announced(&call).is_empty(), "{:?}", announced(&call));
+}
+
 #[test]
 fn an_interruption_of_silence_is_nothing() {
     let mut call = Call::new(settings());

@@ -108,6 +108,10 @@ fn keys_pressed_ahead_of_the_question_s_end_count_and_stop_it() {
     press(&mut call, "4");
     assert_eq!(answer(&call), r#"{"digits":"1234","ended_by":"length"}"#);
     assert!(call.is_cut());
+    assert_eq!(
+        call.count(|output| matches!(output, Output::Notice(Notice::Interrupted { .. }))),
+        1
+    );
     assert_eq!(call.requests(), 2);
     let rows = call.rows();
     assert_eq!(rows[2], user_row("[keys pressed: 1234]"));

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::WebSocket;
-use futures_util::stream::SplitStream;
 use media_core::conversation::EndReason;
 use media_core::wire::client::{Heard, Inbound, Message, Wish};
 use media_core::wire::telephony::Frame;
@@ -13,15 +11,15 @@ use tokio::time::Instant;
 use super::TRANSPORT;
 use crate::call::{END_WITHIN, PipelineInput, wished};
 use crate::metrics::PROTOCOL_ERRORS;
-use crate::transport::reader::{self, Received};
+use crate::transport::reader::{self, Messages, Received};
 use crate::transport::writer::Closing;
 
 /// Messages that break the protocol before the socket is closed.
 const TOLERATED_ERRORS: u32 = 50;
 
 /// The reading half of a client socket.
-pub struct Reading {
-    stream: SplitStream<WebSocket>,
+pub struct Reading<S> {
+    stream: S,
     inbound: Inbound,
     replies: mpsc::Sender<Message>,
     errors: u32,
@@ -35,9 +33,9 @@ enum End {
     Refuse(Closing),
 }
 
-impl Reading {
+impl<S: Messages> Reading<S> {
     /// At the start of a socket.
-    pub fn new(stream: SplitStream<WebSocket>, inbound: Inbound, replies: mpsc::Sender<Message>) -> Self {
+    pub fn new(stream: S, inbound: Inbound, replies: mpsc::Sender<Message>) -> Self {
         Self {
             stream,
             inbound,
@@ -148,5 +146,53 @@ impl Reading {
             // A writer that is gone has closed the socket: the reader sees that next.
             let _ = self.replies.send(reply).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::extract::ws;
+    use futures_util::StreamExt;
+    use media_core::wire::client::{Dialect, Session};
+
+    use super::*;
+    use crate::call::{CallerEvent, link};
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_queue_to_a_call_is_full_its_socket_is_not_read() {
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&read);
+        let key = ws::Message::text(r#"{"type":"InputDTMFFrame","data":{"digit":"1"}}"#);
+        let client = futures_util::stream::repeat_with(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(key.clone())
+        });
+        let session = Session {
+            id: "s".to_owned(),
+            version: "1".to_owned(),
+            input_rate_hz: 16_000,
+            output_rate_hz: 24_000,
+        };
+        let (replies, _replies) = mpsc::channel(1);
+        let (refuse, _refused) = watch::channel(None);
+        let (mut call, socket) = link(4);
+        let mut reading = Reading::new(client.take(100), Inbound::new(Dialect::Json, session), replies);
+        let reading = reading.read(&socket.input, Duration::from_secs(60), &refuse);
+        tokio::pin!(reading);
+        let an_hour = Duration::from_secs(3_600);
+
+        // The call is stuck: four events wait, and one in the reader's hand.
+        assert!(tokio::time::timeout(an_hour, &mut reading).await.is_err());
+        assert_eq!(read.load(Ordering::Relaxed), 5);
+
+        // It takes one more for each that the call has taken.
+        for _ in 0..3 {
+            assert!(matches!(call.events.recv().await, Some(CallerEvent::Dtmf('1'))));
+        }
+        assert!(tokio::time::timeout(an_hour, &mut reading).await.is_err());
+        assert_eq!(read.load(Ordering::Relaxed), 8);
     }
 }

@@ -70,11 +70,14 @@ impl Narrator {
                 self.speaking = None;
                 vec![ServerMessage::BotInterrupted]
             }
+            // To a client it is the same as an interruption before the first word.
+            Notice::Withdrawn => {
+                let stopped = self.stop_synthesising();
+                [ServerMessage::BotInterrupted].into_iter().chain(stopped).collect()
+            }
             Notice::AgentStoppedSpeaking => {
                 let mut messages = self.finish_sentence();
-                if std::mem::take(&mut self.synthesising) {
-                    messages.push(ServerMessage::BotTtsStopped);
-                }
+                messages.extend(self.stop_synthesising());
                 messages.push(ServerMessage::BotStoppedSpeaking);
                 messages
             }
@@ -121,6 +124,10 @@ impl Narrator {
         done.map(|Sentence { speech, text }| output(speech, text.clone(), &text, SpokenStatus::Completed))
             .into_iter()
             .collect()
+    }
+
+    fn stop_synthesising(&mut self) -> Option<ServerMessage> {
+        std::mem::take(&mut self.synthesising).then_some(ServerMessage::BotTtsStopped)
     }
 
     fn remember(&mut self, call: ToolCall) {

@@ -307,6 +307,28 @@ fn a_sentence_that_was_cut_off_is_never_completed() {
 }
 
 #[test]
+fn an_answer_that_is_withdrawn_is_cut_off_and_the_next_begins_anew() {
+    let queued = |id, text: &str| Notice::SpeechQueued {
+        speech: SpeechId(id),
+        text: text.to_owned(),
+    };
+
+    let told = told(vec![queued(1, "One."), Notice::Withdrawn, queued(2, "Two.")]);
+
+    assert_eq!(
+        told,
+        [
+            bare("bot-tts-started"),
+            bot_output(1, "One.", "new", "", "One."),
+            bare("bot-interrupted"),
+            bare("bot-tts-stopped"),
+            bare("bot-tts-started"),
+            bot_output(2, "Two.", "new", "", "Two."),
+        ]
+    );
+}
+
+#[test]
 fn tools_failures_and_latencies_are_told() {
     let told = told(vec![
         Notice::ToolStarted(ToolCall {

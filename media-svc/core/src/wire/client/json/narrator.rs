@@ -81,11 +81,13 @@ impl JsonNarrator {
                 serde_json::to_value(rtvi::metrics(timing)).unwrap_or_default(),
             ),
             Notice::StageFailed { stage, error } => return Some(error_frame(&error, false, stage)),
-            // What is queued is told when it is heard; how many words of it were, is RTVI's to tell. The question is in
-            // its transcriptions. Nobody answers a socket but the agent.
-            Notice::SpeechQueued { .. } | Notice::Spoken { .. } | Notice::Asked(_) | Notice::AnsweredBy(_) => {
-                return None;
-            }
+            // What is queued is told when it is heard, and so there is nothing to withdraw; how many words of it were heard,
+            // is RTVI's to tell. The question is in its transcriptions. Nobody answers a socket but the agent.
+            Notice::SpeechQueued { .. }
+            | Notice::Withdrawn
+            | Notice::Spoken { .. }
+            | Notice::Asked(_)
+            | Notice::AnsweredBy(_) => return None,
         };
         Some(frame(kind, data))
     }
