@@ -13,7 +13,7 @@ mod register;
 mod transcripts;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use service_kit::config::Config;
@@ -22,6 +22,7 @@ use service_kit::grpc::{PeerTls, RequireToken};
 use service_kit::health::Readiness;
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
@@ -194,7 +195,8 @@ impl Run {
         let uploads = self.scope.child("uploads");
         let _uploaders = self.start_uploaders(&uploads);
         let _sweeper = self.start_sweeper();
-        let housekeeping = (self.start_housekeeping(), self.start_retention());
+        let closing = self.scope.child("closing");
+        let housekeeping = (self.start_housekeeping(closing.clone()), self.start_retention());
         let stop_now = async {
             tokio::select! {
                 () = self.shutdown.hurried() => {}
@@ -202,10 +204,24 @@ impl Run {
             }
         };
         let orderly = async {
-            self.serve(incoming, streams.clone(), writers.clone()).await;
+            let drained = OnceLock::new();
+            let note_drain = async {
+                self.shutdown.draining().await;
+                drained.get_or_init(Instant::now);
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = self.serve(incoming, streams.clone(), writers.clone()) => {}
+                () = note_drain => {}
+            }
+            let drained = *drained.get_or_init(Instant::now);
             self.readiness.not_ok("archiver", "shutting down");
             streams.join().await;
             drop(housekeeping);
+            for node in self.nodes.take_gone(drained) {
+                self.archive.close_dead(&node).await;
+            }
+            closing.join().await;
             self.nodes.close_rows();
             writers.join().await;
             self.archive.queue.close();
@@ -296,9 +312,8 @@ impl Run {
         Some(self.scope.child("sweeper").spawn_owned("sweeping uploads", sweeper))
     }
 
-    fn start_housekeeping(&self) -> AbortOnDrop {
+    fn start_housekeeping(&self, closing: TaskScope) -> AbortOnDrop {
         let (archive, nodes) = (Arc::clone(&self.archive), Arc::clone(&self.nodes));
-        let closing = self.scope.child("closing");
         self.scope
             .child("housekeeping")
             .spawn_owned("archive housekeeping", async move {

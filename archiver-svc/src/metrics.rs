@@ -3,12 +3,18 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 use service_kit::metrics::{counter_vec, gauge_vec, histogram_vec};
 
 use crate::transcripts::StoreError;
+
+/// Longest that a transaction or query may take. A database that takes longer has stopped answering, or the way to it has:
+/// TCP alone notices that after a quarter of an hour, and until then whoever waits can do nothing else.
+const SQL_LIMIT: Duration = Duration::from_secs(15);
+/// The same for what goes through whole tables, once an hour.
+const LONG_SQL_LIMIT: Duration = Duration::from_secs(600);
 
 /// Recordings handed to the uploaders.
 pub static JOBS_ENQUEUED: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -131,19 +137,39 @@ pub fn bump(counter: &IntCounterVec) {
     counter.with_label_values(&[] as &[&str]).inc();
 }
 
-/// Times a transaction that writes, and counts it when it fails.
+/// Times a transaction that writes, and counts it when it fails or takes too long. One that took too long may have been
+/// committed: everything that is written can be written again.
 pub async fn transaction<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timed(query(work)).await
+}
+
+/// [`transaction`] for what goes through a whole table.
+pub async fn long_transaction<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timed(within(LONG_SQL_LIMIT, work)).await
+}
+
+/// Counts a query that fails or takes too long.
+pub async fn query<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    within(SQL_LIMIT, work).await
+}
+
+/// [`query`] for what goes through a whole table.
+pub async fn long_query<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    within(LONG_SQL_LIMIT, work).await
+}
+
+async fn timed<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let started = Instant::now();
-    let outcome = query(work).await;
+    let outcome = work.await;
     DB_WRITE
         .with_label_values(&[] as &[&str])
         .observe(started.elapsed().as_secs_f64());
     outcome
 }
 
-/// Counts a query that fails.
-pub async fn query<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let outcome = work.await;
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let outcome = tokio::time::timeout(limit, work).await;
+    let outcome = outcome.unwrap_or(Err(StoreError::TimedOut(limit)));
     if let Err(error) = &outcome {
         DB_ERRORS.with_label_values(&[error.kind()]).inc();
     }
@@ -251,4 +277,20 @@ pub fn update_lag() {
     let oldest = waiting.1.first_key_value().map(|(_, since)| since.elapsed().as_secs());
     LAG.with_label_values(&[] as &[&str])
         .set(oldest.unwrap_or(0).try_into().unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_does_not_answer_is_given_up_after_a_while() {
+        let began = tokio::time::Instant::now();
+        let outcome = transaction(std::future::pending::<Result<(), StoreError>>()).await;
+        assert_eq!(outcome.unwrap_err().kind(), "timeout");
+        assert_eq!(began.elapsed(), SQL_LIMIT);
+        let outcome = long_query(std::future::pending::<Result<(), StoreError>>()).await;
+        assert_eq!(outcome.unwrap_err().kind(), "timeout");
+        assert_eq!(began.elapsed(), SQL_LIMIT + LONG_SQL_LIMIT);
+    }
 }

@@ -33,6 +33,8 @@ const CHUNK_BYTES: usize = 1_600 * FRAME_BYTES;
 const QUEUE: usize = 64;
 /// Something hangs when nothing is acknowledged for this long.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How often it is looked how much memory another program takes: what it adds in its last moment is not seen.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 const MIB: f64 = 1_048_576.0;
 
 /// What is archived.
@@ -46,7 +48,7 @@ struct Size {
 struct Measured {
     took: Duration,
     cpu_secs: f64,
-    peak_mib: Option<f64>,
+    peak_mib: f64,
 }
 
 #[tokio::main]
@@ -88,12 +90,10 @@ async fn main() -> anyhow::Result<()> {
 fn report(what: &str, unit: &str, amount: f64, ours: &Measured, other: &str, theirs: &Measured) {
     let line = |name: &str, measured: &Measured| {
         let rate = amount / measured.took.as_secs_f64();
-        let memory = measured
-            .peak_mib
-            .map(|peak| format!(", {peak:.0} MiB resident at most"))
-            .unwrap_or_default();
-        let (took, cpu) = (measured.took.as_secs_f64(), measured.cpu_secs);
-        println!("{what}: {name:<11} {rate:>8.0} {unit} in {took:.2} s, {cpu:.2} s of CPU{memory}");
+        let (took, cpu, peak) = (measured.took.as_secs_f64(), measured.cpu_secs, measured.peak_mib);
+        println!(
+            "{what}: {name:<11} {rate:>8.0} {unit} in {took:.2} s, {cpu:.2} s of CPU, {peak:.0} MiB resident at most"
+        );
         rate
     };
     let ratio = line("archiver", ours) / line(other, theirs);
@@ -155,7 +155,7 @@ async fn send(stack: &Stack, url: &str, archiver: u32, size: &Size, recorded: bo
     let measured = Measured {
         took: began.elapsed(),
         cpu_secs: cpu_secs(archiver)? - cpu,
-        peak_mib: Some(peak_mib(archiver)?),
+        peak_mib: peak_mib(archiver)?,
     };
     scope.cancel();
     Ok(measured)
@@ -290,15 +290,30 @@ async fn aws_cp(stack: &Stack, address: &str, size: &Size) -> anyhow::Result<Mea
 
 fn run(program: &str, arguments: &[&str], env: &[(&str, &str)]) -> anyhow::Result<Measured> {
     let (cpu, began) = (children_cpu_secs()?, Instant::now());
-    let status = std::process::Command::new(program)
+    let mut child = std::process::Command::new(program)
         .args(arguments)
         .envs(env.iter().copied())
-        .status()
+        .spawn()
         .with_context(|| format!("cannot run {program}"))?;
+    let (pid, (stop, stopped)) = (child.id(), std::sync::mpsc::channel::<()>());
+    let watching = std::thread::spawn(move || {
+        let mut peak = 0.0_f64;
+        while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_INTERVAL) {
+            // One that has ended has none.
+            peak = peak.max(peak_mib(pid).unwrap_or(0.0));
+        }
+        peak
+    });
+    let status = child.wait()?;
+    let took = began.elapsed();
+    drop(stop);
+    let peak_mib = watching
+        .join()
+        .map_err(|_| anyhow::anyhow!("nobody watched {program}"))?;
     ensure!(status.success(), "{program} ended with {status}");
     Ok(Measured {
-        took: began.elapsed(),
+        took,
         cpu_secs: children_cpu_secs()? - cpu,
-        peak_mib: None,
+        peak_mib,
     })
 }

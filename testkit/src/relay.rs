@@ -45,6 +45,7 @@ pub struct Relay {
 struct Shared {
     targets: watch::Sender<Vec<SocketAddr>>,
     fault: watch::Sender<Fault>,
+    frozen: watch::Sender<()>,
 }
 
 impl Relay {
@@ -60,6 +61,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             targets: watch::Sender::new(Vec::new()),
             fault: watch::Sender::new(Fault::None),
+            frozen: watch::Sender::new(()),
         });
         let scope = TaskScope::root("relay");
         let (connections, relayed, stopped) = (scope.clone(), Arc::clone(&shared), scope.token());
@@ -94,6 +96,12 @@ impl Relay {
         self.shared.targets.send_replace(targets.collect());
     }
 
+    /// Open connections stay open, to client and server, and nothing passes on them any more, as when a firewall has
+    /// forgotten them. New ones work.
+    pub fn freeze_open_connections(&self) {
+        self.shared.frozen.send_replace(());
+    }
+
     /// What to do from now on; open connections are cut.
     pub fn set_fault(&self, fault: Fault) {
         self.shared.fault.send_replace(fault);
@@ -108,6 +116,7 @@ impl Drop for Relay {
 
 async fn serve(mut client: TcpStream, shared: &Shared) {
     let mut changes = shared.fault.subscribe();
+    let mut frozen = shared.frozen.subscribe();
     let fault = *changes.borrow_and_update();
     let work = async {
         match fault {
@@ -118,11 +127,15 @@ async fn serve(mut client: TcpStream, shared: &Shared) {
             Fault::CutAfter(bytes) => pass(&mut client, shared, bytes, None).await,
         }
     };
+    tokio::pin!(work);
     tokio::select! {
-        () = work => {}
-        // The sender lives as long as this connection's relay.
-        _ = changes.changed() => {}
+        () = &mut work => return,
+        // The senders live as long as this connection's relay.
+        _ = changes.changed() => return,
+        _ = frozen.changed() => {}
     }
+    // Both sides stay open until the fault changes: what holds them is not dropped, and does nothing.
+    let _ = changes.changed().await;
 }
 
 async fn pass(client: &mut TcpStream, shared: &Shared, limit: u64, rate: Option<u64>) {

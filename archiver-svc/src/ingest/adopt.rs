@@ -9,7 +9,7 @@ use super::nodes::Node;
 use super::session::{Open, Session, Stage, Work};
 use crate::backoff::Backoff;
 use crate::metrics::KindCounts;
-use crate::recordings::{Live, Manifest, ObjectError, Recordings, chain};
+use crate::recordings::{End, Job, Live, Manifest, ObjectError, Recordings, Task, chain};
 
 impl Archive {
     /// Finds out where a session goes on whose first event does not come: for a recorded one the store says it, for
@@ -57,6 +57,7 @@ impl Archive {
                 session_id: id.to_owned(),
                 key: manifest.key.clone(),
                 bytes: object.bytes,
+                completes: None,
             });
             work.entries.push((first, note));
             session.adopt(first, go_on(None, last, false));
@@ -126,7 +127,8 @@ impl Archive {
     }
 
     /// Stores what a dead node left of its recordings. Nobody is told; if the node comes back, it goes on behind what
-    /// is durable, and the whole recording replaces this one.
+    /// is durable, and the whole recording replaces this one. Draining does not end this, since nobody else may have it; being
+    /// hurried does.
     pub async fn close_dead(&self, node: &Arc<Node>) {
         node.rows.close();
         let sessions = std::mem::take(&mut *node.sessions.lock().await);
@@ -152,13 +154,16 @@ impl Archive {
                 "node is gone; storing what it sent of this recording"
             );
             if let Ok(file) = self.finish(&live, received + 1, 0).await {
-                let end = crate::recordings::End {
+                let end = End {
                     file,
                     last: None,
                     complete: false,
                 };
-                let task = crate::recordings::Task::Finish(end);
-                let _ = self.enqueue(&live, task, None).await;
+                let job = Job::new(Arc::clone(&live), Task::Finish(end), None);
+                tokio::select! {
+                    () = self.queue.push(job) => {}
+                    () = self.shutdown.hurried() => return,
+                }
             }
         }
     }
@@ -172,7 +177,8 @@ impl Archive {
             match recordings.store.has_moved(node_id, &self.id).await {
                 Ok(moved) => return Ok(moved),
                 Err(error) => {
-                    self.pause(&mut backoff, "cannot ask the object store who serves a node", &error)
+                    let what = "cannot ask the object store who serves a node";
+                    self.pause_until(self.shutdown.hurried(), &mut backoff, what, &error)
                         .await?
                 }
             }

@@ -354,6 +354,17 @@ impl Archive {
         what: &'static str,
         error: &(dyn std::error::Error + Send + Sync),
     ) -> Result<(), Stopped> {
+        self.pause_until(self.shutdown.draining(), backoff, what, error).await
+    }
+
+    /// [`pause`](Self::pause), ended by something else than draining.
+    pub(super) async fn pause_until(
+        &self,
+        stop: impl Future<Output = ()>,
+        backoff: &mut Backoff,
+        what: &'static str,
+        error: &(dyn std::error::Error + Send + Sync),
+    ) -> Result<(), Stopped> {
         let wait = backoff.next_wait();
         // The first failure and then about one a minute: an outage is seen and does not fill the disk.
         if backoff.failures() % 16 == 1 {
@@ -363,11 +374,9 @@ impl Archive {
                 "{what}; trying until it works"
             );
         }
-        let draining = async { tokio::time::timeout(wait, self.shutdown.draining()).await.is_ok() };
-        if draining.await {
-            Err(Stopped::ShuttingDown)
-        } else {
-            Ok(())
+        match tokio::time::timeout(wait, stop).await {
+            Ok(()) => Err(Stopped::ShuttingDown),
+            Err(_) => Ok(()),
         }
     }
 }

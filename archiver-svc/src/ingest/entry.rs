@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use voxray_proto::archive::{SessionEnded, SessionStarted};
 
 use super::session::date;
+use crate::metrics::KindCounts;
 use crate::transcripts::{Batch, End, Row, Start};
 
 /// Longest word (transport, provider, role), characters: as wide as the columns of MySQL.
@@ -21,7 +22,7 @@ pub enum Entry {
     Row(Row),
     /// A session has ended.
     End(End),
-    /// A recording was stored by an archiver that may not have got to note it.
+    /// A recording is stored and not noted: by this archiver, or by one that may not have got to it.
     Recorded(Recorded),
 }
 
@@ -34,6 +35,9 @@ pub struct Recorded {
     pub key: String,
     /// Its length.
     pub bytes: u64,
+    /// The session is durable to its end with this note, and so many events of its audio with it. `None`: it waits for the
+    /// note as for any other row.
+    pub completes: Option<KindCounts>,
 }
 
 impl Entry {

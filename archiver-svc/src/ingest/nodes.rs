@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::acks::Acks;
 use super::apply::Stopped;
+use super::entry::Recorded;
 use super::ledger::Ledger;
 use super::rows::Rows;
 use super::session::Session;
@@ -16,6 +17,9 @@ use crate::metrics::KindCounts;
 
 /// How often a node is asked to send a session again because what arrived of it was no good. Its stream ends each time.
 const MAX_BEGUN_AGAIN: u32 = 3;
+
+/// A node that lives has connected again within this, here or elsewhere: it waits 2 s at most between two tries.
+const RECONNECT: Duration = Duration::from_secs(5);
 
 /// Sessions that ended lately and are durable, kept to answer what is sent again. About 100 bytes each.
 const MAX_FINISHED: usize = 16_384;
@@ -228,12 +232,22 @@ impl Nodes {
 
     /// Forgets and returns the nodes that are dead.
     pub fn take_dead(&self) -> Vec<Arc<Node>> {
+        self.take(|idle_since| idle_since.elapsed() >= self.dead_after)
+    }
+
+    /// Forgets and returns the nodes that had no stream for [`RECONNECT`] when this archiver began to drain: what they sent
+    /// may be nowhere else.
+    pub fn take_gone(&self, drained: Instant) -> Vec<Arc<Node>> {
+        self.take(|idle_since| drained.saturating_duration_since(idle_since) >= RECONNECT)
+    }
+
+    fn take(&self, is_gone: impl Fn(Instant) -> bool) -> Vec<Arc<Node>> {
         let mut nodes = self.lock();
         let dead: Vec<_> = nodes
             .values()
             .filter(|node| {
                 let inner = node.lock();
-                inner.streams == 0 && inner.idle_since.elapsed() >= self.dead_after
+                inner.streams == 0 && is_gone(inner.idle_since)
             })
             .cloned()
             .collect();
@@ -319,11 +333,44 @@ impl Delivery {
         self.node.refuse(&self.session_id);
     }
 
-    /// All of it is stored.
+    /// Leaves it to the rows of the node to note that all of it is stored, up to this event; with the note it is durable, and
+    /// the node is told. `false`: no rows of this node are written any more.
+    pub fn note(&self, last: u64, recorded: Recorded) -> bool {
+        self.node.rows.push_note(last, recorded)
+    }
+
+    /// All of it is stored and noted.
     pub fn recording_stored(&self, counts: KindCounts) {
         self.node.settle(&self.session_id, |ledger| {
             ledger.count(counts);
             ledger.ended();
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(nodes: &[Arc<Node>]) -> Vec<&str> {
+        nodes.iter().map(|node| node.id.as_str()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_finds_nodes_that_were_gone_before_it_and_none_that_it_sends_away() {
+        let nodes = Nodes::new(Duration::from_secs(30), Arc::default());
+        drop(nodes.attach("gone"));
+        let (stays, _again) = (nodes.attach("stays"), nodes.attach("again"));
+        drop(nodes.attach("again"));
+        tokio::time::sleep(RECONNECT).await;
+        drop(nodes.attach("late"));
+
+        let drained = Instant::now();
+        drop(stays);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+
+        assert_eq!(ids(&nodes.take_dead()), Vec::<&str>::new());
+        assert_eq!(ids(&nodes.take_gone(drained)), ["gone"]);
+        assert_eq!(ids(&nodes.take_gone(drained)), Vec::<&str>::new());
     }
 }

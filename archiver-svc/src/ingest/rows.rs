@@ -9,7 +9,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::apply::{Archive, Stopped};
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, Recorded};
 use super::nodes::Node;
 use crate::backoff::Backoff;
 use crate::metrics::{self, Waiting};
@@ -85,6 +85,28 @@ impl Rows {
         self.changed.notify_one();
     }
 
+    /// Adds the note of a recording, without waiting: past the limit when there is no room, since an uploader that waits
+    /// would hold up other nodes. While there is none the stream is held back, so that those are only the notes of what is
+    /// in the upload queue. `false`: no more rows are taken.
+    pub fn push_note(&self, sequence: u64, recorded: Recorded) -> bool {
+        let entry = Entry::Recorded(recorded);
+        let places = u32::try_from(entry.text_bytes() + ROW_BYTES).unwrap_or(u32::MAX);
+        let place = Arc::clone(&self.places).try_acquire_many_owned(places).ok();
+        let mut inner = self.lock();
+        if inner.closed {
+            return false;
+        }
+        inner.waiting.push_back(Pending {
+            sequence,
+            entry,
+            refused: None,
+            _place: place,
+        });
+        drop(inner);
+        self.changed.notify_one();
+        true
+    }
+
     /// No more rows will come: the writer ends when there are none left.
     pub fn close(&self) {
         self.lock().closed = true;
@@ -146,8 +168,17 @@ impl Archive {
             match self.write_part(&part).await? {
                 Outcome::Written => {
                     for pending in part {
-                        node.settle(pending.entry.session_id(), |ledger| {
-                            ledger.row_written(pending.sequence)
+                        node.settle(pending.entry.session_id(), |ledger| match &pending.entry {
+                            Entry::Recorded(Recorded {
+                                completes: Some(counts),
+                                ..
+                            }) => {
+                                ledger.count(*counts);
+                                ledger.ended();
+                            }
+                            Entry::Start(_) | Entry::Row(_) | Entry::End(_) | Entry::Recorded(_) => {
+                                ledger.row_written(pending.sequence);
+                            }
                         });
                     }
                 }

@@ -46,7 +46,7 @@ async fn run(register: &Register, days: u32) -> Result<(), RegisterError> {
     // What cannot be erased now is still found at the next turn; it must not hide what comes behind it.
     let mut after = String::new();
     loop {
-        let found = metrics::query(transcripts.to_erase(before, &after, BATCH)).await?;
+        let found = metrics::long_query(transcripts.to_erase(before, &after, BATCH)).await?;
         for session_id in &found {
             match register.erase(session_id).await {
                 Ok(erased) => {
@@ -69,7 +69,7 @@ async fn run(register: &Register, days: u32) -> Result<(), RegisterError> {
         }
     }
     if let Some(before) = before {
-        let rows = metrics::transaction(transcripts.delete_rows_before(before)).await?;
+        let rows = metrics::long_transaction(transcripts.delete_rows_before(before)).await?;
         if rows > 0 {
             tracing::info!(target: "audit", rows, retention_days = days, "rows without a session erased by age");
         }

@@ -30,11 +30,19 @@ pub struct End {
 
 /// What storing a recording came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
-    /// The object was written.
-    Written,
-    /// The same recording, or for an incomplete one a longer, was there already.
-    AlreadyThere,
+pub struct Stored {
+    /// Length of the object under the key, in bytes: in an encoded format it is not that of the samples.
+    pub bytes: u64,
+    /// The same recording, or for an incomplete one a longer, was there already; nothing was written.
+    pub already_there: bool,
+}
+
+/// The object of an upload that is complete, and not noted in the manifest.
+#[derive(Debug)]
+pub(super) struct Completed {
+    object: StoredObject,
+    /// It is the recording that was to be stored, and not a longer one that was there.
+    is_ours: bool,
 }
 
 impl End {
@@ -91,43 +99,85 @@ impl RecordingStore {
         if manifest.ended().is_some() {
             return already_stored(manifest, end);
         }
+        // An earlier try has made the object and got no further. Meanwhile another one may have come in its place.
+        if let Some(made) = &progress.completed {
+            let there = self.objects.head(&live.key).await?;
+            if there.is_none_or(|head| head.etag != made.object.etag) {
+                progress.completed = None;
+            }
+        }
+        if progress.completed.is_none() {
+            progress.completed = Some(self.complete_upload(live, progress, end).await?);
+        }
+        let (Some(made), Some((manifest, etag))) = (&progress.completed, &mut progress.manifest) else {
+            return Err(ObjectError::Conflict { operation: "finish" });
+        };
+        if made.is_ours {
+            self.tag_at_last(live, end).await?;
+        }
+        let bytes = made.object.bytes;
+        let mut next = manifest.clone();
+        next.upload_id = None;
+        next.object = Some(made.object.clone());
+        *etag = self.write_manifest(&next, Some(etag)).await?;
+        *manifest = next;
+        progress.completed = None;
+        if end.last.is_some() {
+            self.objects.delete(&self.head_key(&live.facts.session_id)).await?;
+        }
+        Ok(Stored {
+            bytes,
+            already_there: false,
+        })
+    }
+
+    /// Sends what is missing of an upload and makes the object.
+    async fn complete_upload(
+        &self,
+        live: &Arc<Live>,
+        progress: &mut Progress,
+        end: &End,
+    ) -> Result<Completed, ObjectError> {
         self.reopen(live, progress).await?;
         if progress.head_is_elsewhere {
             let head = self.head_key(&live.facts.session_id);
             self.objects.get_to_file(&head, end.file.file.path()).await?;
             progress.head_is_elsewhere = false;
         }
-        let Some((manifest, etag)) = &mut progress.manifest else {
-            return Ok(Stored::AlreadyThere);
+        let Some((manifest, _)) = &progress.manifest else {
+            return Err(ObjectError::Conflict { operation: "finish" });
         };
         let mut parts = vec![self.first_part(manifest, end).await?];
         parts.extend(manifest.parts.iter().cloned());
         parts.extend(self.last_part(manifest, end).await?);
-        let object = self.complete(manifest, &parts, end).await?;
+        self.complete(manifest, &parts, end).await
+    }
+
+    /// Puts the tags on an object that are only known at its end. Without the right to do so, and in a store that has no
+    /// tags, the recording is stored all the same: it is what counts.
+    ///
+    /// # Errors
+    /// What may pass.
+    async fn tag_at_last(&self, live: &Live, end: &End) -> Result<(), ObjectError> {
         let known = Known {
             facts: &live.facts,
             end: Some(end.known()),
         };
         let tags = metadata::last_tags(known, &self.tags);
-        // The recording is what counts: without the right to tag it is stored all the same.
-        if !tags.is_empty()
-            && let Err(error) = self.objects.tag(&live.key, &tags).await
-        {
-            tracing::warn!(
-                error = super::chain(&error),
-                key = live.key,
-                "a recording is stored without its last tags"
-            );
+        if tags.is_empty() {
+            return Ok(());
         }
-        let mut next = manifest.clone();
-        next.upload_id = None;
-        next.object = Some(object);
-        *etag = self.write_manifest(&next, Some(etag)).await?;
-        *manifest = next;
-        if end.last.is_some() {
-            self.objects.delete(&self.head_key(&live.facts.session_id)).await?;
+        match self.objects.tag(&live.key, &tags).await {
+            Err(error @ ObjectError::NotTagged { .. }) => {
+                tracing::warn!(
+                    error = super::chain(&error),
+                    key = live.key,
+                    "a recording is stored without its last tags"
+                );
+                Ok(())
+            }
+            tagged => tagged,
         }
-        Ok(Stored::Written)
     }
 
     async fn first_part(&self, manifest: &Manifest, end: &End) -> Result<Part, ObjectError> {
@@ -171,43 +221,44 @@ impl RecordingStore {
         }))
     }
 
-    async fn complete(&self, manifest: &Manifest, parts: &[Part], end: &End) -> Result<StoredObject, ObjectError> {
+    async fn complete(&self, manifest: &Manifest, parts: &[Part], end: &End) -> Result<Completed, ObjectError> {
         let there = self.objects.head(&manifest.key).await?;
         let is_this = |head: &super::objects::Head| {
             head.bytes == end.file.bytes && head.parts_sha256.is_some() && head.parts_sha256 == parts_sha256(parts)
         };
         // What a node left that went away never replaces something as long or longer.
         let is_enough = |head: &super::objects::Head| end.last.is_none() && head.bytes >= end.file.bytes;
-        let (etag, bytes) = match there {
+        let (etag, bytes, is_ours) = match there {
             // It was completed, and whoever did it did not get to say so.
-            Some(head) if is_this(&head) || is_enough(&head) => (head.etag, head.bytes),
+            Some(head) if is_this(&head) => (head.etag, head.bytes, true),
+            Some(head) if is_enough(&head) => (head.etag, head.bytes, false),
             there => {
                 let condition = Condition::unchanged(there.as_ref().map(|head| head.etag.as_str()));
                 let upload = open_upload(manifest)?;
                 let etag = self.objects.complete(upload, parts, end.file.bytes, &condition).await?;
-                (etag, end.file.bytes)
+                (etag, end.file.bytes, true)
             }
         };
-        Ok(StoredObject {
+        let object = StoredObject {
             etag,
             bytes,
             ended: end.last,
             pcm_sha256: hex::encode(end.file.pcm_sha256),
-        })
+        };
+        Ok(Completed { object, is_ours })
     }
 }
 
 fn already_stored(manifest: &Manifest, end: &End) -> Result<Stored, ObjectError> {
-    let same = manifest
-        .object
-        .as_ref()
-        .is_some_and(|object| object.pcm_sha256 == hex::encode(end.file.pcm_sha256));
-    if same || !end.complete {
-        Ok(Stored::AlreadyThere)
-    } else {
-        Err(ObjectError::Different {
+    let same = |object: &&StoredObject| !end.complete || object.pcm_sha256 == hex::encode(end.file.pcm_sha256);
+    match manifest.object.as_ref().filter(same) {
+        Some(object) => Ok(Stored {
+            bytes: object.bytes,
+            already_there: true,
+        }),
+        None => Err(ObjectError::Different {
             key: manifest.key.clone(),
-        })
+        }),
     }
 }
 

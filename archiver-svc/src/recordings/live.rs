@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::assembly::{Assembly, WholePart, write_header};
+use super::finish::Completed;
 use super::manifest::{self, Facts, Manifest, Part, StoredObject};
 use super::metadata::{self, Known};
 use super::objects::{Condition, CopiedPart, NewObject, ObjectError, Piece, Upload};
@@ -36,6 +37,8 @@ pub(super) struct Progress {
     pub(super) manifest: Option<(Manifest, String)>,
     /// The first part has to be fetched from the store when it is needed.
     pub(super) head_is_elsewhere: bool,
+    /// What was made of the upload, until the manifest says so.
+    pub(super) completed: Option<Completed>,
 }
 
 impl Live {
@@ -50,6 +53,7 @@ impl Live {
         let progress = Progress {
             manifest: Some((manifest, etag)),
             head_is_elsewhere: true,
+            completed: None,
         };
         Self::with(facts, key, assembly, progress)
     }
@@ -277,6 +281,7 @@ impl RecordingStore {
         why: &ObjectError,
     ) -> Result<(), ObjectError> {
         tracing::debug!(key = live.key, %why, "looking at what another archiver has stored of this recording");
+        progress.completed = None;
         progress.manifest = self.read_manifest(&live.facts.session_id).await?;
         let Some((manifest, _)) = &mut progress.manifest else {
             return Ok(());

@@ -121,6 +121,14 @@ impl RecordingStore {
         object_key(&self.base_path, started_at, session_id, self.format.extension())
     }
 
+    /// Length of what is under a key, in bytes.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn length(&self, key: &str) -> Result<Option<u64>, ObjectError> {
+        Ok(self.objects.head(key).await?.map(|head| head.bytes))
+    }
+
     /// What is stored of a session that has not ended, or whose node went away, with the manifest's ETag.
     ///
     /// # Errors

@@ -65,7 +65,7 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     /// Gives an upload up.
     async fn abort(&self, upload: Upload<'_>) -> Result<(), ObjectError>;
 
-    /// Puts tags in place of those an object has.
+    /// Puts tags in place of those an object has. [`ObjectError::NotTagged`]: it will not have them.
     async fn tag(&self, key: &str, tags: &[(String, String)]) -> Result<(), ObjectError>;
 
     /// Objects below a prefix.
@@ -196,6 +196,13 @@ pub enum ObjectError {
     S3 {
         /// The S3 operation.
         operation: &'static str,
+        /// What the SDK says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// S3 refuses to tag an object: there is no right to, it has no tags, or not these.
+    #[error("S3: put_object_tagging was refused")]
+    NotTagged {
         /// What the SDK says.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,

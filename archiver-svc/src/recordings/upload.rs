@@ -1,6 +1,7 @@
 //! Uploaders: they store recordings until it has worked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use service_kit::shutdown::Shutdown;
 use tokio::sync::OwnedSemaphorePermit;
@@ -9,10 +10,14 @@ use tokio::time::Instant;
 use super::encode::EncodeError;
 use super::{End, Live, ObjectError, RecordingStore, Stored, UploadQueue, chain};
 use crate::backoff::Backoff;
-use crate::ingest::Delivery;
+use crate::ingest::{Delivery, Recorded};
 use crate::metrics::{self, Waiting};
 use crate::register::Register;
 use crate::transcripts::StoreError;
+
+/// How long an uploader waits to be told whether a session was erased. While the database is away it would wait as long as
+/// for a connection, and audio is to go on.
+const ERASED_LIMIT: Duration = Duration::from_millis(250);
 
 /// Something to be stored.
 #[derive(Debug)]
@@ -23,7 +28,8 @@ pub struct Job {
     pub task: Task,
     /// Who is told when it is stored; `None` for what a dead node left.
     pub delivery: Option<Delivery>,
-    /// How it went, once it is stored and only the database is waited for.
+    /// How it went, once it is stored and only the database is waited for: so it is with what nobody can be told of, since
+    /// other notes wait with the rows of their node.
     done: Option<Stored>,
     /// Failures so far.
     pub backoff: Backoff,
@@ -90,12 +96,13 @@ pub async fn run_uploader(
 
 async fn upload(place: &Place, queue: &UploadQueue, mut job: Job, max_retries: u32, shutdown: &Shutdown) {
     let error = match run(place, &mut job).await {
-        Ok(stored) => return finish(queue, job, stored),
+        Ok(done) => return finish(queue, job, done),
         Err(error) => error,
     };
     let (key, cause) = (&job.live.key, chain(&error));
-    if shutdown.is_draining() {
-        // It was not acknowledged: the node sends it again to another archiver.
+    if shutdown.is_draining() && job.delivery.is_some() {
+        // It was not acknowledged: the node sends it again to another archiver. What a dead node left is nowhere else, and
+        // is tried until it works or this archiver is hurried.
         tracing::warn!(error = cause, key, "shutting down without this recording");
         job.live.uploader_left();
         return queue.done(key);
@@ -146,9 +153,22 @@ async fn upload(place: &Place, queue: &UploadQueue, mut job: Job, max_retries: u
     queue.put_back(job, Instant::now() + wait);
 }
 
+/// What came of a job.
+#[derive(Debug, Clone, Copy)]
+enum Done {
+    /// Parts of a recording that goes on are stored.
+    Parts,
+    /// All of it is stored and noted.
+    Noted(Stored),
+    /// All of it is stored; the note waits with the rows of its node, which is told when it is written.
+    Noting(Stored),
+    /// Its session was erased.
+    Erased,
+}
+
 /// Nothing of an erased session is stored, and what was stored just before it was erased goes again: after the grave is
 /// dug, every job sees it.
-async fn run(place: &Place, job: &mut Job) -> Result<Option<Stored>, UploadError> {
+async fn run(place: &Place, job: &mut Job) -> Result<Done, UploadError> {
     let Place { store, register } = place;
     let (session_id, key) = (&job.live.facts.session_id, &job.live.key);
     let stored = |sequence, counts| {
@@ -156,34 +176,64 @@ async fn run(place: &Place, job: &mut Job) -> Result<Option<Stored>, UploadError
             delivery.audio_stored(sequence, counts);
         }
     };
+    // Storing goes on while the database is away; the node is not told before it has said that this is kept.
+    let is_erased = async || {
+        let asked = tokio::time::timeout(ERASED_LIMIT, register.is_erased(session_id)).await;
+        matches!(asked, Ok(Ok(true)))
+    };
     match &job.task {
         Task::Parts => {
-            // Audio goes on while the database is away; the end of the recording looks again.
-            let is_erased = async || register.is_erased(session_id).await.unwrap_or(false);
             if !is_erased().await {
                 store.store_parts(&job.live, stored).await?;
             }
             if is_erased().await {
                 store.erase(session_id, key).await?;
             }
-            Ok(None)
+            Ok(Done::Parts)
         }
         Task::Finish(end) => {
-            // Storing goes on while the database is away; the node is not told before it has said that this is kept.
-            let mut erased = register.is_erased(session_id).await.unwrap_or(false);
-            if !erased {
-                if job.done.is_none() {
-                    job.done = Some(store.finish(&job.live, end, stored).await?);
+            if !is_erased().await {
+                let stored = match job.done {
+                    // By an earlier try. Since then its node may have come back, and the whole call be in its place.
+                    Some(earlier) => Stored {
+                        bytes: store.length(key).await?.unwrap_or(earlier.bytes),
+                        ..earlier
+                    },
+                    None => *job.done.insert(store.finish(&job.live, end, stored).await?),
+                };
+                if register.transcripts.is_some() && leave_note(job, end, stored) {
+                    return Ok(Done::Noting(stored));
                 }
-                erased = !register.recorded(session_id, key, end.file.bytes).await?;
+                if register.recorded(session_id, key, stored.bytes).await? {
+                    return Ok(Done::Noted(stored));
+                }
             }
-            if erased {
-                tracing::info!(session_id, "the recording of an erased session is not kept");
-                store.erase(session_id, key).await?;
-            }
-            Ok(Some(job.done.unwrap_or(Stored::AlreadyThere)))
+            tracing::info!(session_id, "the recording of an erased session is not kept");
+            store.erase(session_id, key).await?;
+            Ok(Done::Erased)
         }
     }
+}
+
+/// Leaves it to the rows of the node to note a recording. `false`: there is no such node, or it is gone.
+fn leave_note(job: &Job, end: &End, stored: Stored) -> bool {
+    let (Some(delivery), Some(last)) = (&job.delivery, end.last) else {
+        return false;
+    };
+    let counts = job.live.assembly().take_counts();
+    let taken = delivery.note(
+        last,
+        Recorded {
+            session_id: job.live.facts.session_id.clone(),
+            key: job.live.key.clone(),
+            bytes: stored.bytes,
+            completes: Some(counts),
+        },
+    );
+    if !taken {
+        job.live.assembly().count(counts);
+    }
+    taken
 }
 
 /// What to do about a failure.
@@ -211,6 +261,7 @@ fn verdict(error: &UploadError) -> Verdict {
         ObjectError::Conflict { .. }
         | ObjectError::UploadGone { .. }
         | ObjectError::S3 { .. }
+        | ObjectError::NotTagged { .. }
         | ObjectError::Answer(_)
         | ObjectError::Digest { .. }
         | ObjectError::VersionsStay { .. }
@@ -219,25 +270,25 @@ fn verdict(error: &UploadError) -> Verdict {
     }
 }
 
-fn finish(queue: &UploadQueue, job: Job, stored: Option<Stored>) {
-    queue.done(&job.live.key);
+fn finish(queue: &UploadQueue, job: Job, done: Done) {
+    let key = &job.live.key;
+    queue.done(key);
     metrics::bump(&metrics::JOBS_SUCCESS);
-    match (&job.task, stored) {
-        (Task::Finish(end), stored) => {
-            tracing::info!(
-                key = job.live.key,
-                bytes = end.file.bytes,
-                complete = end.complete,
-                already_there = stored == Some(Stored::AlreadyThere),
-                failures = job.backoff.failures(),
-                "recording stored"
-            );
-            if let Some(delivery) = &job.delivery {
-                let counts = job.live.assembly().take_counts();
-                delivery.recording_stored(counts);
-            }
-        }
-        (Task::Parts, _) => tracing::debug!(key = job.live.key, "parts of a running recording stored"),
+    match done {
+        Done::Parts => tracing::debug!(key, "parts of a running recording stored"),
+        Done::Noted(stored) | Done::Noting(stored) => tracing::info!(
+            key,
+            bytes = stored.bytes,
+            complete = matches!(&job.task, Task::Finish(end) if end.complete),
+            already_there = stored.already_there,
+            failures = job.backoff.failures(),
+            "recording stored"
+        ),
+        Done::Erased => {}
+    }
+    if let (Done::Noted(_) | Done::Erased, Some(delivery)) = (done, &job.delivery) {
+        let counts = job.live.assembly().take_counts();
+        delivery.recording_stored(counts);
     }
     drop(job.waiting);
 }

@@ -36,8 +36,11 @@ impl RecordingStore {
         // Asked first: while the store is away nothing is encoded in vain.
         let there = self.objects.head(&live.key).await?;
         let encoded = self.encode(live, end).await?;
-        if there.as_ref().is_some_and(|head| is_enough(head, end, &encoded)) {
-            return Ok(Stored::AlreadyThere);
+        if let Some(head) = there.as_ref().filter(|head| is_enough(head, end, &encoded)) {
+            return Ok(Stored {
+                bytes: head.bytes,
+                already_there: true,
+            });
         }
         let condition = Condition::unchanged(there.as_ref().map(|head| head.etag.as_str()));
         let known = Known {
@@ -56,7 +59,10 @@ impl RecordingStore {
         } else {
             self.store_in_parts(&object, &encoded, &condition).await?;
         }
-        Ok(Stored::Written)
+        Ok(Stored {
+            bytes: encoded.bytes,
+            already_there: false,
+        })
     }
 
     async fn encode(&self, live: &Live, end: &End) -> Result<Encoded, ObjectError> {

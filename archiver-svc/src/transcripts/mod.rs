@@ -9,6 +9,7 @@ mod types;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use service_kit::config::{Config, TranscriptDriver};
@@ -21,6 +22,10 @@ pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use table::Table;
 pub use types::{Batch, End, Erasure, Latency, Page, Row, SessionRow, Start, Timing};
+
+/// How long a connection may take to become free after its use. One that takes longer is closed, or one that a database has
+/// stopped answering would be missing in the pool until TCP gives it up.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where transcripts are kept. Everything here can be done twice and changes nothing the second time; nothing is ever
 /// added to a session that was erased.
@@ -72,6 +77,9 @@ pub enum StoreError {
     /// The database or the way to it.
     #[error("the transcript database did not take part")]
     Sql(#[from] sqlx::Error),
+    /// No answer came for this long. What was asked may have been done.
+    #[error("the transcript database did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
     /// A row holds a date that is none.
     #[error("a date of a transcript row is not a date")]
     Date(#[source] time::error::Parse),
@@ -82,6 +90,7 @@ impl StoreError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Date(_) => "decode",
+            Self::TimedOut(_) => "timeout",
             Self::Sql(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed) => "connection",
             Self::Sql(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => "pool",
             Self::Sql(sqlx::Error::Database(error)) if error.kind() != sqlx::error::ErrorKind::Other => "constraint",
@@ -177,6 +186,15 @@ fn unfit(table: &Table, error: &sqlx::Error) -> Fatal {
         format!("the table {name} is there, but cannot be used: {error}"),
         format!("give it the columns {columns}, or set transcripts.table_name to another name{further}"),
     )
+}
+
+/// Sees to it that a connection goes back to its pool within [`RELEASE_TIMEOUT`]; by itself the pool waits for ever for the
+/// answer to what was given up.
+async fn release<C: sqlx::Connection>(connection: &mut C) -> Result<bool, sqlx::Error> {
+    match tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await {
+        Ok(answered) => answered.map(|()| true),
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    }
 }
 
 /// SQL made once at start from a checked table name and texts of ours.

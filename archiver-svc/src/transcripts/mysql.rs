@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 use self::statements::Statements;
 use super::{
     Batch, Erasure, Page, PoolSettings, Row, SessionRow, StoreError, Table, Timing, TranscriptStore, not_a_dsn,
-    refused, session_ids, sql, unfit,
+    refused, release, session_ids, sql, unfit,
 };
 
 /// How long to wait for a connection before the write counts as failed (and is tried again).
@@ -66,6 +66,7 @@ impl MysqlStore {
             .max_lifetime(settings.max_lifetime)
             .idle_timeout(settings.max_idle_time)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_release(|connection, _| Box::pin(release(connection)))
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     // What another transaction has committed before this one got its lock must be seen.

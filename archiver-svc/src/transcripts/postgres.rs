@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use self::statements::{LOCK_SESSIONS, LOCK_TABLES, Statements, TABLE_EXISTS};
 use super::{
     Batch, End, Erasure, Page, PoolSettings, Row, SessionRow, Start, StoreError, Table, Timing, TranscriptStore,
-    not_a_dsn, refused, session_ids, sql, unfit,
+    not_a_dsn, refused, release, session_ids, sql, unfit,
 };
 
 /// How long to wait for a connection before the write counts as failed (and is tried again).
@@ -48,6 +48,7 @@ impl PostgresStore {
             .max_lifetime(settings.max_lifetime)
             .idle_timeout(settings.max_idle_time)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_release(|connection, _| Box::pin(release(connection)))
             .connect_lazy_with(options);
         let store = Self {
             pool,

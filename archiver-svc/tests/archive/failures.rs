@@ -103,6 +103,35 @@ async fn what_a_dead_node_sent_is_stored_and_replaced_when_it_comes_back_with_al
     assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
 }
 
+/// A little longer than a node that lives takes to connect again.
+const GONE: Duration = Duration::from_secs(6);
+
+#[tokio::test]
+async fn what_a_lost_node_sent_is_stored_by_an_archiver_that_is_shut_down_before_it_counts_as_dead() {
+    let place = Place::new();
+    let archiver = place.start().await;
+    let call = Call::recorded("call-1", 10, 160);
+    let mut node = Node::connect(archiver.address, "n1").await;
+    node.send_all(&call.events[..5]).await;
+    node.until_received("call-1", 5).await;
+    drop(node);
+    tokio::time::sleep(GONE).await;
+    // The store is away when it is shut down, and comes back.
+    let in_the_way = place.config.recording.folder.join("recordings/2026");
+    std::fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
+    std::fs::write(&in_the_way, "not a folder").unwrap();
+
+    archiver.shutdown.request();
+    let readiness = archiver.archiver.readiness();
+    common::until(|| readiness.check().is_err()).await;
+    std::fs::remove_file(&in_the_way).unwrap();
+    archiver.archiver.stopped().await;
+
+    let part = std::fs::read(place.recording("call-1")).unwrap();
+    assert!(part.len() > 44 && part.len() < call.wav().len());
+    assert_eq!(part[44..], call.wav()[44..part.len()]);
+}
+
 #[tokio::test]
 async fn a_full_upload_queue_holds_streams_back_and_drops_nothing() {
     let mut place = Place::new();

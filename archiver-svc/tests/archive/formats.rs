@@ -19,7 +19,10 @@ async fn archived(format: AudioFormat, call: &Call) -> Vec<u8> {
     let mut node = Node::connect(archiver.address, "n1").await;
     node.send_all(&call.events).await;
     node.until_durable(&call.id, call.last()).await;
-    std::fs::read(place.recording(&call.id).with_extension(format.extension())).unwrap()
+    let file = std::fs::read(place.recording(&call.id).with_extension(format.extension())).unwrap();
+    let known = archiver.transcripts.as_ref().unwrap().session(&call.id).await.unwrap();
+    assert_eq!(known.unwrap().recording_bytes, Some(file.len() as u64));
+    file
 }
 
 /// A stereo call of `millis` with a tone on the left and another one on the right.

@@ -28,6 +28,8 @@ const STREAM_QUEUE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often an idle connection is checked, and how long the answer may take: a peer that vanished is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long after it a place of the outbox that could not be read is tried again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// How far the patience with a stalled stream grows.
 const STALL_MAX_FACTOR: u32 = 16;
 
@@ -229,7 +231,9 @@ impl Sender {
                 return Broken::Reader;
             };
             reader = back;
-            if events.is_empty() && progress.wait_for(|now| now.flushes != seen).await.is_err() {
+            if reader.is_held_up() {
+                tokio::time::sleep(READ_AGAIN).await;
+            } else if events.is_empty() && progress.wait_for(|now| now.flushes != seen).await.is_err() {
                 return Broken::Reader;
             }
             for event in events {

@@ -1,9 +1,12 @@
 //! What a real S3 server says to bytes that have changed and to two archivers at once, and what is asked of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use archiver_svc::Options;
 use service_kit::config::S3Encryption;
 use tokio::sync::Barrier;
+use voxray_testkit::wait;
 
 use crate::common::{Call, Node, Place, assert_rows};
 use crate::proxy::Proxy;
@@ -131,4 +134,51 @@ async fn every_object_is_asked_to_be_encrypted_with_the_key_of_the_configuration
         assert_eq!(request.headers["x-amz-server-side-encryption"], "aws:kms");
         assert_eq!(request.headers["x-amz-server-side-encryption-aws-kms-key-id"], "a-key");
     }
+}
+
+#[tokio::test]
+async fn the_mark_of_what_is_not_the_whole_call_is_set_when_s3_has_refused_it_once() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let s3 = s3_with_bucket().await;
+    let refused = Arc::new(AtomicBool::new(false));
+    let is_tagging = |target: &str| target.contains("/long.wav") && target.contains("tagging");
+    let rule = move |method: &axum::http::Method, target: &str| {
+        let first = *method == axum::http::Method::PUT && is_tagging(target) && !refused.swap(true, Ordering::AcqRel);
+        let answer = first.then_some(axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        Box::pin(async move { answer }) as std::pin::Pin<Box<dyn Future<Output = _> + Send>>
+    };
+    let proxy = Proxy::start(s3.endpoint(), Arc::new(rule)).await;
+    let mut place = Place::new();
+    use_s3(&mut place, &s3);
+    place.config.s3.endpoint = Some(proxy.endpoint());
+    let dies_at_once = Options {
+        node_dead_after: Some(Duration::ZERO),
+        ..options(&s3)
+    };
+    let archiver = start(&place, dies_at_once).await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let call = long_call("long");
+    node.send_all(&call.events[..100]).await;
+    node.until_received("long", 100).await;
+
+    drop(node);
+
+    let marked = wait::eventually("the mark", Duration::from_secs(60), || async {
+        let asked = s3.client().get_object_tagging().bucket(BUCKET).key(key("long")).send();
+        let tags = asked.await.map(|tags| tags.tag_set).unwrap_or_default();
+        Ok(tags
+            .iter()
+            .any(|tag| tag.key() == "complete" && tag.value() == "false")
+            .then_some(()))
+    });
+    marked.await.unwrap();
+    let statuses = |what: &dyn Fn(&crate::proxy::Seen) -> bool| -> Vec<u16> {
+        let seen = proxy.seen().into_iter().filter(|seen| what(seen));
+        seen.map(|seen| seen.status.as_u16()).collect()
+    };
+    let tagged = statuses(&|seen| seen.method == axum::http::Method::PUT && is_tagging(&seen.target));
+    assert_eq!(tagged, [503, 200]);
+    // What was stored is not stored again for it.
+    let opened = statuses(&|seen| seen.method == axum::http::Method::POST && seen.target.contains("uploads"));
+    assert_eq!(opened, [200]);
 }

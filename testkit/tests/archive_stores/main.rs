@@ -9,8 +9,10 @@
 mod common;
 mod conditions;
 mod decoded;
+mod encoded;
 mod erasure;
 mod proxy;
+mod silent_database;
 
 use std::time::Duration;
 
@@ -242,9 +244,11 @@ async fn audio_is_stored_while_postgres_is_away_and_the_turns_follow() {
     let mut postgres = Postgres::start().await.unwrap();
     let mut place = Place::new();
     use_postgres(&mut place, &postgres.dsn("postgres"));
+    // More calls than have a place among the recordings to be stored.
+    place.config.recording.queue_cap = 2;
     let archiver = place.start().await;
     let mut node = Node::connect(archiver.address, "n1").await;
-    let calls = [Call::recorded("call-1", 8, 800), Call::recorded("call-2", 8, 800)];
+    let calls: Vec<_> = (1..=4).map(|n| Call::recorded(&format!("call-{n}"), 8, 800)).collect();
 
     postgres.stop();
     for call in &calls {

@@ -7,7 +7,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode, Tag, Tagging};
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
-use super::request::{checksum, condition, is_missing, observe, outcome};
+use super::request::{checksum, condition, is_missing, may_pass, observe, outcome};
 use super::{S3Store, date};
 use crate::recordings::metadata::PCM_SHA256;
 use crate::recordings::objects::{Condition, Head, Listed, NewObject, ObjectError};
@@ -116,7 +116,17 @@ impl S3Store {
         let started = Instant::now();
         let request = self.client.put_object_tagging().bucket(&self.bucket).key(key);
         let answer = request.tagging(tagging).send().await;
-        outcome("put_object_tagging", started, answer).map(drop)
+        let passes = answer.as_ref().err().is_some_and(may_pass);
+        match outcome("put_object_tagging", started, answer) {
+            Ok(_) => Ok(()),
+            Err(error) if passes => Err(ObjectError::S3 {
+                operation: "put_object_tagging",
+                source: Box::new(error),
+            }),
+            Err(error) => Err(ObjectError::NotTagged {
+                source: Box::new(error),
+            }),
+        }
     }
 
     pub(super) async fn list_objects(&self, prefix: &str) -> Result<Vec<Listed>, ObjectError> {

@@ -120,3 +120,10 @@ pub async fn explain_digest(put: Result<String, ObjectError>, piece: Piece<'_>) 
 pub fn is_missing<T, E>(answer: &Result<T, SdkError<E>>) -> bool {
     matches!(answer, Err(SdkError::ServiceError(service)) if service.raw().status().as_u16() == 404)
 }
+
+/// Whether the same request may be answered differently a little later. A server that fails with 500 whenever it is asked
+/// for something it does not have would be asked for ever.
+pub fn may_pass<E>(error: &SdkError<E>) -> bool {
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    status.is_none_or(|status| matches!(status, 408 | 409 | 429 | 502..=504))
+}

@@ -76,6 +76,33 @@ async fn recordings_that_cannot_be_stored_do_not_hold_up_the_one_that_can() {
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_node_left_is_tried_until_it_works_while_the_archiver_drains_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir.path().join("recordings")).await;
+    let spools = SpoolDir::open(&dir.path().join("spool")).unwrap_or_else(|fatal| panic!("{fatal}"));
+    let in_the_way = dir.path().join("recordings/taken");
+    std::fs::write(&in_the_way, "not a folder").unwrap();
+    let queue = Arc::new(UploadQueue::new(8));
+    queue.push(ended(&spools, "taken/call.wav")).await;
+    queue.close();
+    let register = Register {
+        transcripts: None,
+        recordings: Some(Arc::clone(&store)),
+    };
+    let shutdown = Shutdown::new();
+    shutdown.request();
+    let uploader = run_uploader(store, register, Arc::clone(&queue), 3, shutdown);
+    tokio::pin!(uploader);
+
+    let tried = tokio::time::timeout(Duration::from_secs(60), &mut uploader).await;
+    assert!(tried.is_err(), "given up");
+    std::fs::remove_file(&in_the_way).unwrap();
+    uploader.await;
+
+    assert!(dir.path().join("recordings/taken/call.wav").exists());
+}
+
 #[test]
 fn a_disk_without_room_passes_and_bytes_that_changed_are_asked_for_again() {
     let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);

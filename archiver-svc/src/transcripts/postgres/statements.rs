@@ -6,8 +6,10 @@ use crate::transcripts::Table;
 
 /// Two archivers that are sent the same session write one after the other, so that a table without a unique key gets
 /// no row twice either, and that nothing is written to a session while it is erased. The ids are sorted: two
-/// transactions never wait for each other.
-pub const LOCK_SESSIONS: &str = "SELECT pg_advisory_xact_lock(hashtextextended(s, 0)) FROM unnest($1::text[]) AS s";
+/// transactions never wait for each other. A server to which the connection is lost without its noticing would hold the locks
+/// for as long as TCP keeps it, hours: it is told not to wait for more than 10 s for the next statement.
+pub const LOCK_SESSIONS: &str = "SELECT set_config('idle_in_transaction_session_timeout', '10s', true), \
+     pg_advisory_xact_lock(hashtextextended(s, 0)) FROM unnest($1::text[]) AS s";
 /// Two archivers that start together would both make the tables: IF NOT EXISTS alone fails then on pg_type's unique
 /// key.
 pub const LOCK_TABLES: &str = "SELECT pg_advisory_xact_lock(7238143109)";

@@ -5,7 +5,8 @@
 //! - Power loss loses the last 100 ms of what was written and what came during one flush: files are flushed (`fdatasync`)
 //!   every 100 ms by one thread, and the next flush waits for the one before. That is at most 200 ms on a disk that flushes within
 //!   100 ms, and more on a slower one: `outbox_flush_seconds` says how long it takes. Only flushed events are sent, so the
-//!   archiver never knows of an event that this disk has forgotten.
+//!   archiver never knows of an event that this disk has forgotten; unless flushing fails, which is reported: then they are sent
+//!   all the same, since an archive that has them is worth more than one that waits.
 //! - A segment is deleted when every event in it is durable in the archive, in whatever order sessions get there.
 //! - It can be opened after a crash at any byte: what is whole is kept, a damaged tail is moved aside and reported.
 //! - What may not be an event yet (audio that may have to be silenced) counts as space in use, but lies in files without a

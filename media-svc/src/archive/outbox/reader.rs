@@ -12,6 +12,9 @@ use super::{Shared, segment_path};
 
 /// Bytes read at once: bounds the memory of a reader, and is some 8 s of one recorded call.
 const WINDOW: usize = 256 << 10;
+/// How often a segment that cannot be read now is tried before what follows it is sent: it is tried about once a second, and
+/// events wait for it that long. A disk that is in trouble, or a process that is out of file descriptors, may be over it by then.
+const MAX_FAILURES: u32 = 60;
 
 /// A position in the outbox. Reads files: call it where blocking is allowed.
 pub struct Reader {
@@ -19,6 +22,8 @@ pub struct Reader {
     segment: u64,
     offset: u64,
     file: Option<File>,
+    /// Failures in a row at this position.
+    failures: u32,
 }
 
 impl Reader {
@@ -28,13 +33,21 @@ impl Reader {
             segment: 0,
             offset: 0,
             file: None,
+            failures: 0,
         }
     }
 
-    /// The next events that are not durable, some 256 KiB at most. Empty: everything flushed so far has been read.
+    /// Whether the last [`read`](Self::read) ended at something that may be readable a little later, whether or not more is
+    /// written meanwhile.
+    pub fn is_held_up(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// The next events that are not durable, some 256 KiB at most. Empty: everything flushed so far has been read, or the
+    /// disk [holds this up](Self::is_held_up).
     ///
-    /// A segment that cannot be read any more is reported and passed over; it stays on disk and is looked at again
-    /// by the next reader, and set aside at the next start.
+    /// What is damaged, or cannot be read for about a minute, is reported and passed over; it stays on disk and is looked at
+    /// again by the next reader, and at the next start, which sets aside what is damaged.
     pub fn read(&mut self) -> Vec<Event> {
         loop {
             let next = self.shared.lock().index.readable(self.segment);
@@ -54,6 +67,7 @@ impl Reader {
             }
             match self.read_window(readable) {
                 Ok(events) => {
+                    self.failures = 0;
                     let events = self.without_durable(events);
                     if !events.is_empty() {
                         return events;
@@ -61,10 +75,21 @@ impl Reader {
                 }
                 // Deleted between the question and the answer: everything in it is durable.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.go_to(segment + 1),
+                Err(error) if !is_damage(&error) && self.failures < MAX_FAILURES => {
+                    if self.failures == 0 {
+                        let path = segment_path(&self.shared.dir, segment);
+                        tracing::warn!(file = %path.display(), offset = self.offset, %error,
+                            "the outbox cannot be read here now; it is tried again every second, and what follows waits");
+                    }
+                    self.failures += 1;
+                    self.file = None;
+                    return Vec::new();
+                }
                 Err(error) => {
                     let path = segment_path(&self.shared.dir, segment);
                     tracing::error!(file = %path.display(), offset = self.offset, %error,
-                        "the outbox cannot be read here; the rest of this file is not sent until it can");
+                        "the outbox cannot be read here; the rest of this file is passed over: check the disk and \
+                         restart this node, which reads it again and sets aside what is damaged");
                     self.go_to(segment + 1);
                 }
             }
@@ -75,6 +100,7 @@ impl Reader {
         self.segment = segment;
         self.offset = 0;
         self.file = None;
+        self.failures = 0;
     }
 
     fn read_window(&mut self, readable: u64) -> io::Result<Vec<Event>> {
@@ -117,6 +143,11 @@ impl Reader {
         });
         events
     }
+}
+
+/// Whether bytes are not what was written, or fewer: reading them again does not help.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// All whole records at the beginning of `bytes`, how many bytes they take, and what stands behind them.

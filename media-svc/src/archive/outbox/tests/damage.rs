@@ -312,3 +312,94 @@ async fn what_was_set_aside_of_a_damaged_file_is_kept_for_a_month_and_then_delet
     drop(open(dir.path()));
     assert!(!aside.exists());
 }
+
+/// An outbox with more than one segment, and the last sequence in it.
+async fn two_segments(dir: &Path) -> (Outbox, u64) {
+    let outbox = open(dir);
+    let a = session(&outbox, "a");
+    a.append(started()).unwrap();
+    // 40 chunks of 256 KB.
+    for chunk in 0..40 {
+        a.append(audio(chunk * 65_536, 65_536)).unwrap();
+    }
+    a.append(ended()).unwrap();
+    flushed(&outbox).await;
+    (outbox, 42)
+}
+
+fn read_sequences(reader: &mut super::super::Reader) -> Vec<u64> {
+    let mut sequences = Vec::new();
+    loop {
+        let events = reader.read();
+        if events.is_empty() {
+            return sequences;
+        }
+        sequences.extend(events.iter().map(|event| event.sequence));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changes_under_an_open_outbox_is_read_up_to_there_and_what_follows_it_is_sent() {
+    use std::os::unix::fs::FileExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (outbox, last) = two_segments(dir.path()).await;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(first_segment(dir.path()))
+        .unwrap();
+    let (place, mut byte) = (3 << 20, [0]);
+    file.read_exact_at(&mut byte, place).unwrap();
+    file.write_all_at(&[!byte[0]], place).unwrap();
+
+    let mut reader = outbox.reader();
+    let sequences = read_sequences(&mut reader);
+
+    // The start and 11 chunks of 256 KiB stand before that place; some 30 are in the first file.
+    assert!(!reader.is_held_up());
+    assert_eq!(sequences[..12], (1..=12).collect::<Vec<_>>());
+    assert!(!sequences.contains(&13));
+    assert_eq!(sequences.last(), Some(&last));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_for_a_while_is_waited_for_and_nothing_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outbox, last) = two_segments(dir.path()).await;
+    let (file, elsewhere) = (first_segment(dir.path()), dir.path().join("elsewhere"));
+    std::fs::rename(&file, &elsewhere).unwrap();
+    // A link to itself: whoever opens it is told of too many links.
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+
+    let mut reader = outbox.reader();
+    for _ in 0..3 {
+        assert!(reader.read().is_empty());
+        assert!(reader.is_held_up());
+    }
+    std::fs::rename(&elsewhere, &file).unwrap();
+
+    assert_eq!(read_sequences(&mut reader), (1..=last).collect::<Vec<_>>());
+    assert!(!reader.is_held_up());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_for_long_does_not_hold_up_the_others_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outbox, last) = two_segments(dir.path()).await;
+    let file = first_segment(dir.path());
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+
+    let mut reader = outbox.reader();
+    let mut tries = 0;
+    let events = loop {
+        let events = reader.read();
+        if !events.is_empty() {
+            break events;
+        }
+        tries += 1;
+        assert!(tries < 1000);
+    };
+
+    assert!(events[0].sequence > 1 && read_sequences(&mut reader).last() == Some(&last));
+}
