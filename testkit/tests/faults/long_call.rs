@@ -110,6 +110,8 @@ pub struct LongCall {
     said: Arc<Mutex<Said>>,
     hang_up: CancellationToken,
     delivering: JoinHandle<()>,
+    /// The last event that is durable.
+    stored: watch::Receiver<u64>,
 }
 
 impl LongCall {
@@ -134,17 +136,34 @@ impl LongCall {
             said,
             hang_up,
             delivering,
+            stored,
         }
     }
 
-    /// How often a part of it could not be stored.
+    /// How often it was reported that a part of it could not be stored. Of a part that fails again and again every failure
+    /// is not reported.
     pub fn failures(&self, stack: &Stack) -> usize {
-        let failures = stack
-            .archiver
-            .iter()
-            .flat_map(|archiver| truth::logged(archiver, "a recording is not stored yet"));
+        let failures = stack.archiver.iter().flat_map(|archiver| {
+            let first = truth::logged(archiver, "a recording is not stored yet");
+            let later = truth::logged(archiver, "a recording cannot be stored");
+            first.into_iter().chain(later)
+        });
         let of_call = |line: &serde_json::Value| line["key"].as_str().unwrap_or_default().contains(SESSION);
         failures.filter(of_call).count()
+    }
+
+    /// Waits until every part that is whole by now is stored.
+    pub async fn catch_up(&self) {
+        let bytes = self.said.lock().unwrap().pcm.len();
+        let whole = bytes - bytes % PART_BYTES as usize;
+        // The first event begins the call, and what is not yet a part by the store's count is left out.
+        let due = (whole.saturating_sub(CHUNK_BYTES) / CHUNK_BYTES) as u64;
+        let mut stored = self.stored.clone();
+        let caught_up = tokio::time::timeout(scale::catch_up(), stored.wait_for(|sequence| *sequence >= due));
+        caught_up
+            .await
+            .expect("the parts of the long call are stored in time")
+            .unwrap();
     }
 
     /// The caller hangs up.

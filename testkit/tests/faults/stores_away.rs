@@ -24,13 +24,14 @@ async fn s3_does(stack: &Stack, fault: Fault) {
 }
 
 /// The stores work again: what ended while nothing could be stored is there in time, with its rows and its size.
-async fn catch_up(stack: &Stack) {
+async fn catch_up(stack: &Stack, long: &LongCall) {
     let back = Instant::now();
     let ended = truth::recorded(stack);
     let caught_up = eventually("what was held up to be stored", scale::catch_up(), || async {
         truth::archived(stack, &ended).await
     });
     caught_up.await.unwrap();
+    long.catch_up().await;
     println!("caught up {:.1} s after they were back", back.elapsed().as_secs_f64());
 }
 
@@ -39,7 +40,9 @@ async fn s3_cuts_uploads(stack: &Stack, long: &LongCall) {
     let relay = &stack.relays.as_ref().unwrap().s3;
     let before = long.failures(stack);
     relay.set_fault(Fault::CutAfter(CUT_AFTER_BYTES));
-    let cut = eventually("a part of the long call to be cut off", scale::patience(), || async {
+    // The next part may just have begun to fill.
+    let patience = scale::fault() + scale::patience();
+    let cut = eventually("a part of the long call to be cut off", patience, || async {
         Ok((long.failures(stack) > before).then_some(()))
     });
     let (cut, ()) = tokio::join!(cut, tokio::time::sleep(scale::fault()));
@@ -61,33 +64,33 @@ async fn stores_that_fail_in_every_way_cost_no_call_and_no_word() {
 
     s3_does(&stack, Fault::Away).await;
     observer.report("S3 refuses connections").await;
-    catch_up(&stack).await;
+    catch_up(&stack, &long).await;
     s3_does(&stack, Fault::Unavailable).await;
     observer.report("S3 answers 503").await;
-    catch_up(&stack).await;
+    catch_up(&stack, &long).await;
     s3_does(&stack, Fault::Slow(SLOW_BYTES_PER_SECOND)).await;
     observer.report("S3 is slow").await;
-    catch_up(&stack).await;
+    catch_up(&stack, &long).await;
     s3_cuts_uploads(&stack, &long).await;
     observer.report("S3 is cut off in the middle of uploads").await;
-    catch_up(&stack).await;
+    catch_up(&stack, &long).await;
     stack.s3.stop();
     tokio::time::sleep(scale::fault()).await;
     stack.s3.kill_and_restart().await.unwrap();
     observer.report("S3 killed and restarted").await;
-    catch_up(&stack).await;
+    catch_up(&stack, &long).await;
     stack.postgres.stop();
     tokio::time::sleep(scale::fault()).await;
     stack.postgres.restart_on_same_port().await.unwrap();
     observer.report("SQL stopped and started").await;
-    catch_up(&stack).await;
+    catch_up(&stack, &long).await;
     stack.postgres.stop();
     stack.s3.stop();
     tokio::time::sleep(scale::fault()).await;
     stack.postgres.restart_on_same_port().await.unwrap();
     stack.s3.kill_and_restart().await.unwrap();
     observer.report("both stopped and started").await;
-    catch_up(&stack).await;
+    catch_up(&stack, &long).await;
     observer.report("catching up").await;
 
     long.hang_up();
