@@ -8,10 +8,10 @@ use regex::Regex;
 const WRITTEN: &str = r"[\p{L}\p{N}._%+'’-]+\s?@\s?[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)+";
 
 /// `ada dot l at example dot com`, `a d a at example.com`. A word, `at` and a domain are taken for an address, also in
-/// "look at example.com".
+/// "look at example.com". What stands behind its last letter may be a digit: of a number that goes, too.
 const SPOKEN: &str = concat!(
     r"(?i)(?:\b\w\b[\s.,-]+)*[\w.+'’-]+(?:\s+(?:dot|point|underscore|dash|hyphen|minus|plus)\s+[\w-]+)*",
-    r"\s+at\s+[\w-]+(?:\s+(?:dash|hyphen|minus)\s+[\w-]+)*(?:(?:\s+dot\s+|\.)[\w-]+)*(?:\s+dot\s+|\.)\p{L}{2,}\b"
+    r"\s+at\s+[\w-]+(?:\s+(?:dash|hyphen|minus)\s+[\w-]+)*(?:(?:\s+dot\s+|\.)[\w-]+)*(?:\s+dot\s+|\.)\p{L}{2,}"
 );
 
 static ADDRESSES: LazyLock<[Regex; 2]> = LazyLock::new(|| [compiled(WRITTEN), compiled(SPOKEN)]);

@@ -166,6 +166,13 @@ fn any_card() -> impl Strategy<Value = (Vec<u8>, String)> {
     })
 }
 
+#[test]
+fn an_address_is_found_beside_a_number_that_goes() {
+    let once = all().redact("one at one  dot xx00000000").into_owned();
+    assert_eq!(once, "[email][phone]");
+    assert_eq!(all().redact(&once), once);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
