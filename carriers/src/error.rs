@@ -87,6 +87,22 @@ impl CarrierError {
             Self::Refused { .. } => "refused",
         }
     }
+
+    /// Whether the provider may have done it all the same: it was asked, and either no answer came, or one that says neither
+    /// yes nor no: a server error, which the provider's edge may have made up, or a yes that cannot be read.
+    pub fn may_have_been_done(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Unavailable { source, .. } => source.as_ref().is_none_or(|source| !source.is_connect()),
+            Self::NotConfigured { .. }
+            | Self::NotSupported { .. }
+            | Self::Invalid(_)
+            | Self::Unauthorized { .. }
+            | Self::NotFound
+            | Self::RateLimited { .. }
+            | Self::Refused { .. } => false,
+        }
+    }
 }
 
 fn retry_words(retry_after: Option<Duration>) -> String {

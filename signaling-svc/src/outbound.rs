@@ -125,7 +125,7 @@ pub async fn place(app: &App, wanted: &Wanted) -> Result<OutboundCall, ApiError>
             Ok(call)
         }
         Err(error) => {
-            if !may_exist(&error) {
+            if !error.may_have_been_done() {
                 app.release(&node, &new.session_id).await;
                 if let Err(error) = app.store.remove_session(&new.session_id).await {
                     tracing::debug!(%error, "the session of a call that was not placed is left to expire");
@@ -137,26 +137,10 @@ pub async fn place(app: &App, wanted: &Wanted) -> Result<OutboundCall, ApiError>
     }
 }
 
-/// Whether the provider may have placed the call all the same: it was asked, and either no answer came, or one that says
-/// neither yes nor no: a server error, which the provider's edge may have made up, or a yes without the call's id.
-fn may_exist(error: &CarrierError) -> bool {
-    match error {
-        CarrierError::TimedOut(_) => true,
-        CarrierError::Unavailable { source, .. } => source.as_ref().is_none_or(|source| !source.is_connect()),
-        CarrierError::NotConfigured { .. }
-        | CarrierError::NotSupported { .. }
-        | CarrierError::Invalid(_)
-        | CarrierError::Unauthorized { .. }
-        | CarrierError::NotFound
-        | CarrierError::RateLimited { .. }
-        | CarrierError::Refused { .. } => false,
-    }
-}
-
 /// The provider's refusal as the API shows it.
 fn refused(error: CarrierError) -> ApiError {
     let message = error.to_string();
-    if may_exist(&error) {
+    if error.may_have_been_done() {
         return ApiError::GatewayTimeout(format!("{message}: whether the call was placed is not known"));
     }
     match error {
@@ -217,10 +201,18 @@ fn reference(app: &App, provider: Provider, session_id: &str) -> String {
     format!("{session_id}.{half}")
 }
 
+/// Whether this is such a name.
+pub fn is_reference(app: &App, provider: Provider, text: &str) -> bool {
+    referenced(app, provider, text).is_some()
+}
+
+fn referenced<'a>(app: &App, provider: Provider, text: &'a str) -> Option<&'a str> {
+    let (session_id, _) = text.rsplit_once('.')?;
+    is_secret(text, &Secret::new(reference(app, provider, session_id))).then_some(session_id)
+}
+
 fn session_of(app: &App, provider: Provider, token: &str) -> Result<String, ApiError> {
-    if let Some((session_id, _)) = token.rsplit_once('.')
-        && is_secret(token, &Secret::new(reference(app, provider, session_id)))
-    {
+    if let Some(session_id) = referenced(app, provider, token) {
         return Ok(session_id.to_owned());
     }
     let claims = app.signer.verify(token, SystemTime::now());
@@ -296,20 +288,22 @@ pub async fn report(app: &Arc<App>, provider: Provider, token: &str, report: Rep
     let Some(state) = report.state else {
         return Ok(());
     };
-    if progressed(app, provider, &session_id, state, &report.call_id).await? && state.is_over() {
+    progressed(app, provider, &session_id, state, &report.call_id).await?;
+    // Also when it was noted before: whoever noted it may not have come to this.
+    if state.is_over() {
         clear(app, &session_id).await?;
     }
     Ok(())
 }
 
-/// Notes where a call is, unless more is known; true when it was noted.
+/// Notes where a call is, unless more is known.
 async fn progressed(
     app: &App,
     provider: Provider,
     session_id: &str,
     state: CallState,
     call_id: &str,
-) -> Result<bool, ApiError> {
+) -> Result<(), ApiError> {
     let known = call(app, session_id).await?;
     let call = OutboundCall {
         provider: provider.name().to_owned(),
@@ -327,7 +321,7 @@ async fn progressed(
     if noted {
         tracing::info!(%session_id, provider = provider.name(), state = %word(&state), "outbound call");
     }
-    Ok(noted)
+    Ok(())
 }
 
 /// Ends the call of a session whose stream has not begun, if this deployment placed one and it is not over: no media

@@ -92,11 +92,13 @@ def same_document(document, expected):
 def twilio_connect(job):
     from twilio.twiml.voice_response import Connect, VoiceResponse
 
-    response, connect = VoiceResponse(), Connect()
+    response, connect = VoiceResponse(), Connect(**job.get("connect", {}))
     stream = connect.stream(url=job["stream"], **job.get("attributes", {}))
     for name, value in job["parameters"]:
         stream.parameter(name=name, value=value)
     response.append(connect)
+    if "next" in job:
+        response.redirect(job["next"])
     return same_document(job["document"], str(response))
 
 
@@ -122,7 +124,8 @@ def plivo_connect(job):
         contentType="audio/x-mulaw;rate=8000",
         extraHeaders=job["headers"],
     )
-    return same_document(job["document"], plivoxml.ResponseElement().add(stream).to_string(False))
+    response = plivoxml.ResponseElement().add(stream).add(plivoxml.RedirectElement(job["next"]))
+    return same_document(job["document"], response.to_string(False))
 
 
 def plivo_busy(job):

@@ -108,11 +108,8 @@ impl PhoneLine {
             .carriers
             .transfer(&self.provider, &self.call_id, to, origin.as_ref());
         let moved = asked.await;
-        // When the answer was lost it may have been done, and a call that was handed over must not be ended.
-        if moved
-            .as_ref()
-            .is_err_and(|error| !matches!(error, CarrierError::TimedOut(_)))
-        {
+        // A call that was handed over must not be ended, and without a clear answer it may have been.
+        if moved.as_ref().is_err_and(|error| !error.may_have_been_done()) {
             self.is_ours_again();
         }
         moved

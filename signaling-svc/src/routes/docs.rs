@@ -4,7 +4,9 @@ use axum::{Json, Router, routing::get};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{archive, calls, nodes, offer, recording, root, sessions, start, steer, telephony, transferred, webrtc};
+use super::{
+    archive, calls, nodes, offer, recording, reopening, root, sessions, start, steer, telephony, transferred, webrtc,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +34,7 @@ use super::{archive, calls, nodes, offer, recording, root, sessions, start, stee
         webrtc::offer,
         telephony::webhook,
         telephony::configured,
+        reopening::next,
         transferred::plivo_dial,
         transferred::report,
         calls::place,

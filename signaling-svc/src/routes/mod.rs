@@ -8,6 +8,7 @@ mod idempotency;
 mod nodes;
 mod offer;
 mod recording;
+mod reopening;
 mod root;
 mod sessions;
 mod shape;
@@ -70,6 +71,10 @@ fn shared() -> Router<Arc<App>> {
         .route(
             "/telephony/plivo/transfer/{sealed}",
             get(transferred::plivo_dial).post(transferred::plivo_dial),
+        )
+        .route(
+            "/telephony/{provider}/stream/{token}",
+            get(reopening::next).post(reopening::next),
         )
         .route(
             "/telephony/{provider}/transferred/{sealed}",

@@ -11,6 +11,7 @@ use service_kit::ids;
 use session_store::{NodeRecord, SessionState};
 use voxray_proto::control::Transport;
 
+use super::reopening;
 use crate::app::{App, NewSession};
 use crate::error::{PlaceError, store_error};
 use crate::limits::Client;
@@ -110,7 +111,7 @@ async fn take(app: &Arc<App>, provider: Provider, client: &Client, webhook: &Web
     }
     let facts = CallFacts::read(provider, webhook);
     let custom = custom_parameters(provider, webhook);
-    let placed = match outbound_token(provider, webhook) {
+    let placed = match outbound_token(app, provider, webhook) {
         Some(token) => match outbound::answered(app, provider, token, &facts).await? {
             Some(placed) => placed.map(|placed| stream_url(app, &placed)).map_err(TurnedAway::from),
             None => return Ok(busy::hang_up(provider)),
@@ -119,10 +120,13 @@ async fn take(app: &Arc<App>, provider: Provider, client: &Client, webhook: &Web
     };
     let answer = match placed {
         Ok(url) => {
+            let token = url.rsplit('/').next().unwrap_or_default();
+            let fallback = reopening::fallback(provider, webhook.public_base(), token);
             let stream = Stream {
                 url: &url,
                 parameters: &custom,
                 called: &facts.to,
+                fallback: &fallback,
             };
             Document::connect(provider, stream).into_response()
         }
@@ -136,16 +140,20 @@ async fn take(app: &Arc<App>, provider: Provider, client: &Client, webhook: &Web
 }
 
 /// What `POST /calls` gave the provider, if this call is one of ours.
-fn outbound_token(provider: Provider, webhook: &Webhook) -> Option<&str> {
+///
+/// An operator's own flow may put something else where Exotel brings it back; such a call is like any other.
+fn outbound_token<'a>(app: &App, provider: Provider, webhook: &'a Webhook) -> Option<&'a str> {
     let own = webhook.query.iter().find(|(name, _)| name == CALL_QUERY);
     let own = own.map(|(_, token)| token.as_str());
     let reference = Some(webhook.field(exotel::REFERENCE)).filter(|_| provider == Provider::Exotel);
+    let reference = reference.filter(|reference| outbound::is_reference(app, provider, reference));
     own.or(reference).filter(|token| !token.is_empty())
 }
 
 /// A session, its node, and what of its body goes into the stream's token.
 pub type Placed = Result<(NewSession, NodeRecord, String), PlaceError>;
 
+/// Ends with the stream's token.
 fn stream_url(app: &App, (new, node, in_token): &(NewSession, NodeRecord, String)) -> String {
     let token = app.token(new, in_token);
     format!("{}/telephony/ws/{token}", urls::media_base(&app.config, node))

@@ -14,6 +14,7 @@ use service_kit::http::ApiError;
 use session_store::{NodeRecord, SessionState};
 use voxray_proto::control::{ReportTransferRequest, TransferOutcome};
 
+use super::reopening;
 use super::telephony::{check_kind, served, unproven};
 use crate::app::App;
 use crate::telephony::transferred::{self, Transferred};
@@ -67,7 +68,9 @@ pub async fn report(
         tell(&app, origin, ends, "", "").await;
     }
     let document = match (outcome, origin) {
-        (Transferred::NotTaken(why), Some(origin)) => not_taken(&app, provider, &origin, why).await,
+        (Transferred::NotTaken(why), Some(origin)) => {
+            not_taken(&app, provider, webhook.public_base(), &origin, why).await
+        }
         // Too late, or made up: the caller is left with nobody.
         (Transferred::NotTaken(_), None) => goodbye(&app, provider),
         (Transferred::Over | Transferred::CallerGone, _) => transferred::hang_up(provider),
@@ -81,7 +84,7 @@ pub async fn report(
 
 /// The document for a caller whom nobody took: the stream of the same call once more. Its token counts again, because
 /// the media node knows that the caller is being put through.
-async fn not_taken(app: &App, provider: Provider, origin: &Origin, why: &str) -> Option<Document> {
+async fn not_taken(app: &App, provider: Provider, public_base: &str, origin: &Origin, why: &str) -> Option<Document> {
     let polite = app.config.telephony.transfer_not_taken == TransferNotTaken::Goodbye;
     if polite && let Some(document) = goodbye(app, provider) {
         tell(app, origin, TransferOutcome::Taken, "", "").await;
@@ -96,10 +99,12 @@ async fn not_taken(app: &App, provider: Provider, origin: &Origin, why: &str) ->
         return goodbye(app, provider);
     };
     let url = format!("{}/telephony/ws/{}", urls::media_base(&app.config, &node), origin.token);
+    let fallback = reopening::fallback(provider, public_base, &origin.token);
     let stream = Stream {
         url: &url,
         parameters: &[],
         called: "",
+        fallback: &fallback,
     };
     match provider {
         Provider::Twilio | Provider::Plivo | Provider::Vonage => Some(Document::connect(provider, stream)),
@@ -143,7 +148,8 @@ async fn tell(
     }
 }
 
-async fn owner(app: &App, session_id: &str) -> Result<Option<NodeRecord>, ApiError> {
+/// The node that carries a session, unless it is over.
+pub(super) async fn owner(app: &App, session_id: &str) -> Result<Option<NodeRecord>, ApiError> {
     let record = app
         .store
         .session(session_id)

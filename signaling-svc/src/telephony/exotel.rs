@@ -57,6 +57,7 @@ mod tests {
             url: "wss://h/telephony/ws/t",
             parameters: &parameters,
             called: "",
+            fallback: "",
         };
         let url = "wss://h/telephony/ws/t?plan=gold&n=%C3%A4+%26&c=3";
         assert_eq!(connect(stream), json!({ "url": url, "websocketUrl": url }));

@@ -81,6 +81,8 @@ pub struct Stream<'a> {
     pub parameters: &'a [(String, String)],
     /// The called number, for providers that want a caller for the stream's own leg.
     pub called: &'a str,
+    /// Whom to ask what is next when the stream could not be opened or has ended, for providers that ask; empty = nobody.
+    pub fallback: &'a str,
 }
 
 /// The answer to a webhook.

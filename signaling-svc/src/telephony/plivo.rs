@@ -1,6 +1,7 @@
 //! Plivo: Plivo XML (<https://docs.plivo.com/docs/voice/xml/audiostream>, "XML request" for the fields, and the pages of
 //! `Speak`, `Hangup` and `Redirect`; checked 2026-11-23).
 
+use super::twilio::redirect_verb;
 use super::xml::{escape, response};
 use super::{Stream, that_fit};
 
@@ -10,7 +11,7 @@ pub const FACTS: [&str; 3] = ["CallUUID", "From", "To"];
 /// Longest `extraHeaders`, in bytes.
 const MAX_EXTRA_HEADERS_BYTES: usize = 512;
 
-/// `<Stream>`: bidirectional, µ-law, and the call lasts as long as the stream. Parameters go into `extraHeaders`, which
+/// `<Stream>`: bidirectional, µ-law, and what stands behind it is done when the stream has ended. Parameters go into `extraHeaders`, which
 /// takes letters and digits only; the others stay with the session.
 pub fn connect(stream: Stream<'_>) -> String {
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -24,8 +25,9 @@ pub fn connect(stream: Stream<'_>) -> String {
         some => format!(r#" extraHeaders="{}""#, some.join(",")),
     };
     response(&format!(
-        r#"<Stream bidirectional="true" keepCallAlive="true" contentType="audio/x-mulaw;rate=8000"{headers}>{}</Stream>"#,
-        escape(stream.url)
+        r#"<Stream bidirectional="true" keepCallAlive="true" contentType="audio/x-mulaw;rate=8000"{headers}>{}</Stream>{}"#,
+        escape(stream.url),
+        redirect_verb(stream.fallback)
     ))
 }
 
@@ -51,12 +53,13 @@ mod tests {
             url: "wss://h/telephony/ws/t?a&b",
             parameters: &parameters,
             called: "",
+            fallback: "https://h/s",
         };
         assert_eq!(
             connect(stream),
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Stream bidirectional=\"true\" keepCallAlive=\"true\" \
              contentType=\"audio/x-mulaw;rate=8000\" extraHeaders=\"plan=gold,n=1\">wss://h/telephony/ws/t?a&amp;b\
-             </Stream></Response>"
+             </Stream><Redirect>https://h/s</Redirect></Response>"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Twilio: TwiML (<https://www.twilio.com/docs/voice/twiml>, `/stream` and `/redirect` below it, and
+//! Twilio: TwiML (<https://www.twilio.com/docs/voice/twiml>, `/connect`, `/stream` and `/redirect` below it, and
 //! "Voice webhooks: request parameters"; checked 2026-11-23).
 
 use std::fmt::Write;
@@ -13,14 +13,22 @@ pub const FACTS: [&str; 3] = ["CallSid", "From", "To"];
 const MAX_PARAMETER_CHARS: usize = 500;
 
 /// `<Connect><Stream>`: a bidirectional stream. Twilio takes no query string in its URL. Parameters come back in the
-/// stream's `start` message.
+/// stream's `start` message. When the stream has ended Twilio asks `action` what is next.
 pub fn connect(stream: Stream<'_>) -> String {
-    connect_with(stream, "")
+    let action = if stream.fallback.is_empty() {
+        String::new()
+    } else {
+        format!(r#" action="{}""#, escape(stream.fallback))
+    };
+    response(&connect_verb(stream, &action, ""))
 }
 
-/// The same with more attributes; Telnyx reads this form too.
-pub(super) fn connect_with(stream: Stream<'_>, attributes: &str) -> String {
-    let mut verbs = format!(r#"<Connect><Stream url="{}"{attributes}>"#, escape(stream.url));
+/// The verb, with more attributes; Telnyx reads this form too.
+pub(super) fn connect_verb(stream: Stream<'_>, of_connect: &str, of_stream: &str) -> String {
+    let mut verbs = format!(
+        r#"<Connect{of_connect}><Stream url="{}"{of_stream}>"#,
+        escape(stream.url)
+    );
     let short = |name: &str, value: &str| name.chars().count() + value.chars().count() <= MAX_PARAMETER_CHARS;
     for (name, value) in that_fit(stream.parameters, usize::MAX, short) {
         // Writing to a String does not fail.
@@ -32,7 +40,7 @@ pub(super) fn connect_with(stream: Stream<'_>, attributes: &str) -> String {
         );
     }
     verbs.push_str("</Stream></Connect>");
-    response(&verbs)
+    verbs
 }
 
 /// Says one sentence with Twilio's own voice and hangs up.
@@ -47,7 +55,15 @@ pub fn hang_up() -> String {
 
 /// Asks another URL for a document.
 pub fn redirect(url: &str) -> String {
-    response(&format!("<Redirect>{}</Redirect>", escape(url)))
+    response(&redirect_verb(url))
+}
+
+/// The verb; nothing when there is nobody to ask. Telnyx and Plivo read this form too.
+pub(super) fn redirect_verb(url: &str) -> String {
+    if url.is_empty() {
+        return String::new();
+    }
+    format!("<Redirect>{}</Redirect>", escape(url))
 }
 
 #[cfg(test)]
@@ -59,6 +75,7 @@ mod tests {
             url,
             parameters,
             called: "",
+            fallback: "",
         }
     }
 
@@ -70,6 +87,19 @@ mod tests {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Connect>\
              <Stream url=\"wss://media.example.com/telephony/ws/abc.def\">\
              <Parameter name=\"name\" value=\"Zoë\"/></Stream></Connect></Response>"
+        );
+    }
+
+    #[test]
+    fn what_is_next_when_the_stream_has_ended_is_asked() {
+        let asking = Stream {
+            fallback: "https://h/s?a&b",
+            ..stream("wss://h", &[])
+        };
+        let xml = connect(asking);
+        assert!(
+            xml.contains(r#"<Connect action="https://h/s?a&amp;b"><Stream url="wss://h">"#),
+            "{xml}"
         );
     }
 

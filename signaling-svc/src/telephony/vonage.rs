@@ -1,5 +1,5 @@
 //! Vonage: an NCCO (<https://developer.vonage.com/en/voice/voice-api/ncco-reference>, sections `connect`, `talk` and
-//! `notify`; "Voice API webhooks reference" for the fields; checked 2026-11-23).
+//! `notify`; "Voice API webhooks reference" for the fields; "WebSockets", section on fallback options; checked 2026-11-23).
 
 use serde_json::{Map, Value, json};
 
@@ -28,7 +28,8 @@ pub fn is_own_field(name: &str) -> bool {
     OWN_FIELDS.contains(&name) || name.starts_with("SipHeader_")
 }
 
-/// `connect` to a WebSocket with 16 kHz audio. Parameters go into `headers`, which come back in `websocket:connected`.
+/// `connect` to a WebSocket with 16 kHz audio. Parameters go into `headers`, which come back in `websocket:connected`. By
+/// itself Vonage opens a socket that was cut no second time: with `eventType: synchronous` it asks what to do.
 pub fn connect(stream: Stream<'_>) -> Value {
     let parameters = that_fit(stream.parameters, MAX_HEADERS_BYTES, |_, _| true);
     let headers: Map<_, _> = parameters.map(|(name, value)| (name.clone(), json!(value))).collect();
@@ -43,6 +44,10 @@ pub fn connect(stream: Stream<'_>) -> Value {
     let called = stream.called.trim_start_matches('+');
     if !called.is_empty() {
         connect.insert("from".to_owned(), json!(called));
+    }
+    if !stream.fallback.is_empty() {
+        connect.insert("eventType".to_owned(), json!("synchronous"));
+        connect.insert("eventUrl".to_owned(), json!([stream.fallback]));
     }
     json!([connect])
 }
@@ -68,12 +73,15 @@ mod tests {
             url: "wss://h/telephony/ws/t",
             parameters: &parameters,
             called: "+15552223333",
+            fallback: "https://h/telephony/vonage/stream/s",
         };
         assert_eq!(
             connect(stream),
             json!([{
                 "action": "connect",
                 "from": "15552223333",
+                "eventType": "synchronous",
+                "eventUrl": ["https://h/telephony/vonage/stream/s"],
                 "endpoint": [{
                     "type": "websocket", "uri": "wss://h/telephony/ws/t", "content-type": "audio/l16;rate=16000",
                     "headers": { "plan": "gold" },

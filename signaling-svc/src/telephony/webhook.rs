@@ -87,6 +87,14 @@ impl Webhook {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// Scheme and host under which the provider reaches this server.
+    pub fn public_base(&self) -> &str {
+        let host = self.url.find("://").map_or(0, |at| at + 3);
+        let path = self.url.get(host..).and_then(|rest| rest.find('/'));
+        let end = path.map_or(self.url.len(), |at| host + at);
+        self.url.get(..end).unwrap_or_default()
+    }
+
     /// The URL up to its question mark.
     pub fn base_url(&self) -> &str {
         self.url.split('?').next().unwrap_or(&self.url)

@@ -112,6 +112,19 @@ async fn telnyx_is_given_its_stream_at_once_and_exotel_brings_the_session_back_i
 }
 
 #[tokio::test]
+async fn what_an_operators_own_flow_puts_into_exotels_custom_field_is_no_call_of_ours() {
+    let setup = setup(&[]).await;
+    let session_id = setup.placed("exotel").await;
+    for field in ["order 77", "a.b", &format!("{session_id}.")] {
+        let call = [("CallSid", field), ("CustomField", field)];
+        let answer = setup.plane.send(form("/telephony/exotel", &call)).await;
+        assert_eq!(answer.status, 200, "{field}: {}", answer.text);
+        let (_, claims) = claims_of(answer.json()["url"].as_str().unwrap());
+        assert_ne!(claims.session_id, session_id, "{field}");
+    }
+}
+
+#[tokio::test]
 async fn a_session_whose_node_is_gone_gets_another_when_the_call_is_answered() {
     let setup = setup(&[]).await;
     let session_id = setup.placed("twilio").await;

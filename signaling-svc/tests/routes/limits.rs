@@ -6,6 +6,7 @@ use axum::http::Request;
 use serde_json::json;
 use session_store::Store;
 
+use crate::provider::{request, setup};
 use crate::support::{Answer, Node, Plane, Switch, form};
 
 fn start(key: &str, address: [u8; 4], forwarded: Option<&str>) -> Request<Body> {
@@ -101,6 +102,27 @@ async fn a_key_has_no_more_live_sessions_than_it_may_until_one_ends() {
     tokio::time::resume();
     assert_eq!(plane.send(start("a", HOME, None)).await.status, 201);
     retry_after(&plane.send(start("a", HOME, None)).await);
+}
+
+#[tokio::test]
+async fn a_key_places_no_more_calls_than_it_may_and_the_provider_is_not_asked_for_more() {
+    let setup = setup(&[KEYS, ("limits.sessions_per_key", "1")]).await;
+    let place = |key: &str| {
+        let request = Request::post("/calls")
+            .header("x-api-key", key)
+            .header("content-type", "application/json")
+            .extension(ConnectInfo(std::net::SocketAddr::from((HOME, 4711))))
+            .body(Body::from(request("twilio").to_string()));
+        setup.plane.send(request.unwrap())
+    };
+
+    assert_eq!(place("a").await.status, 201);
+    retry_after(&place("a").await);
+    retry_after(&setup.plane.send(start("a", HOME, None)).await);
+    assert_eq!(setup.provider.asked().len(), 1);
+
+    assert_eq!(place("b").await.status, 201, "another key");
+    assert_eq!(setup.provider.asked().len(), 2);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod limits;
 mod offer;
 mod provider;
 mod readiness;
+mod reopening;
 mod sessions;
 mod signatures;
 mod start;

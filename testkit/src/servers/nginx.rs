@@ -106,11 +106,11 @@ fn node_paths(media: &[Service]) -> String {
     paths.collect()
 }
 
-/// As a name with several addresses does in containers: taken in turn.
+/// As a name with several addresses does in containers: taken in turn, and none is left out for what it answered.
 fn upstream(name: &str, services: &[Service]) -> String {
     let servers = services.iter().map(|service| {
         let url = service.url();
-        format!(" server {};", url.trim_start_matches("http://"))
+        format!(" server {} max_fails=0;", url.trim_start_matches("http://"))
     });
     format!("upstream {name} {{{} }}", servers.collect::<String>())
 }

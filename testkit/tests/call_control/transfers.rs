@@ -220,3 +220,26 @@ async fn a_transfer_that_fails_after_its_client_has_gone_leaves_the_caller_with_
     server.is_idle().await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_call_that_may_have_been_handed_over_is_not_ended_at_the_provider() {
+    // One of its own servers may have done it before another one failed.
+    for fault in [Fault::NoAnswer, Fault::Status(502)] {
+        let server = Server::start(Script::new()).await;
+        let (mut phone, id) = server.call().await;
+        server.carrier.fail([fault; 3]);
+        let answer = server
+            .post(&format!("/sessions/{id}/transfer"), json!({"to": NUMBER}))
+            .await;
+        assert!(answer.0 >= 500, "{answer:?}");
+
+        phone.leave().await;
+        phone.is_closed().await;
+        server.is_idle().await;
+        let Server { process, carrier, .. } = server;
+        tokio::time::timeout(LIMIT, process.stop()).await.unwrap();
+
+        let asked = carrier.requests();
+        assert!(asked.iter().all(|request| request.asked == transfer()), "{asked:?}");
+    }
+}

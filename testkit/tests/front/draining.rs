@@ -39,6 +39,7 @@ pub async fn whoever_comes_to_a_node_that_drains_is_led_to_the_slot(fleet: &mut 
     let expected = [("", &then), ("CA6", &at_first), ("CA7", &then)];
     assert_eq!(carriers, expected.map(|(call, node)| (call.to_owned(), node.clone())));
     client.close(None).await.unwrap();
+    without_a_token_they_are_let_in_elsewhere(fleet).await;
     assert_eq!(own.hang_up().await, 1000);
 
     let address = drains.url().trim_start_matches("http://").to_owned();
@@ -64,6 +65,17 @@ pub async fn whoever_comes_to_a_node_that_drains_is_led_to_the_slot(fleet: &mut 
     })
     .await
     .unwrap();
+}
+
+/// Nobody has chosen a node for them: the front asks the next one when one has no room. A Genesys stream comes the same way.
+async fn without_a_token_they_are_let_in_elsewhere(fleet: &Fleet) {
+    let front = fleet.nginx.url().replacen("http", "ws", 1);
+    // More than there are nodes, which are asked in turn.
+    for _ in 0..4 {
+        let mut client = opened(&format!("{front}/ws?format=json"), None).await.unwrap();
+        client.next().await.expect("the greeting").unwrap();
+        client.close(None).await.unwrap();
+    }
 }
 
 /// A client of a new session, at this node.

@@ -117,6 +117,26 @@ async fn with_a_client_secret_every_connection_is_signed_and_only_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_room_leaves_the_signature_for_another_one() {
+    let full = |config: &mut Config| {
+        with_key(config);
+        config.media.max_sessions = 1;
+    };
+    let server = Server::start_with(Script::new(), Default::default(), full).await;
+    let only = connected(&server).await;
+    // What is wrong with it is not even looked at.
+    for key in [KEY, "wrong"] {
+        let (status, body) = server.handshake(PATH, &[("x-api-key", key)]).await;
+        assert_eq!((status, &body["error"]["code"]), (503, &"SERVICE_UNAVAILABLE".into()));
+    }
+    drop(only);
+    server.is_idle().await;
+    assert_eq!(server.handshake(PATH, &[("x-api-key", "wrong")]).await.0, 403);
+    server.is_idle().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_agent_asks_genesys_to_close_and_answers_its_close() {
     let script = Script::new().answers(Answer::say("Goodbye.").and_call("end_call"));
     let server = Server::start_with(script, Default::default(), with_key).await;

@@ -229,6 +229,16 @@ fn stream_of(document: &str) -> String {
     document[from..].split(['"', '<']).next().unwrap().to_owned()
 }
 
+/// Where the provider asks what is next when the stream has ended.
+fn next_of(document: &str) -> String {
+    let from = document
+        .find(PUBLIC)
+        .unwrap_or_else(|| panic!("nobody to ask in {document}"));
+    let next = document[from..].split(['"', '<']).next().unwrap().to_owned();
+    assert!(next.contains("/stream/"), "{next}");
+    next
+}
+
 fn open(config: &mut Config) {
     config.telephony.verify_signatures = false;
 }
@@ -265,10 +275,12 @@ async fn the_documents_that_connect_a_call_are_what_the_providers_own_libraries_
     ];
 
     let results = references(&[
-        json!({"do": "twilio_connect", "document": twilio, "stream": stream_of(&twilio), "parameters": parameters}),
+        json!({"do": "twilio_connect", "document": twilio, "stream": stream_of(&twilio), "parameters": parameters,
+            "connect": {"action": next_of(&twilio)}}),
         json!({"do": "twilio_connect", "document": telnyx, "stream": stream_of(&telnyx), "parameters": parameters,
-            "attributes": texml}),
-        json!({"do": "plivo_connect", "document": plivo, "stream": stream_of(&plivo), "headers": "plan=gold"}),
+            "attributes": texml, "next": next_of(&telnyx)}),
+        json!({"do": "plivo_connect", "document": plivo, "stream": stream_of(&plivo), "headers": "plan=gold",
+            "next": next_of(&plivo)}),
         json!({"do": "vonage_read", "document": vonage}),
     ])
     .await;

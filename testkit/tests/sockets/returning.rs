@@ -126,6 +126,48 @@ async fn a_stream_that_was_cut_comes_back_to_the_same_conversation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_asks_what_is_next_is_given_the_stream_again_until_the_call_is_over() {
+    let server = Server::start_with(Script::new(), holding(FOR_EVER), long_greeting).await;
+    let ask = async |url: &str| {
+        let fields = [
+            ("CallSid", "CA1"),
+            ("CallStatus", "in-progress"),
+            ("From", "+15550001111"),
+        ];
+        let answer = server.http.post(url).form(&fields).send().await.unwrap();
+        answer.error_for_status().unwrap().text().await.unwrap()
+    };
+    let attribute = |twiml: &str, name: &str| {
+        let (_, rest) = twiml
+            .split_once(&format!("{name}=\""))
+            .unwrap_or_else(|| panic!("{twiml}"));
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let twiml = ask(&format!("{}/telephony/twilio", server.base)).await;
+    let (url, action) = (attribute(&twiml, "url"), attribute(&twiml, "action"));
+    let mut far_end = FarEnd::new(stream_start(Provider::Twilio, "CA1"));
+    let mut socket = open(&url).await;
+    begin(&mut socket, &mut far_end).await;
+    assert!(hears_the_agent(&mut socket).await);
+
+    drop(socket);
+    let twiml = ask(&action).await;
+    assert_eq!(attribute(&twiml, "url"), url, "the same stream");
+    let mut socket = reopened(&url).await;
+    let mut far_end = FarEnd::new(stream_start(Provider::Twilio, "CA1"));
+    begin(&mut socket, &mut far_end).await;
+    assert!(hears_the_agent(&mut socket).await, "the greeting goes on");
+    assert_eq!(server.process.media().sessions(), 1);
+
+    socket.close(None).await.unwrap();
+    while let Some(Ok(_)) = socket.next().await {}
+    server.is_idle().await;
+    let twiml = ask(&attribute(&twiml, "action")).await;
+    assert!(twiml.contains("<Response><Hangup/>"), "{twiml}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_media_server_of_the_provider_that_goes_away_has_not_hung_up() {
     let server = Server::start_with(Script::new(), holding(FOR_EVER), long_greeting).await;
     for (provider, code) in [

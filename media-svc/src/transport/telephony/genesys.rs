@@ -28,7 +28,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::{Expected, TRANSPORT, take_up};
-use crate::transport::Gate;
+use crate::transport::{Gate, NotAdmitted};
 
 /// How long a nonce is remembered: longer than a signature may be old.
 const NONCE_TTL: Duration = Duration::from_secs(2 * signature::MAX_AGE.as_secs());
@@ -62,10 +62,17 @@ async fn accept(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
+    let session_id = service_kit::ids::session_id();
+    // Before the signature is used up: where there is no room, the front may ask another node.
+    let held = gate.calls.hold(MediaTransport::Telephony, &session_id);
+    let _held = held.map_err(|refusal| {
+        gate.calls.count_refusal(MediaTransport::Telephony, refusal);
+        NotAdmitted::from(refusal)
+    })?;
     authenticate(&gate, uri, headers).await?;
     let audiohook_session = text(headers, "audiohook-session-id").unwrap_or_default().to_owned();
     let claims = Claims {
-        session_id: service_kit::ids::session_id(),
+        session_id,
         transport: TRANSPORT.to_owned(),
         provider: Provider::Genesys.name().to_owned(),
         call_id: audiohook_session.clone(),
