@@ -227,11 +227,15 @@ async fn a_call_that_may_have_been_handed_over_is_not_ended_at_the_provider() {
     for fault in [Fault::NoAnswer, Fault::Status(502)] {
         let server = Server::start(Script::new()).await;
         let (mut phone, id) = server.call().await;
-        server.carrier.fail([fault; 3]);
-        let answer = server
-            .post(&format!("/sessions/{id}/transfer"), json!({"to": NUMBER}))
-            .await;
-        assert!(answer.0 >= 500, "{answer:?}");
+        server.carrier.fail_always(Some(fault));
+        // Until the stream has begun, which nobody announces, the provider is not asked.
+        eventually("the provider to be asked", LIMIT, || async {
+            let path = format!("/sessions/{id}/transfer");
+            assert_eq!(server.event(&path, &json!({"to": NUMBER})).await.0, 503);
+            Ok((!server.asked().is_empty()).then_some(()))
+        })
+        .await
+        .unwrap();
 
         phone.leave().await;
         phone.is_closed().await;

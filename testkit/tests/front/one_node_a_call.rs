@@ -26,7 +26,7 @@ async fn streams_that_name_their_node_get_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_one_address_the_node_that_gets_the_stream_owns_the_call() {
     // More calls than the nodes hold: a slot kept for a call that went elsewhere must come back.
-    let fleet = Fleet::start("", |builder| builder.env("VOXRAY_MEDIA_MAX_SESSIONS", "40")).await;
+    let fleet = Fleet::start("", |builder| builder.env("VOXRAY_MEDIA_MAX_SESSIONS", "70")).await;
     let nodes = carry_calls(&fleet).await;
     assert_eq!(nodes.len(), 3, "every node carries calls: {nodes:?}");
     fleet.stop().await;
@@ -43,7 +43,8 @@ async fn carry_calls(fleet: &Fleet) -> BTreeMap<String, usize> {
         let steps = vec![greeted, Step::Silence(Duration::from_millis(400))];
         Call::new(fleet.nginx.url(), steps).place()
     });
-    let reports: Vec<_> = calls.buffer_unordered(AT_ONCE).try_collect().await.unwrap();
+    let reports: Result<Vec<_>, _> = calls.buffer_unordered(AT_ONCE).try_collect().await;
+    let reports = reports.unwrap_or_else(|error| panic!("{error:?}\n{}", turned_away(fleet)));
     assert_eq!(reports.len(), CALLS);
 
     eventually("no session to be left", LIMIT, || async {
@@ -76,6 +77,18 @@ async fn carry_calls(fleet: &Fleet) -> BTreeMap<String, usize> {
         "no call on two nodes: {nodes:?}"
     );
     nodes
+}
+
+/// Why callers were, in the words of the services.
+fn turned_away(fleet: &Fleet) -> String {
+    let logs = fleet
+        .stack
+        .signaling
+        .iter()
+        .map(|service| std::fs::read_to_string(service.log()));
+    let logs: String = logs.collect::<Result<_, _>>().unwrap();
+    let lines = logs.lines().filter(|line| line.contains("turned away"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// `recordings/2026/01/31/{sessionId}.wav`

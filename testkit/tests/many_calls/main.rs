@@ -31,7 +31,7 @@ use voxray_testkit::carriers::CarrierServer;
 use voxray_testkit::scripted::{Answer, Script};
 use voxray_testkit::wait::eventually;
 
-use memory::{held, resident_kb};
+use memory::{held, open_files, resident_kb};
 
 /// Calls in all, and between two looks.
 const CALLS: usize = 10_000;
@@ -42,6 +42,8 @@ const AT_ONCE: usize = 32;
 const ENDED_BY_AGENT: usize = 10;
 /// What may be left over: 100 bytes a call would be 900 kB after the first thousand calls.
 const MARGIN_BYTES: isize = 768 * 1024;
+/// Sockets that may be about to be closed.
+const MARGIN_FILES: usize = 8;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Bytes belong to the process: one test at a time.
@@ -77,7 +79,7 @@ fn token(process: &SingleProcess, call_sid: &str) -> String {
         provider: "twilio".to_owned(),
         call_id: call_sid.to_owned(),
         // Used tokens are remembered for as long as they are valid: a real deployment forgets them in time, too.
-        expires_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 1,
+        expires_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3,
         body_json: String::new(),
     };
     TokenSigner::new(process.config().links.service_token.clone()).sign(&claims)
@@ -146,6 +148,7 @@ async fn ten_thousand_calls_leave_nothing_behind() {
     let process = server(&twilio, folder.path()).await;
     let started = Instant::now();
     let (mut told, mut first, mut last) = (0, 0, 0);
+    let mut files = 0;
     for batch in 0..CALLS / BATCH {
         let numbers = batch * BATCH..(batch + 1) * BATCH;
         let calls = futures_util::stream::iter(numbers).map(|number| call(&process, number));
@@ -162,13 +165,15 @@ async fn ten_thousand_calls_leave_nothing_behind() {
         last = held();
         if batch == 0 {
             first = last;
+            files = open_files();
         }
         println!(
-            "{:>6} calls, {:>5.1} s: {:>6} kB held, {:>6} kB resident; longest from hang-up to closed: {:>4} ms",
+            "{:>6} calls, {:>5.1} s: {:>6} kB held, {:>6} kB resident, {:>3} files and sockets open; longest from hang-up to closed: {:>4} ms",
             (batch + 1) * BATCH,
             started.elapsed().as_secs_f32(),
             last / 1024,
             resident_kb(),
+            open_files(),
             longest.as_millis(),
         );
     }
@@ -191,5 +196,9 @@ async fn ten_thousand_calls_leave_nothing_behind() {
         settled.is_ok(),
         "{first} bytes after the first thousand calls, {last} after the last, {held} in the end"
     );
+    let closed = eventually("sockets to be closed", LIMIT, || async {
+        Ok((open_files() <= files + MARGIN_FILES).then_some(()))
+    });
+    closed.await.unwrap();
     tokio::time::timeout(LIMIT, process.stop()).await.unwrap();
 }

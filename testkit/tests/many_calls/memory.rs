@@ -30,6 +30,11 @@ pub fn resident_kb() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// Files and sockets that this process has open.
+pub fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
 struct Counting;
 
 #[expect(
