@@ -44,6 +44,11 @@ chaos: tools ## Everything that can go away goes away for minutes, under fifty c
 	VOXRAY_FLEET_SECS=$(or $(VOXRAY_FLEET_SECS),180) \
 	cargo test --release --workspace --test fleet -- --nocapture --test-threads 1
 
+.PHONY: screenshot
+screenshot: tools ## The picture of the README, as the test of the console sees it
+	cargo build --workspace --bins
+	VOXRAY_SCREENSHOT=1 cargo test --workspace --test browser -- console::the_console_page_talks
+
 .PHONY: bench-archive
 bench-archive: tools ## Turns and MiB a second of the archiver, against psql and aws s3 cp
 	scripts/bench-archive.sh $(BENCH_ARCHIVE)

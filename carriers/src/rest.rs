@@ -101,6 +101,7 @@ impl Endpoint {
         let url = self.url(path);
         let mut backoff = FIRST_BACKOFF;
         let mut attempt = 1;
+        let mut in_doubt = None;
         loop {
             let request = fill(self.rest.http.request(method.clone(), url.clone()));
             let failure = match self.attempt(request, secret).await {
@@ -109,10 +110,18 @@ impl Endpoint {
             };
             let wait = failure.wait(repeat, jittered(backoff)).filter(|_| attempt < ATTEMPTS);
             let Some(wait) = wait else {
-                return Err(failure.error);
+                return Err(match failure.error {
+                    // What is over is over, whoever ended it.
+                    error @ CarrierError::NotFound => error,
+                    // A later attempt says nothing of one before it that may have been done.
+                    error => in_doubt.unwrap_or(error),
+                });
             };
             metrics::retried(self.provider);
             tracing::debug!(provider = self.provider.name(), error = %failure.error, attempt, "trying again");
+            if failure.error.may_have_been_done() {
+                in_doubt = Some(failure.error);
+            }
             tokio::time::sleep(wait).await;
             attempt += 1;
             backoff *= 2;

@@ -247,6 +247,7 @@ fn session(listed: Listed) -> Session {
             loss_percent: media.loss_percent,
             jitter_buffer_ms: media.jitter_buffer_ms,
         }),
+        stream_is_over: listed.stream_is_over,
     }
 }
 

@@ -390,7 +390,7 @@ async fn tell_node(app: &App, session_id: &str, by: AnsweredBy) {
 }
 
 /// Frees the slot of a call whose stream never began; a stream that runs ends by itself.
-async fn clear(app: &App, session_id: &str) -> Result<(), ApiError> {
+pub async fn clear(app: &App, session_id: &str) -> Result<(), ApiError> {
     let record = app.store.session(session_id).await.map_err(store_error)?;
     let Some(SessionRecord {
         node_id,

@@ -29,6 +29,10 @@ pub struct PhoneLine {
     transfer_to: Vec<String>,
     /// Somebody else has the caller now: the call must not be ended.
     transferred: AtomicBool,
+    /// Whether that is so is not known, and the stream goes on either way.
+    in_doubt: AtomicBool,
+    /// Our side has left the call.
+    left: AtomicBool,
     /// The provider has been told that the call is over, or is being told.
     ended: AtomicBool,
     way_back: Option<WayBack>,
@@ -54,6 +58,8 @@ impl PhoneLine {
             call_id,
             transfer_to,
             transferred: AtomicBool::new(false),
+            in_doubt: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             way_back: None,
             may_live_on: Arc::default(),
@@ -108,11 +114,31 @@ impl PhoneLine {
             .carriers
             .transfer(&self.provider, &self.call_id, to, origin.as_ref());
         let moved = asked.await;
-        // A call that was handed over must not be ended, and without a clear answer it may have been.
-        if moved.as_ref().is_err_and(|error| !error.may_have_been_done()) {
-            self.is_ours_again();
+        if let Err(error) = &moved {
+            // A call that was handed over must not be ended, and without a clear answer it may have been. Where the stream
+            // would have ended by that, it tells. Where it goes on, the agent may be all that the caller has.
+            let in_doubt = error.may_have_been_done();
+            let keeps_stream = self.carriers.keeps_stream(&self.provider);
+            self.in_doubt.store(in_doubt && keeps_stream, Ordering::Release);
+            if !in_doubt || keeps_stream {
+                self.is_ours_again();
+            }
         }
         moved
+    }
+
+    /// Somebody has taken the caller, by the provider's word. False when the caller was not being put through.
+    pub fn is_taken(&self) -> bool {
+        if self.in_doubt.swap(false, Ordering::AcqRel) {
+            self.transferred.store(true, Ordering::Release);
+            return true;
+        }
+        self.is_over_there()
+    }
+
+    /// Whether nobody waits for the stream any more: our side has left, or the caller is being put through.
+    pub fn is_done_with_stream(&self) -> bool {
+        self.left.load(Ordering::Acquire) || self.is_over_there()
     }
 
     /// Nobody takes the caller: our stream goes on, or is about to be opened again.
@@ -156,6 +182,7 @@ impl PhoneLine {
     /// answer holds a task of the node for three attempts of `telephony.request_timeout_secs` and the pauses between them,
     /// and no session.
     pub fn hang_up_after(self: Arc<Self>, reason: &EndReason, session_id: Arc<str>, scope: &TaskScope) {
+        self.left.store(true, Ordering::Release);
         let over_there = match reason {
             EndReason::Transferred => true,
             EndReason::CallerHungUp => !self.may_live_on.load(Ordering::Acquire) || self.is_over_there(),

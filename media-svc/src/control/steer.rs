@@ -56,7 +56,7 @@ pub async fn transfer_ended(calls: &Calls, request: ReportTransferRequest) -> Re
     let (input, line) = phone(calls, &request.session_id)?;
     match outcome {
         // A provider may say at last that the leg of somebody who never answered is over.
-        TransferOutcome::Taken if !line.is_over_there() => Ok(()),
+        TransferOutcome::Taken if !line.is_taken() => Ok(()),
         TransferOutcome::Taken => order(&input, end(EndReason::Transferred)).await,
         TransferOutcome::CallerGone => order(&input, end(EndReason::CallerHungUp)).await,
         TransferOutcome::NotTaken if request.last_words.is_empty() => {

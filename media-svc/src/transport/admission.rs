@@ -139,6 +139,18 @@ impl Admitted {
 }
 
 impl Gate {
+    /// Whether a call could be recorded now: asked before a token or a signature is used up.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::NotRecordable`].
+    pub fn check_recordable(&self, transport: MediaTransport) -> Result<(), NotAdmitted> {
+        let Some(archive) = &self.archive else { return Ok(()) };
+        archive.check().map_err(|error| {
+            self.calls.count_unrecordable(transport);
+            NotAdmitted::NotRecordable(error.to_string())
+        })
+    }
+
     /// Lets a session in: takes its slot, claims it for this node, opens its archive. Who is not let in leaves nothing
     /// behind.
     ///

@@ -148,8 +148,7 @@ async fn tell(
     }
 }
 
-/// The node that carries a session, unless it is over.
-pub(super) async fn owner(app: &App, session_id: &str) -> Result<Option<NodeRecord>, ApiError> {
+async fn owner(app: &App, session_id: &str) -> Result<Option<NodeRecord>, ApiError> {
     let record = app
         .store
         .session(session_id)

@@ -2,10 +2,11 @@
 //! nobody waits for the call any more: nothing.
 
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use service_kit::config::Telephony;
 use service_kit::http::ApiError;
 
-use super::{Document, Provider, plivo, twilio, vonage};
+use super::{Document, Provider, plivo, twilio, vonage, xml};
 
 /// Ends a call of ours that was given up before it was answered.
 pub fn hang_up(provider: Provider) -> Response {
@@ -17,6 +18,14 @@ pub fn hang_up(provider: Provider) -> Response {
         Provider::Exotel => return ApiError::unavailable("nobody waits for this call").into_response(),
     };
     document.into_response()
+}
+
+/// Has nothing more done: a call that nobody else has ends, as it does at the end of any document.
+pub fn nothing(provider: Provider) -> Response {
+    match provider {
+        Provider::Twilio | Provider::Telnyx | Provider::Plivo => Document::xml(xml::response("")).into_response(),
+        Provider::Vonage | Provider::Exotel => StatusCode::NO_CONTENT.into_response(),
+    }
 }
 
 /// The polite answer, as `telephony.busy_redirect_url` or `telephony.busy_message` has it.

@@ -87,12 +87,11 @@ impl Webhook {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Scheme and host under which the provider reaches this server.
+    /// Where the provider reaches this server: scheme, host, and `/api/v1` where it uses that.
     pub fn public_base(&self) -> &str {
-        let host = self.url.find("://").map_or(0, |at| at + 3);
-        let path = self.url.get(host..).and_then(|rest| rest.find('/'));
-        let end = path.map_or(self.url.len(), |at| host + at);
-        self.url.get(..end).unwrap_or_default()
+        let url = self.base_url();
+        let before = url.find("/telephony/").and_then(|at| url.get(..at));
+        before.unwrap_or_else(|| url.trim_end_matches('/'))
     }
 
     /// The URL up to its question mark.

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::json;
 use session_store::{SessionState, Store};
+use voxray_proto::control::Session;
 
 use crate::provider::{Setup, setup};
 use crate::support::Answer;
@@ -57,13 +58,26 @@ async fn begin(setup: &Setup) -> String {
     record.state = SessionState::Connected;
     record.node_id = Some(setup.node.id.clone());
     setup.store.put_session(&record, Duration::from_secs(60)).await.unwrap();
+    carries(setup, &session_id, false);
     session_id
 }
 
-/// What ends a call.
-fn ends(answer: &Answer) -> bool {
-    answer.status == 200 && (answer.text.contains("<Response><Hangup/>") || answer.text == "[]")
+/// What the node says of it.
+fn carries(setup: &Setup, session_id: &str, stream_is_over: bool) {
+    *setup.node.asked.live.lock().unwrap() = vec![Session {
+        session_id: session_id.to_owned(),
+        state: "connected".to_owned(),
+        stream_is_over,
+        ..Session::default()
+    }];
 }
+
+/// A call that nobody else has ends by that.
+fn is_nothing(answer: &Answer) -> bool {
+    answer.status == 204 || (answer.status == 200 && answer.text.ends_with("<Response></Response>"))
+}
+
+const SPOKEN: [&str; 4] = ["<Say>", "<Say>", "<Speak>", "talk"];
 
 #[tokio::test]
 async fn a_stream_that_was_cut_is_opened_again_while_its_call_lives() {
@@ -80,8 +94,61 @@ async fn a_stream_that_was_cut_is_opened_again_while_its_call_lives() {
 
         setup.store.remove_session(&session_id).await.unwrap();
         let over = asked(&setup, &next, "disconnected").await;
-        assert!(ends(&over), "{provider}: {}", over.text);
+        assert!(is_nothing(&over), "{provider}: {}", over.text);
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_our_side_has_left_or_that_gave_way_to_somebody_else_is_not_opened_again() {
+    for provider in PROVIDERS {
+        let setup = setup(&[]).await;
+        let (_, next) = called(&setup, provider).await;
+        let session_id = begin(&setup).await;
+        carries(&setup, &session_id, true);
+        let answer = asked(&setup, &next, "disconnected").await;
+        assert!(is_nothing(&answer), "{provider}: {}", answer.text);
+
+        setup.node.asked.live.lock().unwrap().clear();
+        let answer = asked(&setup, &next, "disconnected").await;
+        assert!(is_nothing(&answer), "{provider}, over since: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_whose_node_has_died_hears_an_apology() {
+    for (provider, spoken) in PROVIDERS.into_iter().zip(SPOKEN) {
+        let setup = setup(&[]).await;
+        let (_, next) = called(&setup, provider).await;
+        begin(&setup).await;
+        setup.store.remove_node(&setup.node.id).await.unwrap();
+        let answer = asked(&setup, &next, "disconnected").await;
+        assert!(answer.text.contains(spoken), "{provider}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn no_error_is_read_out_to_a_caller_while_the_store_is_away() {
+    let setup = setup(&[]).await;
+    let mut questions = Vec::new();
+    for provider in PROVIDERS {
+        questions.push(called(&setup, provider).await.1);
+        begin(&setup).await;
+    }
+    setup.store.switch(false);
+    tokio::time::pause();
+    for next in questions {
+        let answer = asked(&setup, &next, "disconnected").await;
+        assert!(is_nothing(&answer), "{next}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn the_question_comes_to_where_the_call_came_in() {
+    let setup = setup(&[]).await;
+    let request = Request::get("/api/v1/telephony/twilio?CallSid=u1").header("host", HOST);
+    let answer = setup.plane.send(request.body(Body::empty()).unwrap()).await;
+    let (_, next) = stream_of(&answer);
+    assert!(next.starts_with("/api/v1/telephony/twilio/stream/"), "{next}");
 }
 
 #[tokio::test]
@@ -96,11 +163,12 @@ async fn other_events_of_vonage_need_no_answer() {
 
 #[tokio::test]
 async fn a_caller_whose_stream_never_comes_about_hears_an_apology() {
-    for (provider, spoken) in PROVIDERS.into_iter().zip(["<Say>", "<Say>", "<Speak>", "talk"]) {
+    for (provider, spoken) in PROVIDERS.into_iter().zip(SPOKEN) {
         let setup = setup(&[]).await;
         let (_, next) = called(&setup, provider).await;
         let answer = asked(&setup, &next, "failed").await;
         assert!(answer.text.contains(spoken), "{provider}: {}", answer.text);
+        assert_eq!(setup.node.ended().len(), 1, "{provider}: its slot is free again");
     }
 }
 
@@ -112,11 +180,11 @@ async fn what_this_deployment_did_not_sign_opens_nothing() {
         begin(&setup).await;
         for path in [format!("{next}x"), format!("/telephony/{provider}/stream/AAAA")] {
             let answer = asked(&setup, &path, "disconnected").await;
-            assert!(ends(&answer), "{path}: {}", answer.text);
+            assert!(is_nothing(&answer), "{path}: {}", answer.text);
         }
         let other = if provider == "plivo" { "twilio" } else { "plivo" };
         let answer = asked(&setup, &next.replace(provider, other), "disconnected").await;
-        assert!(ends(&answer), "{provider} for {other}: {}", answer.text);
+        assert!(is_nothing(&answer), "{provider} for {other}: {}", answer.text);
     }
     let setup = setup(&[]).await;
     let exotel = Request::post("/telephony/exotel/stream/AAAA").body(Body::empty());

@@ -171,6 +171,8 @@ pub struct Asked {
     pub digits: Mutex<Vec<SendDtmfRequest>>,
     pub answered_by: tokio::sync::watch::Sender<Vec<ReportAnsweredByRequest>>,
     pub transferred: Mutex<Vec<ReportTransferRequest>>,
+    /// What the node says it carries.
+    pub live: Mutex<Vec<Session>>,
     /// An offer is answered when this is false.
     pub paused: tokio::sync::watch::Sender<bool>,
     /// Every call is answered with this instead.
@@ -350,7 +352,8 @@ impl MediaControl for Scripted {
         &self,
         _: tonic::Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        self.asked.answer(ListSessionsResponse::default())
+        let sessions = self.asked.live.lock().unwrap().clone();
+        self.asked.answer(ListSessionsResponse { sessions })
     }
 
     async fn drain(&self, _: tonic::Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {

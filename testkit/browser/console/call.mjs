@@ -3,6 +3,19 @@ import assert from "node:assert/strict";
 
 import { accessible, picture, value } from "./visitor.mjs";
 
+/** A call whose recording is in S3, to which the page is redirected, another origin: its picture, an answer's bar, its sound. */
+export async function callInS3(page, server, sessionId, pictures) {
+  await page.goto(`${server}/console/#/calls/${sessionId}`);
+  await page.locator("canvas.wave").waitFor();
+  await page.locator("[data-answer]").first().waitFor();
+  const { caller, agent } = await painted(page);
+  assert.ok(caller > 500 && agent > 500, `the picture is empty: ${caller} and ${agent} pixels`);
+  await page.getByRole("button", { name: "Play", exact: true }).click();
+  await page.waitForFunction(() => Number(document.querySelector("canvas.wave").getAttribute("aria-valuenow")) >= 1);
+  await page.getByRole("button", { name: "Pause" }).click();
+  await picture(page, pictures, "call-in-s3-light");
+}
+
 /** How many pixels of the upper and the lower half of a canvas have the colour of the caller and of the agent. */
 function painted(page) {
   return page.locator("canvas.wave").evaluate((canvas) => {

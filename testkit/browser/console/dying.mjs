@@ -3,17 +3,21 @@ import assert from "node:assert/strict";
 
 import { launch } from "../lib/chromium.mjs";
 import { task } from "../lib/task.mjs";
+import { callInS3 } from "./call.mjs";
 import { accessible, picture, VIEW } from "./visitor.mjs";
 
 /** Longest until the page knows that the node is gone and not the network, milliseconds. */
 const TOLD_MS = 30_000;
 
-/** `nodes`: process ids by the names of the nodes, two of them. */
-await task(async ({ executable, microphone, server, nodes, pictures }) => {
+/** `nodes`: process ids by the names of the nodes, two of them. `session`: a call that is archived. */
+await task(async ({ executable, microphone, server, nodes, session, pictures }) => {
   const browser = await launch({ executable, microphone });
   const context = await browser.newContext({ ...VIEW, colorScheme: "light", permissions: ["microphone"] });
   context.setDefaultTimeout(20_000);
   const page = await context.newPage();
+  await callInS3(page, server, session, pictures);
+  await page.goto(`${server}/console/#/nodes`);
+  for (const name of Object.keys(nodes)) await page.getByText(name, { exact: true }).first().waitFor();
   await page.goto(`${server}/console/#/talk`);
   const talks = async (way, button) => {
     await page.getByLabel("Connection").selectOption(way);

@@ -19,6 +19,8 @@ async fn main() -> anyhow::Result<()> {
     say("Starting Redis, PostgreSQL, S3, two signaling services, two media nodes and an archiver.")?;
     let builder = StackBuilder::new()
         .inherit_settings()
+        // The console draws turns of it.
+        .env("VOXRAY_TRANSCRIPTS_EXTENDED", "true")
         .env("VOXRAY_MEDIA_DRAIN_TIMEOUT_SECS", DRAIN_SECS.to_string());
     let stack = tokio::select! {
         stack = builder.start() => stack?,

@@ -92,6 +92,11 @@ async fn the_console_page_talks_shows_calls_and_can_be_used_by_everyone() {
         .unwrap_or_else(|error| panic!("{error:?}"));
 
     println!("{}\n{result:#}", walk.output());
+    // `make screenshot`: the picture of the README.
+    if std::env::var_os("VOXRAY_SCREENSHOT").is_some() {
+        let picture = pictures().join("call-light.png");
+        std::fs::copy(picture, workspace_root().join("docs/images/console.png")).unwrap();
+    }
     guarded.stop().await;
     open.stop().await;
 }
@@ -104,7 +109,7 @@ fn pictures() -> PathBuf {
 }
 
 /// Kills the media nodes of a deployment, each under a call of the page.
-pub async fn outlives_its_nodes(stack: &mut Stack) {
+pub async fn outlives_its_nodes(stack: &mut Stack, archived: &str) {
     let folder = tempfile::tempdir().unwrap();
     let pids: BTreeMap<&str, u32> = stack
         .media
@@ -114,6 +119,7 @@ pub async fn outlives_its_nodes(stack: &mut Stack) {
     let args = json!({
         "server": stack.signaling[0].url(),
         "nodes": pids,
+        "session": archived,
         "microphone": Microphone::default().quiet(Duration::from_secs(1)).write(folder.path()),
         "pictures": pictures(),
     });

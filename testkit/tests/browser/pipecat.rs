@@ -28,7 +28,7 @@ async fn the_websocket_client_talks_with_the_agent_and_interrupts_it() {
 }
 
 /// Each request goes through one of two signaling services, by its method; the media node is one of two. When the call is
-/// over the console page makes calls of its own, whose nodes are killed.
+/// over the console page shows it, and makes calls of its own, whose nodes are killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_webrtc_client_talks_with_the_agent_and_interrupts_it_through_any_instance_and_the_page_outlives_its_nodes()
 {
@@ -63,6 +63,6 @@ async fn the_webrtc_client_talks_with_the_agent_and_interrupts_it_through_any_in
     call.assert_played();
     no_sessions(&there).await;
     call.assert_held(&caller, &turns(&there, &session_id).await).await;
-    outlives_its_nodes(&mut stack).await;
+    outlives_its_nodes(&mut stack, &session_id).await;
     stop(stack).await;
 }

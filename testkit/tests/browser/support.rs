@@ -28,6 +28,7 @@ pub fn deployment() -> StackBuilder {
     Stack::builder()
         .env("VOXRAY_GREETING", GREETING)
         .env("VOXRAY_LOCAL_FACTS_FILE", facts)
+        .env("VOXRAY_TRANSCRIPTS_EXTENDED", "true")
         .env("VOXRAY_WEBRTC_ICE_SERVERS", "[]")
 }
 

@@ -91,6 +91,16 @@ async fn a_hang_up_whose_answer_is_lost_is_sent_again() {
 }
 
 #[tokio::test]
+async fn a_later_refusal_says_nothing_of_an_attempt_that_may_have_worked() {
+    let (server, carriers) = provider(Provider::Telnyx, &[IMPATIENT]).await;
+    server.fail([Fault::NoAnswer, Fault::Status(422)]);
+    let error = carriers.transfer("telnyx", CALL, NUMBER, None).await.unwrap_err();
+    assert!(matches!(error, CarrierError::TimedOut(_)), "{error:?}");
+    assert!(error.may_have_been_done());
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn a_new_call_whose_answer_is_lost_is_never_placed_twice() {
     for name in Provider::ALL {
         let (server, carriers) = provider(name, &[IMPATIENT]).await;

@@ -228,14 +228,7 @@ async fn a_call_that_may_have_been_handed_over_is_not_ended_at_the_provider() {
         let server = Server::start(Script::new()).await;
         let (mut phone, id) = server.call().await;
         server.carrier.fail_always(Some(fault));
-        // Until the stream has begun, which nobody announces, the provider is not asked.
-        eventually("the provider to be asked", LIMIT, || async {
-            let path = format!("/sessions/{id}/transfer");
-            assert_eq!(server.event(&path, &json!({"to": NUMBER})).await.0, 503);
-            Ok((!server.asked().is_empty()).then_some(()))
-        })
-        .await
-        .unwrap();
+        transfer_in_vain(&server, &id).await;
 
         phone.leave().await;
         phone.is_closed().await;
@@ -246,4 +239,38 @@ async fn a_call_that_may_have_been_handed_over_is_not_ended_at_the_provider() {
         let asked = carrier.requests();
         assert!(asked.iter().all(|request| request.asked == transfer()), "{asked:?}");
     }
+}
+
+/// Telnyx keeps the stream, whether the caller is handed over or not: nothing but the agent may be left to end the call.
+#[tokio::test]
+async fn where_the_stream_goes_on_either_way_the_agent_still_ends_the_call() {
+    let server = Server::start_at(Provider::Telnyx, Script::new(), &[]).await;
+    let (_, texml) = server.webhook("/telephony/telnyx", &[("CallSid", CALL)]).await;
+    let stream = server.socket(between(&texml, "<Stream url=\"", "\""));
+    let mut phone = Phone::open(WireProvider::Telnyx, &stream).await;
+    let id = server.connected().await;
+    server.carrier.fail_always(Some(Fault::Status(502)));
+    transfer_in_vain(&server, &id).await;
+    server.carrier.fail_always(None);
+
+    assert_eq!(server.end(&id).await, 200);
+    phone.is_closed().await;
+    server.is_idle().await;
+    let hung_up = eventually("the provider to be told", LIMIT, || async {
+        let asked = server.asked();
+        Ok(asked.last().filter(|asked| **asked != transfer()).cloned())
+    });
+    assert_eq!(hung_up.await.unwrap(), Asked::HangUp { call: CALL.to_owned() });
+    server.stop().await;
+}
+
+/// Until the stream has begun, which nobody announces, the provider is not asked.
+async fn transfer_in_vain(server: &Server, id: &str) {
+    eventually("the provider to be asked", LIMIT, || async {
+        let path = format!("/sessions/{id}/transfer");
+        assert_eq!(server.event(&path, &json!({"to": NUMBER})).await.0, 503);
+        Ok((!server.asked().is_empty()).then_some(()))
+    })
+    .await
+    .unwrap();
 }

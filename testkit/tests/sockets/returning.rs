@@ -163,7 +163,7 @@ async fn a_provider_that_asks_what_is_next_is_given_the_stream_again_until_the_c
     while let Some(Ok(_)) = socket.next().await {}
     server.is_idle().await;
     let twiml = ask(&attribute(&twiml, "action")).await;
-    assert!(twiml.contains("<Response><Hangup/>"), "{twiml}");
+    assert!(twiml.ends_with("<Response></Response>"), "{twiml}");
     server.stop().await;
 }
 

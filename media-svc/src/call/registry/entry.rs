@@ -54,6 +54,10 @@ impl Entry {
             },
             started_at_unix_ms: self.started_at_unix_ms,
             media: self.media.as_ref().map(|media| *media.borrow()),
+            stream_is_over: match &self.phase {
+                Phase::Connected { line: Some(line), .. } => line.is_done_with_stream(),
+                Phase::Connected { line: None, .. } | Phase::Reserved { .. } => false,
+            },
         }
     }
 }

@@ -130,6 +130,8 @@ pub struct Listed {
     pub started_at_unix_ms: u64,
     /// What its media is like, where that is measured.
     pub media: Option<MediaReport>,
+    /// Nobody waits for the stream of this phone call any more.
+    pub stream_is_over: bool,
 }
 
 /// How busy the node is.

@@ -1,4 +1,4 @@
-//! The script of docs/client-sockets.md, as it is: a person's voice in, the agent's out.
+//! The script of docs/connect-your-client.md and docs/client-sockets.md, as it is: a person's voice in, the agent's out.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,13 +12,15 @@ use crate::api;
 use crate::clips;
 
 #[test]
-fn the_page_shows_the_script_that_is_run() {
+fn the_pages_show_the_script_that_is_run() {
     let script = std::fs::read_to_string(workspace_root().join("testkit/clients/talk.py")).unwrap();
-    let page = std::fs::read_to_string(workspace_root().join("docs/client-sockets.md")).unwrap();
-    assert!(
-        page.contains(&format!("```python\n{script}```")),
-        "copy testkit/clients/talk.py into the page"
-    );
+    for name in ["docs/connect-your-client.md", "docs/client-sockets.md"] {
+        let page = std::fs::read_to_string(workspace_root().join(name)).unwrap();
+        assert!(
+            page.contains(&format!("```python\n{script}```")),
+            "copy testkit/clients/talk.py into {name}"
+        );
+    }
     let lines = script.lines().filter(|line| !line.trim().is_empty()).count();
     assert!(lines <= 32, "{lines} lines: it is to stay short");
 }
