@@ -24,6 +24,8 @@ const LONGEST_BODY: usize = 64 * 1024;
 pub(crate) enum Repeat {
     /// Doing it twice is the same as doing it once.
     Safe,
+    /// So too, but what a later attempt is refused for may be that one before it worked.
+    SafeInDoubt,
     /// Doing it twice would be noticed: only what surely was not done is sent again.
     Unsafe,
 }
@@ -110,16 +112,11 @@ impl Endpoint {
             };
             let wait = failure.wait(repeat, jittered(backoff)).filter(|_| attempt < ATTEMPTS);
             let Some(wait) = wait else {
-                return Err(match failure.error {
-                    // What is over is over, whoever ended it.
-                    error @ CarrierError::NotFound => error,
-                    // A later attempt says nothing of one before it that may have been done.
-                    error => in_doubt.unwrap_or(error),
-                });
+                return Err(in_doubt.unwrap_or(failure.error));
             };
             metrics::retried(self.provider);
             tracing::debug!(provider = self.provider.name(), error = %failure.error, attempt, "trying again");
-            if failure.error.may_have_been_done() {
+            if repeat == Repeat::SafeInDoubt && failure.error.may_have_been_done() {
                 in_doubt = Some(failure.error);
             }
             tokio::time::sleep(wait).await;
@@ -226,7 +223,11 @@ impl Failure {
 
     /// How long to wait before another attempt; `None` when there must be none.
     fn wait(&self, repeat: Repeat, backoff: Duration) -> Option<Duration> {
-        let allowed = self.passes && (repeat == Repeat::Safe || self.surely_not_done);
+        let is_safe = match repeat {
+            Repeat::Safe | Repeat::SafeInDoubt => true,
+            Repeat::Unsafe => false,
+        };
+        let allowed = self.passes && (is_safe || self.surely_not_done);
         let asked = match self.error {
             CarrierError::RateLimited { retry_after } => retry_after,
             _ => None,

@@ -49,7 +49,7 @@ impl Telnyx {
     }
 
     pub(crate) async fn hang_up(&self, call_id: &str) -> Result<(), CarrierError> {
-        self.command(call_id, "hangup", json!({})).await
+        self.command(call_id, "hangup", Repeat::Safe, json!({})).await
     }
 
     /// "If the transfer is unsuccessful, a `call.hangup` webhook for the other call (Leg B) will be sent […]. The original
@@ -69,11 +69,12 @@ impl Telnyx {
             }),
             None => json!({ "to": to }),
         };
-        self.command(call_id, "transfer", body).await
+        self.command(call_id, "transfer", Repeat::SafeInDoubt, body).await
     }
 
     pub(crate) async fn send_dtmf(&self, call_id: &str, digits: &str) -> Result<(), CarrierError> {
-        self.command(call_id, "send_dtmf", json!({ "digits": digits })).await
+        self.command(call_id, "send_dtmf", Repeat::Safe, json!({ "digits": digits }))
+            .await
     }
 
     pub(crate) async fn place_call(&self, call: &PlaceCall) -> Result<String, CarrierError> {
@@ -115,12 +116,13 @@ impl Telnyx {
         crate::id_of(&answer, "/data/call_control_id")
     }
 
-    async fn command(&self, call_id: &str, action: &str, mut body: Value) -> Result<(), CarrierError> {
+    /// A command carries an id of its own: Telnyx does it once, however often it is sent.
+    async fn command(&self, call_id: &str, action: &str, repeat: Repeat, mut body: Value) -> Result<(), CarrierError> {
         if let Some(fields) = body.as_object_mut() {
             fields.insert("command_id".to_owned(), Value::String(Uuid::new_v4().to_string()));
         }
         let path = ["v2", "calls", call_id, "actions", action];
-        let done = self.post(&path, Repeat::Safe, &body).await;
+        let done = self.post(&path, repeat, &body).await;
         done.map(|_| ()).map_err(|error| crate::gone_if(error, HAS_ENDED))
     }
 

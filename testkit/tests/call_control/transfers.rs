@@ -35,16 +35,32 @@ fn transfer() -> Asked {
 
 /// A caller at Twilio.
 async fn caller(server: &Server) -> Phone {
+    called(server).await.0
+}
+
+/// And where Twilio asks what is next when the stream has ended.
+async fn called(server: &Server) -> (Phone, String) {
     let fields = [("CallSid", CALL), ("From", "+15005550006")];
     let (status, twiml) = server.webhook("/telephony/twilio", &fields).await;
     assert_eq!(status, 200, "{twiml}");
     let stream = between(&twiml, "<Stream url=\"", "\"").to_owned();
-    Phone::open(WireProvider::Twilio, &server.socket(&stream)).await
+    let next = between(&twiml, "<Connect action=\"https://voice.example.com", "\"").to_owned();
+    (Phone::open(WireProvider::Twilio, &server.socket(&stream)).await, next)
+}
+
+/// Nothing that would take the caller away from anybody.
+async fn nothing_is_next(server: &Server, next: &str) {
+    let ended = [("CallSid", CALL), ("CallStatus", "in-progress")];
+    let (status, twiml) = server.webhook(next, &ended).await;
+    assert!(
+        status == 200 && twiml.ends_with("<Response></Response>"),
+        "{status}: {twiml}"
+    );
 }
 
 /// One who was just put through: the path at which Twilio says what becomes of that.
 async fn put_through(server: &Server) -> (Phone, String) {
-    let mut phone = caller(server).await;
+    let (mut phone, next) = called(server).await;
     phone.press("1#").await;
     // Nobody hears the end of this before the provider has the order.
     phone.hears(|heard| heard.len() >= 4_400).await;
@@ -65,6 +81,7 @@ async fn put_through(server: &Server) -> (Phone, String) {
     phone.hang_up().await;
     phone.is_closed().await;
     assert_eq!(server.sessions().await.len(), 1, "the conversation waits");
+    nothing_is_next(server, &next).await;
     (phone, action)
 }
 
@@ -104,6 +121,19 @@ async fn a_transfer_that_rings_out_brings_the_caller_back_to_the_same_conversati
     phone.is_closed().await;
     server.is_idle().await;
     assert_eq!(server.asked(), [transfer()]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_our_side_has_closed_is_not_opened_again() {
+    let server = Server::start_at(Provider::Twilio, Script::new(), &REACHABLE).await;
+    let (mut phone, next) = called(&server).await;
+    let id = server.connected().await;
+    assert_eq!(server.end(&id).await, 200);
+    phone.is_closed().await;
+    nothing_is_next(&server, &next).await;
+    server.is_idle().await;
+    nothing_is_next(&server, &next).await;
     server.stop().await;
 }
 
