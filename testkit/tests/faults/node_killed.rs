@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use voxray::caller::CallError;
 use voxray_testkit::service::Role;
@@ -86,7 +86,7 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
     assert!(!sessions.is_empty());
 
     stack.media[0].kill9();
-    let killed = Instant::now();
+    let (killed, killed_at) = (Instant::now(), SystemTime::now());
     measured.cancel();
     let lateness = lateness.await.unwrap();
     drop(flushed);
@@ -138,12 +138,17 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
         killed.elapsed().as_secs_f64()
     );
     let rows_before = truth::turns(&stack).await.unwrap();
-    let (mut most_lost, mut finished_turns) = (0.0_f64, 0);
-    for (session, seconds) in &cut {
+    let killed_at = killed_at.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let (mut most_lost, mut most_unsent, mut finished_turns) = (0.0_f64, 0.0_f64, 0);
+    for session in cut.keys() {
         let left = &left[*session];
         let recording = truth::stored(&stack, &keys[*session]).await.unwrap();
         assert!(recording.incomplete, "{session}: nobody can know that it is whole");
+        // By the node's clock: a caller may have waited to be let in.
+        let seconds = killed_at - left.started_at_unix_ms as f64 / 1_000.0;
+        let on_disk = recording.seconds() * left.pcm.len() as f64 / recording.pcm().len() as f64;
         most_lost = most_lost.max(seconds - recording.seconds());
+        most_unsent = most_unsent.max(on_disk - recording.seconds());
         let same = left.pcm.starts_with(recording.pcm());
         assert!(same, "{session}: not what the node had recorded");
         let turns = rows_before.get(*session).cloned().unwrap_or_default();
@@ -159,7 +164,7 @@ async fn what_a_killed_node_had_heard_is_playable_soon_and_whole_after_its_resta
     println!("{finished_turns} turns were over before the last audio that was stored, and are there");
     assert!(finished_turns * 2 > cut.len(), "nobody had been greeted");
     println!(
-        "{} calls cut off by the kill: at most {most_lost:.2} s of audio missing before a restart (this machine was up to {:.2} s late, its disk {:.2} s)",
+        "{} calls cut off by the kill: at most {most_lost:.2} s of audio missing before a restart, {most_unsent:.2} s of it on the node's disk (this machine was up to {:.2} s late, its disk {:.2} s)",
         cut.len(),
         lateness.as_secs_f64(),
         flushing.as_secs_f64()

@@ -49,6 +49,8 @@ pub fn segments(folder: &Path) -> Vec<PathBuf> {
 /// One call as far as it is in an outbox.
 #[derive(Debug, Default)]
 pub struct Left {
+    /// When it began, by the node's clock.
+    pub started_at_unix_ms: u64,
     /// Samples of the recording from its beginning, as the node's recorder gave them out.
     pub pcm: Vec<u8>,
     /// For each turn, how many bytes of samples were there before it.
@@ -63,7 +65,8 @@ pub fn calls(events: &[Event]) -> BTreeMap<String, Left> {
         match &event.body {
             Some(Body::Audio(chunk)) => call.pcm.extend_from_slice(&chunk.pcm),
             Some(Body::Turn(_)) => call.turns.push(call.pcm.len()),
-            Some(Body::Started(_) | Body::Ended(_)) | None => {}
+            Some(Body::Started(started)) => call.started_at_unix_ms = started.started_at_unix_ms,
+            Some(Body::Ended(_)) | None => {}
         }
     }
     calls
