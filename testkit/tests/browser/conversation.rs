@@ -165,6 +165,13 @@ impl Conversation {
         let (started, stopped) = (self.places("onBotStartedSpeaking"), self.places("onBotStoppedSpeaking"));
         assert_eq!((started.len(), stopped.len()), (3, 3), "{:#?}", self.events);
 
+        for kind in ["onBotReady", "onBotOutput", "onMetrics", "onDisconnected"] {
+            assert!(!self.places(kind).is_empty(), "no {kind}: {:#?}", self.events);
+        }
+        for kind in ["onError", "onDeviceError"] {
+            assert!(self.places(kind).is_empty(), "{kind}: {:#?}", self.events);
+        }
+
         let ears = Ears::new().await;
         self.assert_heard(&ears, &[(0, greeting), (2, last)]).await;
 

@@ -5,7 +5,7 @@ use voxray_testkit::ports::free_port;
 
 use crate::console::outlives_its_nodes;
 use crate::conversation::{Conversation, caller};
-use crate::support::{connected, deployment, no_sessions, stop, turn, turns};
+use crate::support::{assert_hung_up, connected, deployment, no_sessions, stop, turn, turns};
 
 /// The page is on another origin than the server, as with most websites.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,6 +24,7 @@ async fn the_websocket_client_talks_with_the_agent_and_interrupts_it() {
 
     no_sessions(&there).await;
     call.assert_held(&caller, &turns(&there, &session_id).await).await;
+    assert_hung_up(&there, &session_id).await;
     stop(stack).await;
 }
 
@@ -63,6 +64,7 @@ async fn the_webrtc_client_talks_with_the_agent_and_interrupts_it_through_any_in
     call.assert_played();
     no_sessions(&there).await;
     call.assert_held(&caller, &turns(&there, &session_id).await).await;
+    assert_hung_up(&there, &session_id).await;
     outlives_its_nodes(&mut stack, &session_id).await;
     stop(stack).await;
 }

@@ -66,6 +66,13 @@ pub async fn turns(base_url: &str, session_id: &str) -> Vec<(String, String)> {
     api::turns(base_url, session_id, LIMIT).await.unwrap()
 }
 
+/// The archived session ended because its client said goodbye, and not because it was gone.
+pub async fn assert_hung_up(base_url: &str, session_id: &str) {
+    let url = format!("{base_url}/sessions/{session_id}/transcript");
+    let archived = api::data(&url).await.unwrap().expect("it is archived");
+    assert_eq!(archived["session"]["endReason"], "caller_hung_up", "{archived:#}");
+}
+
 /// A session has one recording, whatever its connection went through. Answers its length in seconds.
 pub async fn is_one_recording(stack: &Stack, session_id: &str) -> u32 {
     let recorded = eventually("the recording", LIMIT, || async {

@@ -194,7 +194,13 @@ impl Line {
             }
             // One that has taken its track away by an offer is still there.
             PeerEvent::TrackEnded => self.left = self.live.client_sends(),
-            PeerEvent::ChatOpened(chat) => self.outbox.open(chat, self.live.scope()),
+            PeerEvent::ChatOpened(chat) => {
+                self.left = false;
+                self.outbox.open(chat, self.live.scope());
+            }
+            // Some clients take their tracks away by an offer before they close the connection. Whatever comes shows that
+            // this one is still there.
+            PeerEvent::ChatClosed => self.left = true,
             PeerEvent::Message(text) => self.message(&text).await,
         }
     }

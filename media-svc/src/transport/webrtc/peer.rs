@@ -59,6 +59,8 @@ pub enum PeerEvent {
     TrackEnded,
     /// The data channel is open.
     ChatOpened(Chat),
+    /// The client closed it, or its whole connection.
+    ChatClosed,
     /// A text message.
     Message(String),
 }

@@ -38,6 +38,13 @@ pub fn listen(channel: Arc<RTCDataChannel>, events: &mpsc::Sender<PeerEvent>) {
             let _ = opened.send(PeerEvent::ChatOpened(chat)).await;
         })
     }));
+    let closed = events.clone();
+    channel.on_close(Box::new(move || {
+        let closed = closed.clone();
+        Box::pin(async move {
+            let _ = closed.send(PeerEvent::ChatClosed).await;
+        })
+    }));
 }
 
 /// Reads a track until it ends.
