@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from manifests import containers, monitoring, policies, program, schemas, selftest
+from manifests import containers, monitoring, passwords, policies, program, schemas, selftest
 from manifests.kubernetes import Overlay
 
 
@@ -32,7 +32,8 @@ def main(schema, dockerfile, compose, *rendered):
     containers.check_build_context(problems, members, Path(".dockerignore").read_text())
     text = Path("compose.yaml").read_text()
     services = json.loads(Path(compose).read_text())
-    ports = containers.check_compose(problems, services, text, known, secret)
+    groups = passwords.written(problems)
+    ports = containers.check_compose(problems, services, text, known, secret, groups)
     for file in ("deploy/nginx/nginx.conf", "k8s/components/node-names/nginx.conf", "k8s/overlays/dev/nginx.conf"):
         containers.check_sockets(problems, file, Path(file).read_text())
     containers.check_nginx(problems, Path("deploy/nginx/nginx.conf").read_text(), ports)
@@ -48,7 +49,7 @@ def main(schema, dockerfile, compose, *rendered):
         monitoring.check_autoscalers(problems, name, documents, metrics)
     monitoring.check_monitoring(problems, metrics)
     monitoring.check_provisioning(problems, services)
-    selftest.check_container_checks(problems, services, text, known, secret)
+    selftest.check_container_checks(problems, services, text, known, secret, groups)
     selftest.check_checks(problems, overlays["prod"], known, secret, refused, routes, conditions)
 
     for problem in problems.lines:

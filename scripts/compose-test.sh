@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the image, starts compose.yaml, places a call through nginx, looks for it in PostgreSQL and S3, calls again with
-# four media nodes, replaces under this call everything that it runs on but nginx, and asks Prometheus what it sees.
+# Builds the image, starts compose.yaml as on a new clone, looks at what is open and who is given which password, places a
+# call through nginx, looks for it in PostgreSQL and S3, calls again with four media nodes, replaces under this call everything
+# that it runs on but nginx, and asks Prometheus what it sees.
 #
-#   scripts/compose-test.sh                 with this machine's container engine
+#   scripts/compose-test.sh                 with this machine's container engine, or without one as with --own-engine
 #   scripts/compose-test.sh --own-engine    with a dockerd of its own and images made here: nothing is pulled
 #   scripts/compose-test.sh --binary FILE   with a voxray built here (on Debian 12, or no newer) in place of the Dockerfile's
 #                                           Rust stage, which takes as long as a cold release build
@@ -22,21 +23,32 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+say() { printf 'compose-test: %s (%ss)\n' "$*" "$SECONDS" >&2; }
+
+if [ -z "$own_engine" ] && ! "${DOCKER:-docker}" info >/dev/null 2>&1; then
+    for needed in dockerd debootstrap; do
+        command -v "$needed" >/dev/null || { say "no container engine answers, and there is no $needed for one of its own"; exit 1; }
+    done
+    if [ "$(id -u)" != 0 ]; then say "no container engine answers; as root this starts one of its own"; exit 1; fi
+    say "no container engine answers: starting one (--own-engine)"
+    own_engine=1
+fi
+
 # Debian's client: newer ones cannot build without buildx.
 if [ -n "$own_engine" ] && [ -x /usr/bin/docker ]; then DOCKER=/usr/bin/docker; fi
 export DOCKER=${DOCKER:-docker}
+# What this machine's environment or .env says of a deployment is not for this one: the local agent answers, and calls come
+# without signature and key.
+export COMPOSE_DISABLE_ENV_FILE=1
+for name in $(grep -oE '\$\{[A-Z0-9_]+' compose.yaml | tr -d '${' | grep -v '_PORT$') VOXRAY_GREETING; do unset "$name"; done
 export COMPOSE_PROJECT_NAME=voxray-test
 export VOXRAY_VERSION=compose-test
 # Only this machine reaches it.
 export VOXRAY_PUBLIC_PORT=${VOXRAY_PUBLIC_PORT:-127.0.0.1:8080}
 url=http://localhost:${VOXRAY_PUBLIC_PORT##*:}
 export VOXRAY_MEDIA_PUBLIC_URL=ws://localhost:${VOXRAY_PUBLIC_PORT##*:}
-# What this machine's environment or .env says of a deployment is not for this one: calls come without signature and key.
-export TWILIO_AUTH_TOKEN= VOXRAY_SERVER_API_KEY= VOXRAY_PROXY_HOST= VOXRAY_LIMITS_SESSIONS_PER_KEY=
-export VOXRAY_LIMITS_STARTS_PER_MINUTE= VOXRAY_LIMITS_STARTS_PER_MINUTE_PER_ADDRESS=
-engine_dir= engine_pid= context= started= made_secrets= seen= caller=
+engine_dir= engine_pid= context= started= seen= caller=
 
-say() { printf 'compose-test: %s (%ss)\n' "$*" "$SECONDS" >&2; }
 compose() { "$tools/bin/docker-compose" "$@"; }
 
 clean_up() {
@@ -47,7 +59,6 @@ clean_up() {
         compose down --volumes --timeout 30 >/dev/null 2>&1 || true
     fi
     if [ -n "$context" ]; then rm -rf "$context"; fi
-    if [ -n "$made_secrets" ]; then rm -rf .secrets; fi
     if [ -n "$engine_pid" ]; then
         kill "$engine_pid" 2>/dev/null || true
         wait "$engine_pid" 2>/dev/null || true
@@ -89,7 +100,6 @@ else
 fi
 
 say "starting compose.yaml"
-if [ ! -d .secrets ]; then made_secrets=1; scripts/compose-secrets.sh; fi
 started=1
 compose up --no-build --detach --wait --wait-timeout 180 >&2
 
@@ -137,6 +147,40 @@ called() {
     done
 }
 
+# answers STATUS PATH: what nginx says.
+answers() {
+    local status
+    status=$(compose exec -T nginx curl -sS -o /dev/null -w '%{http_code} %{content_type}' "http://127.0.0.1:8080$2")
+    if [[ $status != $1* ]]; then say "$2 answers $status instead of $1"; exit 1; fi
+}
+
+# is SERVICE FORMAT EXPECTED: what the engine says of each of its containers.
+is() {
+    local id found
+    for id in $(compose ps -aq "$1"); do
+        found=$("$DOCKER" inspect --format "$2" "$id")
+        if [ "$found" != "$3" ]; then say "$1: $2 is '$found' instead of '$3'"; exit 1; fi
+    done
+}
+
+# secrets COMMAND...: in a container as the one that generated the passwords.
+secrets() { compose run --rm --no-deps -T --entrypoint "$1" secrets "${@:2}"; }
+
+say "the door and the walls"
+answers '200 text/html' /console/
+for path in /metrics /drain /log-level /api/v1/metrics; do answers 404 "$path"; done
+mounts='{{range .Mounts}}{{if eq .Destination "/run/secrets"}}{{.Name}} {{.RW}}{{end}}{{end}}'
+for service in signaling media archiver; do
+    is "$service" '{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}' '10001:10001 true [ALL]'
+done
+for service in signaling media; do is "$service" "$mounts" "${COMPOSE_PROJECT_NAME}_secrets-calls false"; done
+for service in archiver redis postgres s3; do is "$service" "$mounts" "${COMPOSE_PROJECT_NAME}_secrets-$service false"; done
+found=$(secrets ls /groups/calls | tr -s '\r\n' ' ')
+if [ "$found" != "redis_url service_token " ]; then say "signaling and media nodes can read $found"; exit 1; fi
+found=$("$DOCKER" ps -aq --filter "volume=${COMPOSE_PROJECT_NAME}_secrets" | wc -l)
+if [ "$found" != 1 ]; then say "$found containers can read every password"; exit 1; fi
+passwords=$(secrets sh -c 'cat /data/*')
+
 say "placing a call at $url"
 call austen-0880.wav
 # What the caller said, what the agent said.
@@ -145,6 +189,7 @@ archived 2 1
 say "two more media nodes"
 compose up --no-build --detach --wait --wait-timeout 180 --scale media=4 >&2
 nodes 4
+if [ "$(secrets sh -c 'cat /data/*')" != "$passwords" ]; then say "a second start changed passwords"; exit 1; fi
 
 say "a call of a minute"
 call austen-0870.wav austen-0890.wav austen-0920.wav austen-0930.wav austen-0870.wav austen-0890.wav &

@@ -2,6 +2,7 @@
 
 import re
 
+from .passwords import check_passwords
 from .program import check_address, check_environment
 
 # What compose.yaml itself is parameterised with.
@@ -16,6 +17,11 @@ GRACE = {"signaling": 30 + 5, "media": 3600 + 10, "archiver": 30}
 # What signaling checks phone providers by, and media nodes end calls with.
 PHONES = {"TWILIO_AUTH_TOKEN", "TELNYX_PUBLIC_KEY", "TELNYX_API_KEY", "PLIVO_AUTH_TOKEN", "EXOTEL_WEBHOOK_SECRET",
           "VONAGE_SIGNATURE_SECRET", "GENESYS_API_KEY", "GENESYS_CLIENT_SECRET"}
+
+# Which agent answers. Empty means unset for all but the last, which must not be given empty where it is unset.
+AGENT = {"VOXRAY_PROVIDER", "VOXRAY_STT_PROVIDER", "VOXRAY_LLM_PROVIDER", "VOXRAY_TTS_PROVIDER", "VOXRAY_MODEL",
+         "VOXRAY_STT_MODEL", "VOXRAY_STT_LANGUAGE", "VOXRAY_TTS_MODEL", "VOXRAY_TTS_VOICE", "VOXRAY_SYSTEM_PROMPT",
+         "VOXRAY_OPENAI_BASE_URL", "OPENAI_API_KEY", "VOXRAY_GREETING"}
 
 # Where a proxy has to lead which path, unversioned; every route exists under /api/v1 as well.
 SOCKETS = ["/ws", "/telephony/ws", "/telephony/ws/TOKEN", "/telephony/genesys/ws", "/telephony/genesys/ws/CONNECTOR"]
@@ -39,18 +45,25 @@ def check_build_context(problems, members, ignored):
         problems.expect(folder in ignored.split(), f".dockerignore keeps {member} out of the image's build: add {folder}")
 
 
-def check_compose(problems, compose, text, known, secret):
-    """Returns the ports of our services by host name."""
+def check_compose(problems, compose, text, known, secret, groups):
+    """`groups`: the files of each group of passwords. Returns the ports of our services by host name."""
     services = compose["services"]
     ports = {}
+    check_passwords(problems, services, groups)
+    # Compose waits for the end of those, with `--wait` as well, as long as somebody else does.
+    once = {needed for service in services.values() for needed, how in (service.get("depends_on") or {}).items()
+            if how["condition"] == "service_completed_successfully"}
     for name, service in services.items():
         env = service.get("environment") or {}
         where = f"compose.yaml: {name}"
         check_environment(problems, where, env, known)
         for key in set(env) & secret:
             problems.expect(not env[key], f"{where}: {key} is a secret; give it as a file")
-        problems.expect("healthcheck" in service or service.get("image", "").startswith("voxray:"),
-                        f"{where} has no health check")
+        if name in once:
+            problems.expect(service.get("restart") == "no", f"{where}: it runs once, and is started again")
+        else:
+            problems.expect("healthcheck" in service or service.get("image", "").startswith("voxray:"),
+                            f"{where} has no health check")
         for needed, condition in (service.get("depends_on") or {}).items():
             problems.expect(condition["condition"] != "service_started", f"{where} does not wait until {needed} is healthy")
         role = (service.get("command") or [""])[0]
@@ -62,6 +75,9 @@ def check_compose(problems, compose, text, known, secret):
         problems.expect(grace >= GRACE[role], f"{where}: it is killed {grace} s after SIGTERM, and may need {GRACE[role]} s")
         for key in sorted(PHONES - set(env)) if role != "archiver" else ():
             problems.expect(False, f"{where}: {key} does not reach it")
+        for key in sorted(AGENT - set(env)) if role == "media" else ():
+            problems.expect(False, f"{where}: {key} does not reach it")
+        problems.expect(env.get("VOXRAY_GREETING") is None, f"{where}: an empty VOXRAY_GREETING keeps the agent silent")
         ports[name] = {env.get("VOXRAY_PORT", "8080"), env.get("VOXRAY_ADMIN_PORT"), env.get("VOXRAY_MEDIA_CONTROL_PORT"),
                        env.get("VOXRAY_ARCHIVER_PORT")}
     roles = {(service.get("command") or [""])[0] for service in services.values()}

@@ -75,6 +75,18 @@ COMPOSE_BREAKAGES = [
     ("a service that is killed early", lambda s: s["signaling"].pop("stop_grace_period"), "is killed 10 s after"),
     ("calls that are cut", lambda s: s["media"].update(stop_grace_period="1h0m0s"), "is killed 3600 s after"),
     ("a phone provider's secret that stays outside", lambda s: s["media"]["environment"].pop("TWILIO_AUTH_TOKEN"), "does not reach it"),
+    ("an agent that nobody chooses", lambda s: s["media"]["environment"].pop("VOXRAY_LLM_PROVIDER"), "does not reach it"),
+    ("an agent that waits", lambda s: s["media"]["environment"].update(VOXRAY_GREETING=""), "keeps the agent silent"),
+    ("a service without a health check", lambda s: s["redis"].pop("healthcheck"), "has no health check"),
+    ("passwords that are written for ever", lambda s: s["secrets"].update(restart="always"), "runs once"),
+    ("passwords that nobody generates", lambda s: s.pop("secrets"), "no service runs"),
+    ("a generator that can be rewritten", lambda s: s["secrets"]["volumes"][0].pop("read_only"), "no service runs"),
+    ("passwords that are lost", lambda s: s["secrets"]["volumes"].pop(), "on no volume"),
+    ("a password too many", lambda s: s["media"]["volumes"][0].update(source="secrets-archiver"), "given transcripts_dsn and has no"),
+    ("a password too few", lambda s: s["media"]["volumes"][0].update(source="secrets-redis"), "service_token is on no volume"),
+    ("all passwords", lambda s: s["media"]["volumes"].append({"source": "secrets", "target": "/x"}), "is given every password"),
+    ("passwords that can be changed", lambda s: s["media"]["volumes"][0].pop("read_only"), "read-only"),
+    ("a service that comes before its password", lambda s: s["redis"]["depends_on"].pop("secrets"), "does not wait for secrets"),
 ]
 NGINX_BREAKAGES = [
     ("sockets under /api/v1 that go astray", lambda text: text.replace("(/api/v1)?/", "/"), "does not lead to the media"),
@@ -83,11 +95,12 @@ NGINX_BREAKAGES = [
 ]
 
 
-def check_container_checks(problems, compose, text, known, secret):
+def check_container_checks(problems, compose, *program):
+    """`program`: what [`check_compose`] has to know."""
     for name, break_it, message in COMPOSE_BREAKAGES:
         broken, found = copy.deepcopy(compose), Problems()
         break_it(broken["services"])
-        check_compose(found, broken, text, known, secret)
+        check_compose(found, broken, *program)
         problems.expect(any(message in line for line in found.lines), f"scripts/manifests does not notice {name}")
     good = Path("deploy/nginx/nginx.conf").read_text()
     for name, break_it, message in NGINX_BREAKAGES:

@@ -144,8 +144,8 @@ environment variables, then flags; later wins.
 
 - Keys may be nested (`{\"recording\": {\"enable\": true}}`) or dotted (`{\"recording.enable\": true}`). Keys that start
   with `_` are comments. Unknown keys are errors.
-- In the environment lists are separated by commas, and an empty variable is the same as none (except for `greeting` and
-  `runner_transport`, where empty means something).
+- In the environment lists are separated by commas, and an empty variable is the same as none (except for `greeting`,
+  `runner_transport` and `media.drain_message`, where empty means something).
 - A secret `X` can be read from a file named by `X_FILE`. Keys of providers and `server_api_key` are read again on
   SIGHUP, without dropping a call.
 - Everything is checked before any port is opened, and every problem is printed at once; the exit status is then 64, or
