@@ -64,14 +64,15 @@ pub fn split(dsn: &str) -> Result<(String, PoolSettings), DsnError> {
             value: value.to_owned(),
         };
         match key {
-            "pool_max_conns" => {
+            // The second name is that of Go's database/sql.
+            "pool_max_conns" | "max_open_conns" => {
                 settings.max_conns = value.parse().ok().filter(|max| *max > 0).ok_or_else(wrong)?;
             }
             "pool_min_conns" => settings.min_conns = value.parse().map_err(|_| wrong())?,
             "pool_max_conn_lifetime" => settings.max_lifetime = Some(duration(value).ok_or_else(wrong)?),
             "pool_max_conn_idle_time" => settings.max_idle_time = Some(duration(value).ok_or_else(wrong)?),
             // Settings of that pool which this one decides for itself.
-            "pool_health_check_period" | "pool_max_conn_lifetime_jitter" | "pool_min_idle_conns" => {}
+            "pool_health_check_period" | "pool_max_conn_lifetime_jitter" | "pool_min_idle_conns" | "max_idle_conns" => {}
             _ => rest.push(pair),
         }
     }
@@ -118,6 +119,12 @@ mod tests {
         assert_eq!(dsn, "postgres://u:p@h/db?sslmode=disable");
         assert_eq!(pool.max_conns, 7);
         assert_eq!(pool.max_lifetime, Some(Duration::from_secs(5400)));
+    }
+
+    #[test]
+    fn the_names_of_go_are_understood_by_every_driver() {
+        let (dsn, pool) = split("mysql://u:p@h/db?max_open_conns=9&max_idle_conns=2&ssl-mode=DISABLED").unwrap();
+        assert_eq!((dsn.as_str(), pool.max_conns), ("mysql://u:p@h/db?ssl-mode=DISABLED", 9));
     }
 
     #[test]
