@@ -56,7 +56,7 @@ clean_up() {
     if [ -n "$caller" ]; then kill "$caller" 2>/dev/null || true; fi
     if [ -n "$started" ]; then
         if [ "$status" != 0 ]; then compose ps -a >&2 || true; compose logs --tail 20 >&2 || true; fi
-        compose down --volumes --timeout 30 >/dev/null 2>&1 || true
+        compose --profile '*' down --volumes --timeout 30 >/dev/null 2>&1 || true
     fi
     if [ -n "$context" ]; then rm -rf "$context"; fi
     if [ -n "$engine_pid" ]; then
