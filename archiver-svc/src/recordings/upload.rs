@@ -187,7 +187,7 @@ async fn run(place: &Place, job: &mut Job) -> Result<Done, UploadError> {
                 store.store_parts(&job.live, stored).await?;
             }
             if is_erased().await {
-                store.erase(session_id, key).await?;
+                register.remove(session_id, key).await?;
             }
             Ok(Done::Parts)
         }
@@ -208,8 +208,7 @@ async fn run(place: &Place, job: &mut Job) -> Result<Done, UploadError> {
                     return Ok(Done::Noted(stored));
                 }
             }
-            tracing::info!(session_id, "the recording of an erased session is not kept");
-            store.erase(session_id, key).await?;
+            register.remove(session_id, key).await?;
             Ok(Done::Erased)
         }
     }
