@@ -218,6 +218,53 @@ async fn a_row_that_the_database_refuses_holds_up_nothing_but_the_rest_of_its_ca
 }
 
 #[tokio::test]
+async fn a_recording_that_the_database_refuses_to_note_holds_up_nothing_but_the_rest_of_its_call() {
+    use sqlx::Connection;
+    let place = Place::new();
+    let dsn = place.config.transcripts.dsn.expose().to_owned();
+    std::fs::create_dir(place.dir.path().join("db")).unwrap();
+    let mut database = sqlx::SqliteConnection::connect(&format!("{dsn}?mode=rwc"))
+        .await
+        .unwrap();
+    let create = "CREATE TABLE call_transcripts_sessions (session_id TEXT PRIMARY KEY, started_at TIMESTAMP, \
+                  ended_at TIMESTAMP, transport TEXT, provider TEXT, end_reason TEXT, turns INTEGER, \
+                  recording_key TEXT CHECK (length(recording_key) < 60), \
+                  recording_bytes INTEGER CHECK (recording_bytes < 20000), erased_at TIMESTAMP)";
+    sqlx::raw_sql(create).execute(&mut database).await.unwrap();
+    let archiver = place.start().await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let refused_before = common::metric("archive_rows_refused_total");
+    let (long_key, large) = (
+        Call::recorded(&"k".repeat(60), 4, 160),
+        Call::recorded("large", 4, 4000),
+    );
+
+    for call in [&long_key, &large] {
+        node.send_all(&call.events).await;
+        node.until_received(&call.id, call.last()).await;
+        common::until(|| place.recording(&call.id).exists()).await;
+    }
+    // The start of the one, and the notes of both.
+    common::until(|| common::metric("archive_rows_refused_total") >= refused_before + 3.0).await;
+    let others: Vec<_> = (0..20).map(|n| Call::recorded(&format!("call-{n}"), 4, 160)).collect();
+    for call in &others {
+        node.send_all(&call.events).await;
+    }
+
+    for call in &others {
+        node.until_durable(&call.id, call.last()).await;
+        assert_rows(call, &archiver.rows(&call.id).await);
+    }
+    for call in [&long_key, &large] {
+        assert_rows(call, &archiver.rows(&call.id).await);
+        assert!(!node.durable.contains_key(&call.id), "{}", call.id);
+    }
+    let drained = archiver.archiver.stopped();
+    archiver.shutdown.request();
+    drained.await;
+}
+
+#[tokio::test]
 async fn a_draining_archiver_sends_its_nodes_away_and_ends() {
     let place = Place::new();
     let archiver = place.start().await;
