@@ -13,7 +13,7 @@ mod register;
 mod transcripts;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use service_kit::config::Config;
@@ -22,7 +22,6 @@ use service_kit::grpc::{PeerTls, RequireToken};
 use service_kit::health::Readiness;
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
@@ -204,21 +203,20 @@ impl Run {
             }
         };
         let orderly = async {
-            let drained = OnceLock::new();
             let note_drain = async {
                 self.shutdown.draining().await;
-                drained.get_or_init(Instant::now);
+                self.nodes.note_drain();
                 std::future::pending::<()>().await;
             };
             tokio::select! {
                 () = self.serve(incoming, streams.clone(), writers.clone()) => {}
                 () = note_drain => {}
             }
-            let drained = *drained.get_or_init(Instant::now);
+            self.nodes.note_drain();
             self.readiness.not_ok("archiver", "shutting down");
             streams.join().await;
             drop(housekeeping);
-            for node in self.nodes.take_gone(drained) {
+            for node in self.nodes.take_gone() {
                 self.archive.close_dead(&node).await;
             }
             closing.join().await;

@@ -1,12 +1,17 @@
 //! The place where recordings and rows meet: what is stored is noted in SQL, and what was erased stays erased.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use crate::metrics;
-use crate::recordings::{ObjectError, RecordingStore};
+use crate::recordings::{ObjectError, RecordingStore, chain};
 use crate::transcripts::{StoreError, TranscriptStore};
+
+/// How long the recording of an erased session may take to go before it is left to housekeeping: rows and other recordings
+/// wait for it meanwhile.
+const REMOVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Recordings and what SQL knows of them.
 #[derive(Clone)]
@@ -69,14 +74,36 @@ impl Register {
     /// Notes that a recording is stored, or removes it when its session was erased meanwhile.
     ///
     /// # Errors
-    /// Database or store; doing it again changes nothing.
-    pub async fn note_or_remove(&self, session_id: &str, key: &str, bytes: u64) -> Result<(), RegisterError> {
-        if !self.recorded(session_id, key, bytes).await?
-            && let Some(recordings) = &self.recordings
-        {
-            tracing::info!(session_id, "the recording of an erased session is not kept");
-            recordings.erase(session_id, key).await?;
+    /// The database; doing it again changes nothing.
+    pub async fn note_or_remove(&self, session_id: &str, key: &str, bytes: u64) -> Result<(), StoreError> {
+        if self.recorded(session_id, key, bytes).await? {
+            return Ok(());
         }
+        self.remove(session_id, key).await
+    }
+
+    /// Removes the recording of an erased session. That it is there is noted first: what the store does not remove now is
+    /// removed by housekeeping, which any archiver does at its start and then every hour, and waited for by nobody.
+    ///
+    /// # Errors
+    /// The database; doing it again changes nothing.
+    pub async fn remove(&self, session_id: &str, key: &str) -> Result<(), StoreError> {
+        let (Some(transcripts), Some(recordings)) = (&self.transcripts, &self.recordings) else {
+            return Ok(());
+        };
+        tracing::info!(session_id, "the recording of an erased session is not kept");
+        metrics::transaction(transcripts.keep_key(session_id, key)).await?;
+        let error = match tokio::time::timeout(REMOVE_LIMIT, recordings.erase(session_id, key)).await {
+            Ok(Ok(())) => return metrics::transaction(transcripts.forget_key(session_id)).await,
+            Ok(Err(error)) => chain(&error),
+            Err(_) => format!("the store did not answer within {} s", REMOVE_LIMIT.as_secs()),
+        };
+        tracing::warn!(
+            session_id,
+            key,
+            error,
+            "the recording of an erased session cannot be removed now; retention tries it again every hour"
+        );
         Ok(())
     }
 

@@ -137,12 +137,19 @@ impl Archive {
             Stage::AwaitingStart | Stage::Storing | Stage::Refused => None,
         });
         let Some(first) = recordings.next() else { return };
-        if self.has_moved(&node.id).await.unwrap_or(true) {
-            tracing::info!(
-                node_id = node.id,
-                "node went to another archiver, and its sessions with it"
-            );
-            return;
+        match self.has_moved(&node.id).await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(
+                    node_id = node.id,
+                    "node went to another archiver, and its sessions with it"
+                );
+                return;
+            }
+            Err(stopped) => {
+                tracing::error!(node_id = node.id, %stopped, "what a node that is gone sent of its recordings is not stored");
+                return;
+            }
         }
         for (id, received, live) in std::iter::once(first).chain(recordings) {
             if live.assembly().pcm_bytes() == 0 || self.finished.last(&id).is_some() {
@@ -153,18 +160,27 @@ impl Archive {
                 node_id = node.id,
                 "node is gone; storing what it sent of this recording"
             );
-            if let Ok(file) = self.finish(&live, received + 1, 0).await {
-                let end = End {
-                    file,
-                    last: None,
-                    complete: false,
-                };
-                let job = Job::new(Arc::clone(&live), Task::Finish(end), None);
-                tokio::select! {
-                    () = self.queue.push(job) => {}
-                    () = self.shutdown.hurried() => return,
-                }
+            if self.close(&live, received).await.is_err() {
+                tracing::error!(
+                    session_id = id,
+                    node_id = node.id,
+                    "shutting down without what this node sent of a recording and is not stored yet: there was no time left"
+                );
             }
+        }
+    }
+
+    /// Ends a recording of which no more comes, and leaves it to an uploader; tried until this archiver is hurried.
+    async fn close(&self, live: &Arc<Live>, received: u64) -> Result<(), Stopped> {
+        let file = self.finish(live, received + 1, 0, || self.shutdown.hurried()).await?;
+        let end = End {
+            file,
+            last: None,
+            complete: false,
+        };
+        tokio::select! {
+            () = self.queue.push(Job::new(Arc::clone(live), Task::Finish(end), None)) => Ok(()),
+            () = self.shutdown.hurried() => Err(Stopped::ShuttingDown),
         }
     }
 

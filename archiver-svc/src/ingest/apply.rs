@@ -273,7 +273,7 @@ impl Archive {
         let fill = if damaged || !is_hashed { ended.total_frames } else { 0 };
         let sequence = session.received;
         let before = live.assembly().pcm_bytes();
-        let file = self.finish(&live, sequence, fill).await?;
+        let file = self.finish(&live, sequence, fill, || self.shutdown.draining()).await?;
         let filled = live.assembly().pcm_bytes() != before;
         if damaged || filled {
             tracing::error!(
@@ -308,8 +308,14 @@ impl Archive {
         self.enqueue(&live, Task::Finish(end), Some(delivery)).await
     }
 
-    /// Completes a recording, with silence behind it when it is shorter than this.
-    pub(super) async fn finish(&self, live: &Arc<Live>, sequence: u64, frames: u64) -> Result<Finished, Stopped> {
+    /// Completes a recording, with silence behind it when it is shorter than this. What fails is tried until `stop`.
+    pub(super) async fn finish<F: Future<Output = ()>>(
+        &self,
+        live: &Arc<Live>,
+        sequence: u64,
+        frames: u64,
+        stop: impl Fn() -> F,
+    ) -> Result<Finished, Stopped> {
         let mut backoff = Backoff::default();
         loop {
             let live = Arc::clone(live);
@@ -321,7 +327,7 @@ impl Archive {
             match blocking(finish).await {
                 Ok(file) => return Ok(file),
                 Err(error) => {
-                    self.pause(&mut backoff, "cannot write the spool folder", &error)
+                    self.pause_until(stop(), &mut backoff, "cannot write the spool folder", &error)
                         .await?
                 }
             }

@@ -1,7 +1,7 @@
 //! Nodes: their sessions outlive their streams, so that a reconnect goes on where it was.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,6 +21,16 @@ const MAX_BEGUN_AGAIN: u32 = 3;
 /// A node that lives has connected again within this, here or elsewhere: it waits 2 s at most between two tries.
 const RECONNECT: Duration = Duration::from_secs(5);
 
+/// When this archiver began to drain, once it has: whoever looks first says so.
+#[derive(Debug, Clone, Default)]
+struct Drained(Arc<OnceLock<Instant>>);
+
+impl Drained {
+    fn at(&self) -> Instant {
+        *self.0.get_or_init(Instant::now)
+    }
+}
+
 /// Sessions that ended lately and are durable, kept to answer what is sent again. About 100 bytes each.
 const MAX_FINISHED: usize = 16_384;
 
@@ -38,6 +48,7 @@ pub struct Node {
     /// How far its sessions are durable.
     ledgers: Mutex<HashMap<String, Ledger>>,
     finished: Arc<FinishedSessions>,
+    drained: Drained,
     inner: Mutex<Inner>,
 }
 
@@ -102,7 +113,7 @@ impl Drop for Attachment {
 }
 
 impl Node {
-    fn new(id: &str, finished: Arc<FinishedSessions>) -> Self {
+    fn new(id: &str, finished: Arc<FinishedSessions>, drained: Drained) -> Self {
         Self {
             id: id.to_owned(),
             sessions: tokio::sync::Mutex::default(),
@@ -110,6 +121,7 @@ impl Node {
             rows: Rows::default(),
             ledgers: Mutex::default(),
             finished,
+            drained,
             inner: Mutex::new(Inner {
                 streams: 0,
                 idle_since: Instant::now(),
@@ -118,6 +130,14 @@ impl Node {
                 begun_again: HashMap::new(),
             }),
         }
+    }
+
+    /// Whether it had no stream for [`RECONNECT`] when this archiver began to drain: what it sent may be nowhere else. To be
+    /// asked while draining, not before.
+    pub fn is_gone(&self) -> bool {
+        let drained = self.drained.at();
+        let inner = self.lock();
+        inner.streams == 0 && drained.saturating_duration_since(inner.idle_since) >= RECONNECT
     }
 
     /// What became of sessions since the last call.
@@ -193,6 +213,7 @@ pub struct Nodes {
     /// How long a node may be without a stream before it counts as dead.
     dead_after: Duration,
     finished: Arc<FinishedSessions>,
+    drained: Drained,
 }
 
 impl Nodes {
@@ -202,6 +223,7 @@ impl Nodes {
             nodes: Mutex::default(),
             dead_after,
             finished,
+            drained: Drained::default(),
         }
     }
 
@@ -212,7 +234,7 @@ impl Nodes {
         let node = Arc::clone(
             nodes
                 .entry(node_id.to_owned())
-                .or_insert_with(|| Arc::new(Node::new(node_id, Arc::clone(&self.finished)))),
+                .or_insert_with(|| Arc::new(Node::new(node_id, Arc::clone(&self.finished), self.drained.clone()))),
         );
         let ends = Ends::default();
         {
@@ -232,25 +254,25 @@ impl Nodes {
 
     /// Forgets and returns the nodes that are dead.
     pub fn take_dead(&self) -> Vec<Arc<Node>> {
-        self.take(|idle_since| idle_since.elapsed() >= self.dead_after)
+        self.take(|node| {
+            let inner = node.lock();
+            inner.streams == 0 && inner.idle_since.elapsed() >= self.dead_after
+        })
     }
 
-    /// Forgets and returns the nodes that had no stream for [`RECONNECT`] when this archiver began to drain: what they sent
-    /// may be nowhere else.
-    pub fn take_gone(&self, drained: Instant) -> Vec<Arc<Node>> {
-        self.take(|idle_since| drained.saturating_duration_since(idle_since) >= RECONNECT)
+    /// This archiver begins to drain, if nobody has said so.
+    pub fn note_drain(&self) {
+        self.drained.at();
     }
 
-    fn take(&self, is_gone: impl Fn(Instant) -> bool) -> Vec<Arc<Node>> {
+    /// Forgets and returns the nodes that are [gone](Node::is_gone). To be asked while draining, not before.
+    pub fn take_gone(&self) -> Vec<Arc<Node>> {
+        self.take(Node::is_gone)
+    }
+
+    fn take(&self, is_gone: impl Fn(&Node) -> bool) -> Vec<Arc<Node>> {
         let mut nodes = self.lock();
-        let dead: Vec<_> = nodes
-            .values()
-            .filter(|node| {
-                let inner = node.lock();
-                inner.streams == 0 && is_gone(inner.idle_since)
-            })
-            .cloned()
-            .collect();
+        let dead: Vec<_> = nodes.values().filter(|node| is_gone(node)).cloned().collect();
         for node in &dead {
             nodes.remove(&node.id);
         }
@@ -323,6 +345,12 @@ impl Delivery {
         });
     }
 
+    /// Whether the node may be gone for good, so that nobody sends again what is not stored here. To be asked while
+    /// draining, not before.
+    pub fn is_to_nobody(&self) -> bool {
+        self.node.is_gone()
+    }
+
     /// What is here of the recording is no good. `false`: sending it again has not helped before.
     pub fn begin_again(&self) -> bool {
         self.node.begin_again(&self.session_id)
@@ -365,12 +393,12 @@ mod tests {
         tokio::time::sleep(RECONNECT).await;
         drop(nodes.attach("late"));
 
-        let drained = Instant::now();
+        nodes.note_drain();
         drop(stays);
         tokio::time::sleep(Duration::from_secs(10)).await;
 
         assert_eq!(ids(&nodes.take_dead()), Vec::<&str>::new());
-        assert_eq!(ids(&nodes.take_gone(drained)), ["gone"]);
-        assert_eq!(ids(&nodes.take_gone(drained)), Vec::<&str>::new());
+        assert_eq!(ids(&nodes.take_gone()), ["gone"]);
+        assert_eq!(ids(&nodes.take_gone()), Vec::<&str>::new());
     }
 }

@@ -1,5 +1,5 @@
 //! Transcript rows on their way to SQL, one queue a node: while the database is away, audio goes on. A row that the
-//! database refuses for what is in it does not hold up the others.
+//! database refuses for what is in it does not hold up the others, nor does the note of a recording.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,13 +50,6 @@ struct Pending {
     /// Of one that was refused: it shows in `archive_lag_seconds`.
     refused: Option<Waiting>,
     _place: Option<OwnedSemaphorePermit>,
-}
-
-/// What became of some rows.
-enum Outcome {
-    Written,
-    /// One of them at least is refused for what is in it; none is written.
-    Refused(StoreError),
 }
 
 impl Default for Rows {
@@ -113,8 +106,8 @@ impl Rows {
         self.changed.notify_one();
     }
 
-    /// The oldest rows, waiting for one; none when there will be none.
-    async fn next(&self) -> Vec<Pending> {
+    /// The oldest rows, at most so many, waiting for one; none when there will be none.
+    async fn next(&self, most: usize) -> Vec<Pending> {
         loop {
             let retry_at = {
                 let mut inner = self.lock();
@@ -123,7 +116,7 @@ impl Rows {
                     let refused = std::mem::take(&mut inner.refused);
                     inner.waiting.extend(refused);
                 }
-                let count = inner.waiting.len().min(BATCH);
+                let count = inner.waiting.len().min(most);
                 if count > 0 || inner.closed {
                     return inner.waiting.drain(..count).collect();
                 }
@@ -152,90 +145,149 @@ impl Archive {
     /// Writes the rows of a node until it is gone and all of them are written, or this archiver ends: then the node
     /// sends them to another one.
     pub async fn write_rows(&self, node: Arc<Node>) {
+        let mut most = BATCH;
         loop {
-            let batch = node.rows.next().await;
-            if batch.is_empty() || self.write_batch(&node, batch).await.is_err() {
+            let batch = node.rows.next(most).await;
+            if batch.is_empty() || self.write_batch(&node, batch, &mut most).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Writes all of them but those that the database refuses for what is in them.
-    async fn write_batch(&self, node: &Node, batch: Vec<Pending>) -> Result<(), Stopped> {
+    /// Writes all of them but those that the database refuses for what is in them, trying as long as the database is not
+    /// there. `most` is how many go into one transaction: fewer when the database does not get done with so many in time.
+    async fn write_batch(&self, node: &Node, batch: Vec<Pending>, most: &mut usize) -> Result<(), Stopped> {
+        let _waiting = Waiting::begin();
+        let is_note = |pending: &Pending| matches!(pending.entry, Entry::Recorded(_));
+        let (notes, rows): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_note);
+        let mut backoff = Backoff::default();
         // The last is the next: halves of what was refused, down to the one row.
-        let mut parts = vec![batch];
+        let mut parts = vec![rows];
         while let Some(mut part) = parts.pop() {
-            match self.write_part(&part).await? {
-                Outcome::Written => {
-                    for pending in part {
-                        node.settle(pending.entry.session_id(), |ledger| match &pending.entry {
-                            Entry::Recorded(Recorded {
-                                completes: Some(counts),
-                                ..
-                            }) => {
-                                ledger.count(*counts);
-                                ledger.ended();
-                            }
-                            Entry::Start(_) | Entry::Row(_) | Entry::End(_) | Entry::Recorded(_) => {
-                                ledger.row_written(pending.sequence);
-                            }
-                        });
+            if part.len() > *most {
+                parts.push(part.split_off(*most));
+            }
+            match self.write_part(&part).await {
+                Ok(()) => {
+                    if part.len() == *most {
+                        *most = BATCH.min(*most + 1);
                     }
+                    backoff = Backoff::default();
+                    part.iter().for_each(|pending| settle(node, pending));
                 }
-                Outcome::Refused(_) if part.len() > 1 => {
+                Err(error) if error.is_of_content() && part.len() > 1 => {
                     let later = part.split_off(part.len() / 2);
                     parts.extend([later, part]);
                 }
-                Outcome::Refused(error) => {
-                    for mut pending in part {
-                        if pending.refused.is_none() {
-                            metrics::bump(&metrics::ROWS_REFUSED);
-                            tracing::error!(
-                                session_id = pending.entry.session_id(),
-                                sequence = pending.sequence,
-                                node_id = node.id,
-                                error = chain(&error),
-                                "the database refuses a row for what is in it; the rest of its session stays in its \
-                                 node's outbox, and it is tried again every minute: make its column fit"
-                            );
-                            pending.refused = Some(Waiting::begin());
-                        }
-                        node.rows.set_aside(pending);
+                Err(error) if error.is_of_content() => {
+                    for pending in part {
+                        refuse(node, pending, &error);
                     }
                 }
+                Err(error) => {
+                    if matches!(error, StoreError::TimedOut(_)) {
+                        // So many may take longer than a transaction may, each time again.
+                        *most = (part.len() / 2).max(1);
+                    }
+                    parts.push(part);
+                    self.pause_rows(node, &mut backoff, "cannot write transcript rows", &error)
+                        .await?;
+                }
             }
+        }
+        for note in notes {
+            self.write_note(node, note).await?;
         }
         Ok(())
     }
 
-    /// Writes all of them, trying as long as the database is not there.
-    async fn write_part(&self, part: &[Pending]) -> Result<Outcome, Stopped> {
-        let Some(store) = &self.transcripts else {
-            return Ok(Outcome::Written);
-        };
+    async fn write_part(&self, part: &[Pending]) -> Result<(), StoreError> {
         let rows = entry::batch(part.iter().map(|pending| &pending.entry));
-        let _waiting = Waiting::begin();
+        match &self.transcripts {
+            Some(store) if !rows.is_empty() => metrics::transaction(store.write(&rows)).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Writes one note by itself: one that the database refuses does not keep the others.
+    async fn write_note(&self, node: &Node, pending: Pending) -> Result<(), Stopped> {
+        let Entry::Recorded(stored) = &pending.entry else {
+            return Ok(());
+        };
         let mut backoff = Backoff::default();
-        while !rows.is_empty() {
-            match metrics::transaction(store.write(&rows)).await {
-                Ok(()) => break,
-                Err(error) if error.is_of_content() => return Ok(Outcome::Refused(error)),
-                Err(error) => self.pause(&mut backoff, "cannot write transcript rows", &error).await?,
+        loop {
+            let noted = self
+                .register
+                .note_or_remove(&stored.session_id, &stored.key, stored.bytes);
+            match noted.await {
+                Ok(()) => {
+                    settle(node, &pending);
+                    return Ok(());
+                }
+                Err(error) if error.is_of_content() => {
+                    refuse(node, pending, &error);
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.pause_rows(node, &mut backoff, "cannot note where a recording is", &error)
+                        .await?;
+                }
             }
         }
-        for pending in part {
-            let Entry::Recorded(stored) = &pending.entry else {
-                continue;
-            };
-            let noted = || {
-                self.register
-                    .note_or_remove(&stored.session_id, &stored.key, stored.bytes)
-            };
-            while let Err(error) = noted().await {
-                self.pause(&mut backoff, "cannot note where a recording is", &error)
-                    .await?;
+    }
+
+    /// Waits before rows are tried again. Draining ends this where the node sends them to another archiver; what a node sent
+    /// that is gone is nowhere else, and only being hurried does.
+    async fn pause_rows(
+        &self,
+        node: &Node,
+        backoff: &mut Backoff,
+        what: &'static str,
+        error: &StoreError,
+    ) -> Result<(), Stopped> {
+        let stop = async {
+            self.shutdown.draining().await;
+            if node.is_gone() {
+                self.shutdown.hurried().await;
             }
-        }
-        Ok(Outcome::Written)
+        };
+        self.pause_until(stop, backoff, what, error).await
     }
 }
+
+/// A row is written.
+fn settle(node: &Node, pending: &Pending) {
+    node.settle(pending.entry.session_id(), |ledger| match &pending.entry {
+        Entry::Recorded(Recorded {
+            completes: Some(counts),
+            ..
+        }) => {
+            ledger.count(*counts);
+            ledger.ended();
+        }
+        Entry::Start(_) | Entry::Row(_) | Entry::End(_) | Entry::Recorded(_) => {
+            ledger.row_written(pending.sequence);
+        }
+    });
+}
+
+/// A row stays until it is tried again.
+fn refuse(node: &Node, mut pending: Pending, error: &StoreError) {
+    if pending.refused.is_none() {
+        metrics::bump(&metrics::ROWS_REFUSED);
+        tracing::error!(
+            session_id = pending.entry.session_id(),
+            sequence = pending.sequence,
+            node_id = node.id,
+            is_note_of_recording = matches!(pending.entry, Entry::Recorded(_)),
+            error = chain(error),
+            "the database refuses a row for what is in it; the rest of its session stays in its node's outbox, and it is \
+             tried again every minute: make its column fit"
+        );
+        pending.refused = Some(Waiting::begin());
+    }
+    node.rows.set_aside(pending);
+}
+
+#[cfg(test)]
+mod tests;

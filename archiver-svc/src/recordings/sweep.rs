@@ -158,9 +158,8 @@ impl Sweep {
     async fn note_object(&self, manifest: &Manifest) -> Result<(), RegisterError> {
         let Some(object) = &manifest.object else { return Ok(()) };
         let session_id = &manifest.facts.session_id;
-        self.register
-            .note_or_remove(session_id, &manifest.key, object.bytes)
-            .await
+        let noted = self.register.note_or_remove(session_id, &manifest.key, object.bytes);
+        Ok(noted.await?)
     }
 
     /// Aborts an upload that no manifest speaks of.

@@ -26,7 +26,7 @@ pub struct Job {
     pub live: Arc<Live>,
     /// What.
     pub task: Task,
-    /// Who is told when it is stored; `None` for what a dead node left.
+    /// Who is told when it is stored; `None` for what a dead node left unended.
     pub delivery: Option<Delivery>,
     /// How it went, once it is stored and only the database is waited for: so it is with what nobody can be told of, since
     /// other notes wait with the rows of their node.
@@ -100,14 +100,22 @@ async fn upload(place: &Place, queue: &UploadQueue, mut job: Job, max_retries: u
         Err(error) => error,
     };
     let (key, cause) = (&job.live.key, chain(&error));
-    if shutdown.is_draining() && job.delivery.is_some() {
-        // It was not acknowledged: the node sends it again to another archiver. What a dead node left is nowhere else, and
-        // is tried until it works or this archiver is hurried.
+    let is_draining = shutdown.is_draining();
+    if is_draining && !is_nowhere_else(&job) {
+        // It was not acknowledged: the node sends it again to another archiver.
         tracing::warn!(error = cause, key, "shutting down without this recording");
         job.live.uploader_left();
         return queue.done(key);
     }
     match verdict(&error) {
+        Verdict::TryAgain if is_draining && is_of_content(&error) => {
+            tracing::error!(
+                error = cause,
+                key,
+                "shutting down without a note of this recording, which is stored: the database refuses it for what is in it"
+            );
+            return queue.done(key);
+        }
         Verdict::TryAgain => {}
         Verdict::BeginAgain => {
             metrics::bump(&metrics::JOBS_FAILED);
@@ -153,6 +161,15 @@ async fn upload(place: &Place, queue: &UploadQueue, mut job: Job, max_retries: u
     queue.put_back(job, Instant::now() + wait);
 }
 
+/// What a node left that is gone: it is tried until it works or this archiver is hurried. To be asked while draining.
+fn is_nowhere_else(job: &Job) -> bool {
+    job.delivery.as_ref().is_none_or(Delivery::is_to_nobody)
+}
+
+fn is_of_content(error: &UploadError) -> bool {
+    matches!(error, UploadError::Sql(error) if error.is_of_content())
+}
+
 /// What came of a job.
 #[derive(Debug, Clone, Copy)]
 enum Done {
@@ -187,7 +204,7 @@ async fn run(place: &Place, job: &mut Job) -> Result<Done, UploadError> {
                 store.store_parts(&job.live, stored).await?;
             }
             if is_erased().await {
-                store.erase(session_id, key).await?;
+                register.remove(session_id, key).await?;
             }
             Ok(Done::Parts)
         }
@@ -208,8 +225,7 @@ async fn run(place: &Place, job: &mut Job) -> Result<Done, UploadError> {
                     return Ok(Done::Noted(stored));
                 }
             }
-            tracing::info!(session_id, "the recording of an erased session is not kept");
-            store.erase(session_id, key).await?;
+            register.remove(session_id, key).await?;
             Ok(Done::Erased)
         }
     }

@@ -52,6 +52,10 @@ pub trait TranscriptStore: Send + Sync {
     /// which [`forget_key`](Self::forget_key) removes when the recording is gone.
     async fn erase(&self, session_id: &str, now: OffsetDateTime) -> Result<Erasure, StoreError>;
 
+    /// The recording of an erased session is there, or may be: [`to_erase`](Self::to_erase) finds the session until that is
+    /// forgotten. Changes nothing of a session that was not erased.
+    async fn keep_key(&self, session_id: &str, key: &str) -> Result<(), StoreError>;
+
     /// The recording of an erased session is gone.
     async fn forget_key(&self, session_id: &str) -> Result<(), StoreError>;
 

@@ -26,6 +26,12 @@ use super::{
 /// How long to wait for a connection before the write counts as failed (and is tried again).
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A server to which the connection is lost without its noticing would hold the locks of a transaction for as long as TCP
+/// keeps it, hours: it is told not to wait for more than 10 s for the next statement. Only MariaDB can be told
+/// (<https://mariadb.com/kb/en/transaction-timeouts/>): to MySQL it is a comment
+/// (<https://mariadb.com/kb/en/comment-syntax/>), and the variable is there for a statement to be left.
+const IDLE_TIMEOUT: &str = "SET @voxray_idle_timeout = 10 /*M!100300 , SESSION idle_transaction_timeout = 10 */";
+
 /// What may stand behind the `?` of a DSN. The driver would pass over anything else without a word, `tls=true` of
 /// other drivers included.
 const PARAMETERS: [&str; 14] = [
@@ -71,7 +77,8 @@ impl MysqlStore {
                 Box::pin(async move {
                     // What another transaction has committed before this one got its lock must be seen.
                     let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
-                    sqlx::raw_sql(isolation).execute(connection).await.map(drop)
+                    sqlx::raw_sql(isolation).execute(&mut *connection).await?;
+                    sqlx::raw_sql(IDLE_TIMEOUT).execute(connection).await.map(drop)
                 })
             })
             .connect_lazy_with(options);
@@ -268,6 +275,12 @@ impl TranscriptStore for MysqlStore {
             recording_key: known.try_get(0)?,
             again: known.try_get::<i64, _>(1)? != 0,
         })
+    }
+
+    async fn keep_key(&self, session_id: &str, key: &str) -> Result<(), StoreError> {
+        let keep = query(&self.sql.keep_key).bind(key).bind(session_id);
+        keep.execute(&self.pool).await?;
+        Ok(())
     }
 
     async fn forget_key(&self, session_id: &str) -> Result<(), StoreError> {

@@ -213,6 +213,17 @@ impl TranscriptStore for PostgresStore {
         })
     }
 
+    async fn keep_key(&self, session_id: &str, key: &str) -> Result<(), StoreError> {
+        let mut transaction = self.begin_with(&[session_id]).await?;
+        query(&self.sql.keep_key)
+            .bind(session_id)
+            .bind(key)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     async fn forget_key(&self, session_id: &str) -> Result<(), StoreError> {
         let mut transaction = self.begin_with(&[session_id]).await?;
         query(&self.sql.forget_key)

@@ -234,6 +234,12 @@ impl TranscriptStore for SqliteStore {
         })
     }
 
+    async fn keep_key(&self, session_id: &str, key: &str) -> Result<(), StoreError> {
+        let keep = query(&self.sql.keep_key).bind(session_id).bind(key);
+        keep.execute(&self.pool).await?;
+        Ok(())
+    }
+
     async fn forget_key(&self, session_id: &str) -> Result<(), StoreError> {
         query(&self.sql.forget_key).bind(session_id).execute(&self.pool).await?;
         Ok(())

@@ -110,26 +110,38 @@ const GONE: Duration = Duration::from_secs(6);
 async fn what_a_lost_node_sent_is_stored_by_an_archiver_that_is_shut_down_before_it_counts_as_dead() {
     let place = Place::new();
     let archiver = place.start().await;
-    let call = Call::recorded("call-1", 10, 160);
-    let mut node = Node::connect(archiver.address, "n1").await;
-    node.send_all(&call.events[..5]).await;
-    node.until_received("call-1", 5).await;
-    drop(node);
-    tokio::time::sleep(GONE).await;
     // The store is away when it is shut down, and comes back.
     let in_the_way = place.config.recording.folder.join("recordings/2026");
     std::fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
     std::fs::write(&in_the_way, "not a folder").unwrap();
+    let (cut, whole) = (Call::recorded("call-1", 10, 160), Call::recorded("call-2", 10, 160));
+    let mut node = Node::connect(archiver.address, "n1").await;
+    node.send_all(&cut.events[..5]).await;
+    node.until_received("call-1", 5).await;
+    node.send_all(&whole.events).await;
+    node.until_received("call-2", whole.last()).await;
+    drop(node);
+    tokio::time::sleep(GONE).await;
 
     archiver.shutdown.request();
     let readiness = archiver.archiver.readiness();
     common::until(|| readiness.check().is_err()).await;
+    let stopped = archiver.archiver.stopped();
+    tokio::pin!(stopped);
+    // Every recording has been tried again by then: the longest wait between two tries is shorter.
+    let ended = tokio::time::timeout(GONE, &mut stopped).await;
+    assert!(ended.is_err(), "given up");
     std::fs::remove_file(&in_the_way).unwrap();
-    archiver.archiver.stopped().await;
+    stopped.await;
 
     let part = std::fs::read(place.recording("call-1")).unwrap();
-    assert!(part.len() > 44 && part.len() < call.wav().len());
-    assert_eq!(part[44..], call.wav()[44..part.len()]);
+    assert!(part.len() > 44 && part.len() < cut.wav().len());
+    assert_eq!(part[44..], cut.wav()[44..part.len()]);
+    assert_eq!(std::fs::read(place.recording("call-2")).unwrap(), whole.wav());
+    let again = place.start().await;
+    let noted = again.transcripts.as_ref().unwrap().session("call-2").await.unwrap();
+    assert_eq!(noted.unwrap().recording_bytes, Some(whole.wav().len() as u64));
+    assert_rows(&whole, &again.rows("call-2").await);
 }
 
 #[tokio::test]
@@ -203,6 +215,53 @@ async fn a_row_that_the_database_refuses_holds_up_nothing_but_the_rest_of_its_ca
     node.until_durable("bad", 3).await;
     assert_eq!(node.durable["bad"], 3);
     assert!(common::metric("archive_rows_refused_total") >= 1.0);
+}
+
+#[tokio::test]
+async fn a_recording_that_the_database_refuses_to_note_holds_up_nothing_but_the_rest_of_its_call() {
+    use sqlx::Connection;
+    let place = Place::new();
+    let dsn = place.config.transcripts.dsn.expose().to_owned();
+    std::fs::create_dir(place.dir.path().join("db")).unwrap();
+    let mut database = sqlx::SqliteConnection::connect(&format!("{dsn}?mode=rwc"))
+        .await
+        .unwrap();
+    let create = "CREATE TABLE call_transcripts_sessions (session_id TEXT PRIMARY KEY, started_at TIMESTAMP, \
+                  ended_at TIMESTAMP, transport TEXT, provider TEXT, end_reason TEXT, turns INTEGER, \
+                  recording_key TEXT CHECK (length(recording_key) < 60), \
+                  recording_bytes INTEGER CHECK (recording_bytes < 20000), erased_at TIMESTAMP)";
+    sqlx::raw_sql(create).execute(&mut database).await.unwrap();
+    let archiver = place.start().await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let refused_before = common::metric("archive_rows_refused_total");
+    let (long_key, large) = (
+        Call::recorded(&"k".repeat(60), 4, 160),
+        Call::recorded("large", 4, 4000),
+    );
+
+    for call in [&long_key, &large] {
+        node.send_all(&call.events).await;
+        node.until_received(&call.id, call.last()).await;
+        common::until(|| place.recording(&call.id).exists()).await;
+    }
+    // The start of the one, and the notes of both.
+    common::until(|| common::metric("archive_rows_refused_total") >= refused_before + 3.0).await;
+    let others: Vec<_> = (0..20).map(|n| Call::recorded(&format!("call-{n}"), 4, 160)).collect();
+    for call in &others {
+        node.send_all(&call.events).await;
+    }
+
+    for call in &others {
+        node.until_durable(&call.id, call.last()).await;
+        assert_rows(call, &archiver.rows(&call.id).await);
+    }
+    for call in [&long_key, &large] {
+        assert_rows(call, &archiver.rows(&call.id).await);
+        assert!(!node.durable.contains_key(&call.id), "{}", call.id);
+    }
+    let drained = archiver.archiver.stopped();
+    archiver.shutdown.request();
+    drained.await;
 }
 
 #[tokio::test]

@@ -48,3 +48,39 @@ async fn erasures_that_cannot_be_completed_do_not_keep_what_is_behind_them() {
     let waiting = store.session("call-000").await.unwrap().unwrap();
     assert!(waiting.erased && waiting.recording_key.is_some());
 }
+
+#[tokio::test]
+async fn the_recording_of_an_erased_call_that_the_store_does_not_remove_holds_up_nothing_and_is_removed_when_it_can_be()
+{
+    let place = Place::new();
+    let options = Options {
+        retention_interval: Some(Duration::from_millis(50)),
+        ..Options::default()
+    };
+    let archiver = place.try_start(options).await.unwrap_or_else(|fatal| panic!("{fatal}"));
+    let (call, other) = (Call::recorded("call-1", 6, 160), Call::recorded("call-2", 6, 160));
+    let mut node = Node::connect(archiver.address, "n1").await;
+    node.send_all(&call.events[..4]).await;
+    node.until_received("call-1", 4).await;
+    let store = archiver.transcripts.clone().unwrap();
+    store.erase("call-1", OffsetDateTime::now_utc()).await.unwrap();
+    store.forget_key("call-1").await.unwrap();
+    // What cannot be removed like a file.
+    let recording = place.recording("call-1");
+    std::fs::create_dir_all(&recording).unwrap();
+
+    node.send_all(&call.events[4..]).await;
+    node.send_all(&other.events).await;
+    node.until_durable("call-2", other.last()).await;
+    node.until_durable("call-1", call.last()).await;
+    let grave = store.session("call-1").await.unwrap().unwrap();
+    assert!(grave.erased && grave.recording_key.is_some());
+    std::fs::remove_dir(&recording).unwrap();
+    std::fs::write(&recording, "what was said").unwrap();
+
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    while store.session("call-1").await.unwrap().unwrap().recording_key.is_some() {
+        look.tick().await;
+    }
+    assert!(!recording.exists());
+}

@@ -9,6 +9,7 @@ use service_kit::tasks::TaskScope;
 use super::super::folder::{self, FolderStore};
 use super::super::{Assembly, Facts, Format, SpoolDir};
 use super::*;
+use crate::ingest::Nodes;
 use crate::metrics::KindCounts;
 
 async fn store(folder: &Path) -> Arc<RecordingStore> {
@@ -101,6 +102,47 @@ async fn what_a_dead_node_left_is_tried_until_it_works_while_the_archiver_drains
     uploader.await;
 
     assert!(dir.path().join("recordings/taken/call.wav").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_keeps_trying_with_what_a_node_ended_that_is_gone_and_leaves_the_rest_to_nodes_that_send_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir.path().join("recordings")).await;
+    let spools = SpoolDir::open(&dir.path().join("spool")).unwrap_or_else(|fatal| panic!("{fatal}"));
+    let in_the_way = dir.path().join("recordings/taken");
+    std::fs::write(&in_the_way, "not a folder").unwrap();
+    let nodes = Nodes::new(Duration::from_secs(30), Arc::default());
+    let gone = nodes.attach("gone").node.clone();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let stays = nodes.attach("stays");
+    let queue = Arc::new(UploadQueue::new(8));
+    for (key, node) in [("taken/gone.wav", &gone), ("taken/stays.wav", &stays.node)] {
+        let delivery = Delivery {
+            node: Arc::clone(node),
+            session_id: "test".to_owned(),
+        };
+        let mut job = ended(&spools, key);
+        job.delivery = Some(delivery);
+        queue.push(job).await;
+    }
+    queue.close();
+    let register = Register {
+        transcripts: None,
+        recordings: Some(Arc::clone(&store)),
+    };
+    let shutdown = Shutdown::new();
+    shutdown.request();
+    let uploader = run_uploader(store, register, Arc::clone(&queue), 3, shutdown);
+    tokio::pin!(uploader);
+
+    let tried = tokio::time::timeout(Duration::from_secs(60), &mut uploader).await;
+    assert!(tried.is_err(), "given up");
+    drop(stays);
+    std::fs::remove_file(&in_the_way).unwrap();
+    uploader.await;
+
+    assert!(dir.path().join("recordings/taken/gone.wav").exists());
+    assert!(!dir.path().join("recordings/taken/stays.wav").exists());
 }
 
 #[test]

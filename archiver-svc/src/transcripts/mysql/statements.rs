@@ -22,6 +22,7 @@ pub struct Statements {
     pub known_key: Arc<str>,
     pub delete_rows: Arc<str>,
     pub bury: Arc<str>,
+    pub keep_key: Arc<str>,
     pub forget_key: Arc<str>,
     pub to_erase: Arc<str>,
     pub delete_before: Arc<str>,
@@ -91,6 +92,7 @@ impl Statements {
                  WHERE session_id = ?"
             )
             .into(),
+            keep_key: format!("UPDATE {s} SET recording_key = ? WHERE session_id = ? AND erased_at IS NOT NULL").into(),
             forget_key: format!("UPDATE {s} SET recording_key = NULL WHERE session_id = ? AND erased_at IS NOT NULL")
                 .into(),
             to_erase: format!(

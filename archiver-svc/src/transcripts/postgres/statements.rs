@@ -32,6 +32,7 @@ pub struct Statements {
     pub known_key: Arc<str>,
     pub delete_rows: Arc<str>,
     pub bury: Arc<str>,
+    pub keep_key: Arc<str>,
     pub forget_key: Arc<str>,
     pub to_erase: Arc<str>,
     pub delete_before: Arc<str>,
@@ -88,6 +89,10 @@ impl Statements {
                 "INSERT INTO {s} AS t (session_id, erased_at) VALUES ($1, $2) ON CONFLICT (session_id) DO UPDATE SET \
                  erased_at = COALESCE(t.erased_at, EXCLUDED.erased_at), started_at = NULL, ended_at = NULL, \
                  transport = NULL, provider = NULL, end_reason = NULL, turns = NULL, recording_bytes = NULL"
+            )
+            .into(),
+            keep_key: format!(
+                "UPDATE {s} SET recording_key = $2 WHERE session_id = $1 AND erased_at IS NOT NULL"
             )
             .into(),
             forget_key: format!("UPDATE {s} SET recording_key = NULL WHERE session_id = $1 AND erased_at IS NOT NULL")
