@@ -72,7 +72,8 @@ pub fn split(dsn: &str) -> Result<(String, PoolSettings), DsnError> {
             "pool_max_conn_lifetime" => settings.max_lifetime = Some(duration(value).ok_or_else(wrong)?),
             "pool_max_conn_idle_time" => settings.max_idle_time = Some(duration(value).ok_or_else(wrong)?),
             // Settings of that pool which this one decides for itself.
-            "pool_health_check_period" | "pool_max_conn_lifetime_jitter" | "pool_min_idle_conns" | "max_idle_conns" => {}
+            "pool_health_check_period" | "pool_max_conn_lifetime_jitter" | "pool_min_idle_conns" | "max_idle_conns" => {
+            }
             _ => rest.push(pair),
         }
     }
@@ -124,7 +125,10 @@ mod tests {
     #[test]
     fn the_names_of_go_are_understood_by_every_driver() {
         let (dsn, pool) = split("mysql://u:p@h/db?max_open_conns=9&max_idle_conns=2&ssl-mode=DISABLED").unwrap();
-        assert_eq!((dsn.as_str(), pool.max_conns), ("mysql://u:p@h/db?ssl-mode=DISABLED", 9));
+        assert_eq!(
+            (dsn.as_str(), pool.max_conns),
+            ("mysql://u:p@h/db?ssl-mode=DISABLED", 9)
+        );
     }
 
     #[test]
