@@ -33,6 +33,7 @@ await task(async ({ executable, server, guarded, key, way, mediaPort, microphone
   await step("socket", () => overSocket(visitor, pictures));
   await step("colours", () => colours(page, talked, pictures));
   const gone = await given;
+  await step("automatic", () => anotherWay(visitor, network, pictures));
   assert.equal(talked.way, way);
   assert.ok(network.passed() > 1000, `${network.passed()} packets went through the NAT`);
   visitor.done();
@@ -139,6 +140,21 @@ async function overSocket(visitor, pictures) {
   await page.getByRole("link", { name: "See this call" }).waitFor();
   await picture(page, pictures, "ended-light");
   await nowhere(visitor, page);
+  await page.close();
+}
+
+/** A network that lets no datagrams through: what is chosen by itself is the other way to talk. */
+async function anotherWay(visitor, network, pictures) {
+  const page = await visitor.open("/console/#/talk");
+  network.cut();
+  await page.getByLabel("Connection").selectOption("Automatic");
+  await page.getByRole("button", { name: "Start talking" }).click();
+  await page.getByText("Connected by WebSocket").waitFor();
+  await page.locator(".turn.agent").first().waitFor();
+  await picture(page, pictures, "automatic-light");
+  await page.getByRole("button", { name: "Hang up" }).click();
+  await page.getByText("Call ended").waitFor();
+  network.mend();
   await page.close();
 }
 

@@ -13,8 +13,6 @@ use voxray_testkit::wait::eventually;
 use crate::load::{self, Load};
 use crate::{on_disk, scale, truth};
 
-/// Callers of this test: enough that every file holds several calls.
-const CALLERS: usize = 8;
 /// Bytes before the records of a file, and before the payload of a record.
 const MAGIC: u64 = 8;
 const PREFIX: u64 = 8;
@@ -55,7 +53,7 @@ async fn everything_before_the_damage_is_delivered_and_the_damage_is_named() {
     let agent = load::agent().await;
     let mut stack = load::start(load::builder(&agent)).await;
     stack.archiver[0].kill9();
-    let calls = Load::of(&stack, CALLERS).await;
+    let calls = Load::start(&stack).await;
     load::assert_undisturbed(&calls.stop().await);
     drop(turn);
     stack.media[0].kill9();

@@ -8,7 +8,8 @@ use voxray_proto::archive::Event;
 use voxray_proto::archive::event::Body;
 use voxray_testkit::servers::{Postgres, S3};
 
-use crate::common::{Call, Node, Place, assert_rows};
+use crate::common::{Call, Node, Place, Running, assert_rows};
+use crate::scale;
 
 const BUCKET: &str = "calls";
 const HOUR_MS: i64 = 3_600_000;
@@ -44,32 +45,41 @@ async fn events_sent_twice_and_out_of_order_from_a_wrong_clock_are_the_same_rows
     };
     let archiver = place.try_start(options).await.unwrap_or_else(|fatal| panic!("{fatal}"));
 
-    for (id, off) in [("right", 0), ("behind", -HOUR_MS), ("ahead", HOUR_MS)] {
-        let mut call = Call::recorded(id, 30, 800);
-        call.events = with_clock_off(&call.events, off);
-        let mut shuffled: Vec<Event> = call.events.iter().chain(&call.events).cloned().collect();
-        shuffled.shuffle(&mut rand::rng());
+    // All at once, each from a node of its own.
+    let calls = (0..scale::calls()).map(|call| {
+        let off = HOUR_MS * [0, -1, 1][call % 3];
+        is_stored_once(&archiver, &s3, format!("call-{call}"), off)
+    });
+    futures_util::future::join_all(calls).await;
+}
 
-        let mut node = Node::connect(archiver.address, id).await;
-        node.send_all(&shuffled).await;
-        node.until_durable(id, call.last()).await;
-        let mut again = Node::connect(archiver.address, id).await;
-        again.send_all(&call.events).await;
-        again.until_durable(id, call.last()).await;
+/// A call of a node whose clock is off by this much, in disorder, with everything twice and then once more.
+async fn is_stored_once(archiver: &Running, s3: &S3, id: String, off: i64) {
+    let id = id.as_str();
+    let mut call = Call::recorded(id, 30, 800);
+    call.events = with_clock_off(&call.events, off);
+    let mut shuffled: Vec<Event> = call.events.iter().chain(&call.events).cloned().collect();
+    shuffled.shuffle(&mut rand::rng());
 
-        let rows = archiver.rows(id).await;
-        let as_if_right: Vec<_> = rows
-            .iter()
-            .cloned()
-            .map(|mut row| {
-                row.created_at -= time::Duration::milliseconds(off);
-                row
-            })
-            .collect();
-        assert_rows(&call, &as_if_right);
-        let keys = s3.keys(BUCKET, "recordings/").await.unwrap();
-        let of_call: Vec<&String> = keys.iter().filter(|key| key.ends_with(&format!("/{id}.wav"))).collect();
-        assert_eq!(of_call.len(), 1, "{keys:?}");
-        assert_eq!(s3.object(BUCKET, of_call[0]).await.unwrap(), call.wav(), "{id}");
-    }
+    let mut node = Node::connect(archiver.address, id).await;
+    node.send_all(&shuffled).await;
+    node.until_durable(id, call.last()).await;
+    let mut again = Node::connect(archiver.address, id).await;
+    again.send_all(&call.events).await;
+    again.until_durable(id, call.last()).await;
+
+    let rows = archiver.rows(id).await;
+    let as_if_right: Vec<_> = rows
+        .iter()
+        .cloned()
+        .map(|mut row| {
+            row.created_at -= time::Duration::milliseconds(off);
+            row
+        })
+        .collect();
+    assert_rows(&call, &as_if_right);
+    let keys = s3.keys(BUCKET, "recordings/").await.unwrap();
+    let of_call: Vec<&String> = keys.iter().filter(|key| key.ends_with(&format!("/{id}.wav"))).collect();
+    assert_eq!(of_call.len(), 1, "{keys:?}");
+    assert_eq!(s3.object(BUCKET, of_call[0]).await.unwrap(), call.wav(), "{id}");
 }

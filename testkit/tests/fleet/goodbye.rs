@@ -109,11 +109,12 @@ async fn a_call_that_outlasts_the_drain_ends_with_a_sentence_and_a_second_signal
     let node = |name: &str| stack.media.iter().find(|node| node.name() == name).unwrap();
     let (patient, hurried) = (node(&patient_node), node(&hurried_node));
 
-    // Asking twice changes nothing, and the signal that follows is the first one: it does not hurry.
+    // Asking is enough, and asking twice changes nothing.
     ask_to_drain(patient).await;
     ask_to_drain(patient).await;
     drains(patient).await;
-    patient.terminate().unwrap();
+    // The signal that follows is the first one; the second hurries.
+    ask_to_drain(hurried).await;
     hurried.terminate().unwrap();
     drains(hurried).await;
     hurried.terminate().unwrap();

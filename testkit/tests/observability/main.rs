@@ -11,6 +11,7 @@
     reason = "tests, which watch a deployment while they use it"
 )]
 
+mod autoscaler;
 mod calls;
 mod client;
 mod contract;

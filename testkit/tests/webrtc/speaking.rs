@@ -1,5 +1,7 @@
 //! A conversation over WebRTC.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use media_core::rtp::AudioCodec;
@@ -57,6 +59,80 @@ async fn a_client_is_greeted_understood_and_answered_and_the_call_is_archived() 
     assert_eq!(said, ["Hello.", "I want to leave a message.", "What is your message?"]);
     let wav = hound::WavReader::open(recording).unwrap();
     assert_eq!((wav.spec().sample_rate, wav.spec().channels), (16_000, 2));
+    plane.is_idle().await;
+    plane.stop().await;
+}
+
+/// What a page can be told of turns and tools; failures and messages of the server's own are not part of them.
+const TOLD: [&str; 17] = [
+    "bot-llm-started",
+    "bot-llm-stopped",
+    "bot-llm-text",
+    "bot-output",
+    "bot-started-speaking",
+    "bot-stopped-speaking",
+    "bot-tts-started",
+    "bot-tts-stopped",
+    "bot-tts-text",
+    "llm-function-call-in-progress",
+    "llm-function-call-started",
+    "llm-function-call-stopped",
+    "metrics",
+    "user-llm-text",
+    "user-started-speaking",
+    "user-stopped-speaking",
+    "user-transcription",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_of_a_turn_and_its_tool_is_told_over_the_data_channel() {
+    let collecting = Answer::say("Your number?").and_call_with("collect_digits", r#"{"max_digits": 1}"#);
+    let script = Script::new()
+        .hears("Hi")
+        .answers(collecting)
+        .answers(Answer::say("Thank you."));
+    let plane = Plane::start_with(script, SHORT, &[]).await;
+    let mut client = plane.connected(PLAIN).await;
+    let told = Mutex::new(BTreeSet::new());
+    let note = |message: &Value| {
+        let kind = message["type"].as_str().unwrap_or_default();
+        told.lock().unwrap().insert(kind.to_owned())
+    };
+
+    client.say(READY).await.unwrap();
+    client.speak().await.unwrap();
+    let collects = client.message(|message| {
+        note(message);
+        message["type"] == "llm-function-call-in-progress"
+    });
+    assert_eq!(collects.await.unwrap()["data"]["function_name"], "collect_digits");
+    client
+        .say(r#"{"label":"rtvi-ai","type":"dtmf","id":"k","data":{"buttons":["7"]}}"#)
+        .await
+        .unwrap();
+    let thanks = client.message(|message| {
+        note(message);
+        message["type"] == "bot-output" && message["data"]["text"] == "Thank you."
+    });
+    thanks.await.unwrap();
+    let ends = client.message(|message| {
+        note(message);
+        message["type"] == "bot-stopped-speaking"
+    });
+    ends.await.unwrap();
+    client
+        .say(r#"{"label":"rtvi-ai","type":"disconnect-bot","id":"d1"}"#)
+        .await
+        .unwrap();
+    let left = client.message(|message| {
+        note(message);
+        message["message"]["type"] == "peerLeft"
+    });
+    left.await.unwrap();
+
+    let told = told.into_inner().unwrap();
+    let missing: Vec<_> = TOLD.iter().filter(|kind| !told.contains(**kind)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {told:?}");
     plane.is_idle().await;
     plane.stop().await;
 }
