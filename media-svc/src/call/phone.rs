@@ -29,7 +29,7 @@ pub struct PhoneLine {
     transfer_to: Vec<String>,
     /// Somebody else has the caller now: the call must not be ended.
     transferred: AtomicBool,
-    /// Whether that is so is not known, and the stream goes on either way.
+    /// Whether that is so is not known.
     in_doubt: AtomicBool,
     /// Our side has left the call.
     left: AtomicBool,
@@ -101,6 +101,7 @@ impl PhoneLine {
     pub async fn transfer(&self, to: &str) -> Result<(), CarrierError> {
         // Set first: the provider may close our stream before it answers.
         self.transferred.store(true, Ordering::Release);
+        self.in_doubt.store(false, Ordering::Release);
         let origin = self.way_back.as_ref().map(|way_back| {
             let until = self.carriers.ring() + RING_MARGIN + STREAM_MARGIN;
             way_back.away.begin(Instant::now() + until);
@@ -118,11 +119,12 @@ impl PhoneLine {
             // A call that was handed over must not be ended, and without a clear answer it may have been. Where the stream
             // would have ended by that, it tells. Where it goes on, the agent may be all that the caller has.
             let in_doubt = error.may_have_been_done();
-            let keeps_stream = self.carriers.keeps_stream(&self.provider);
-            self.in_doubt.store(in_doubt && keeps_stream, Ordering::Release);
-            if !in_doubt || keeps_stream {
+            // The provider may have said meanwhile that nobody takes the caller.
+            let is_open = self.transferred.load(Ordering::Acquire);
+            if !in_doubt || self.carriers.keeps_stream(&self.provider) {
                 self.is_ours_again();
             }
+            self.in_doubt.store(in_doubt && is_open, Ordering::Release);
         }
         moved
     }
@@ -136,14 +138,17 @@ impl PhoneLine {
         self.is_over_there()
     }
 
-    /// Whether nobody waits for the stream any more: our side has left, or the caller is being put through.
+    /// Whether nobody waits for the stream any more: our side has left, or the caller is being put through. While that is in
+    /// doubt the agent goes on, and so may the stream.
     pub fn is_done_with_stream(&self) -> bool {
-        self.left.load(Ordering::Acquire) || self.is_over_there()
+        let in_doubt = self.in_doubt.load(Ordering::Acquire);
+        self.left.load(Ordering::Acquire) || (self.is_over_there() && !in_doubt)
     }
 
     /// Nobody takes the caller: our stream goes on, or is about to be opened again.
     pub fn expect_back(&self) {
         self.transferred.store(false, Ordering::Release);
+        self.in_doubt.store(false, Ordering::Release);
         match &self.way_back {
             Some(way_back) if !self.carriers.keeps_stream(&self.provider) => {
                 way_back.away.shorten(Instant::now() + RETURN_WITHIN);

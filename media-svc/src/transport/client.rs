@@ -92,7 +92,6 @@ pub async fn open(
     // First, so that whoever only looks at the URL does not use its token up.
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     let transport = MediaTransport::WebSocket;
-    gate.check_recordable(transport)?;
     let (claims, held) = match &asked.token {
         Some(token) => {
             let claims = gate.read_token(token, transport).map_err(NotRedeemed::refuse)?;
@@ -109,6 +108,7 @@ pub async fn open(
                     return relay::to_its_slot(gate, &claims, &asked, upgrade, refusal).await;
                 }
             };
+            gate.check_recordable(transport)?;
             gate.use_up(token, &claims).await.map_err(NotRedeemed::refuse)?;
             (claims, held)
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use service_kit::http::ApiError;
-use session_store::{NodeRecord, SessionState, StoreError, patiently};
+use session_store::{NODE_HEARTBEAT, NodeRecord, SessionState, StoreError, patiently};
 
 use super::telephony::{check_kind, served};
 use crate::app::App;
@@ -64,7 +64,7 @@ pub async fn next(
         return Ok(busy::nothing(provider));
     };
     let session_id = claims.session_id.as_str();
-    let answer = match patiently(|| find(&app, session_id)).await {
+    let answer = match look(&app, session_id).await {
         Ok(Found::Waiting(node)) => {
             tracing::info!(
                 session_id,
@@ -116,6 +116,17 @@ enum Found {
     Orphaned,
     /// It is over, is being ended, or its caller is being put through to somebody else.
     Over,
+}
+
+async fn look(app: &App, session_id: &str) -> Result<Found, StoreError> {
+    match patiently(|| find(app, session_id)).await? {
+        // A store that has just come back hears of its nodes within this time.
+        Found::Orphaned => {
+            tokio::time::sleep(NODE_HEARTBEAT).await;
+            find(app, session_id).await
+        }
+        found @ (Found::Waiting(_) | Found::NeverBegun | Found::Over) => Ok(found),
+    }
 }
 
 async fn find(app: &App, session_id: &str) -> Result<Found, StoreError> {

@@ -64,12 +64,12 @@ async fn accept(
     let upgrade = upgrade.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     let session_id = service_kit::ids::session_id();
     // Before the signature is used up: where there is no room, the front may ask another node.
-    gate.check_recordable(MediaTransport::Telephony)?;
     let held = gate.calls.hold(MediaTransport::Telephony, &session_id);
     let _held = held.map_err(|refusal| {
         gate.calls.count_refusal(MediaTransport::Telephony, refusal);
         NotAdmitted::from(refusal)
     })?;
+    gate.check_recordable(MediaTransport::Telephony)?;
     authenticate(&gate, uri, headers).await?;
     let audiohook_session = text(headers, "audiohook-session-id").unwrap_or_default().to_owned();
     let claims = Claims {

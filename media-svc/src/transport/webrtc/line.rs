@@ -201,7 +201,10 @@ impl Line {
             // Some clients take their tracks away by an offer before they close the connection. Whatever comes shows that
             // this one is still there.
             PeerEvent::ChatClosed => self.left = true,
-            PeerEvent::Message(text) => self.message(&text).await,
+            PeerEvent::Message(text) => {
+                self.left = false;
+                self.message(&text).await;
+            }
         }
     }
 
