@@ -15,6 +15,11 @@ static PANICS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     crate::metrics::counter_vec("voxray_task_panics_total", "Tasks that ended in a panic.", &["task"])
 });
 
+/// Puts the panics of a task at zero, so that a rate can be taken from the first one on.
+pub(crate) fn declare(task: &str) {
+    PANICS.with_label_values(&[task]);
+}
+
 /// Counts a panic that was caught and contained.
 pub(crate) fn count_panic(task: &str) {
     PANICS.with_label_values(&[task]).inc();
@@ -80,6 +85,7 @@ impl TaskScope {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        declare(task);
         let scope = self.clone();
         // Tokens keep the ancestors' `join` waiting until this task is gone, whichever way it goes.
         let tokens: Vec<_> = self.ancestors.iter().map(TaskTracker::token).collect();

@@ -43,6 +43,7 @@ pub fn apply_conventions(router: Router, config: &Config, exempt: &[&str]) -> Ro
     let guard = Guard::new(Arc::clone(&config.secrets), exempt);
     let limit = BodyLimit(config.http.max_request_body_bytes);
     let patience = config.http.connections;
+    crate::tasks::declare(HANDLER);
     let router = router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -115,12 +116,15 @@ async fn measure(request: Request, next: Next) -> Response {
     response
 }
 
+/// What a handler is called among tasks that may panic.
+const HANDLER: &str = "http request";
+
 /// A panic ends one request.
 async fn catch_panics(request: Request, next: Next) -> Response {
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
         Err(_) => {
-            crate::tasks::count_panic("http request");
+            crate::tasks::count_panic(HANDLER);
             ApiError::internal("the handler panicked").into_response()
         }
     }
