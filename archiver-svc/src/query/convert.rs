@@ -81,6 +81,8 @@ fn date(unix_ms: u64) -> Option<OffsetDateTime> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -102,6 +104,25 @@ mod tests {
         assert_eq!(page_behind.limit, 1);
         for nonsense in ["x", "1", "x.y", "99999999999999999999.a"] {
             assert!(page(&request(nonsense)).is_err(), "{nonsense}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_cursor_is_a_place_or_refused(text in "[0-9.]{0,30}|.{0,30}", day: u64) {
+            let request = ListArchivedSessionsRequest {
+                cursor: text,
+                from_unix_ms: day,
+                ..ListArchivedSessionsRequest::default()
+            };
+            let _ = page(&request);
+        }
+
+        #[test]
+        fn a_cursor_survives(ms in 0_u64..253_402_300_799_000, session_id in "[ -~]{0,40}") {
+            let started_at = date(ms);
+            let last = SessionRow { session_id: session_id.clone(), started_at, ..SessionRow::default() };
+            prop_assert_eq!(position(&cursor(&last)), Some((started_at.unwrap(), session_id)));
         }
     }
 }

@@ -178,6 +178,7 @@ fn plan(arguments: &Arguments) -> KeyPlan {
 #[cfg(test)]
 mod tests {
     use carriers::Carriers;
+    use proptest::prelude::*;
     use service_kit::config::{Profile, Sources, load};
 
     use super::*;
@@ -303,5 +304,42 @@ mod tests {
             Wish::SendDtmf("1#".to_owned())
         );
         assert!(matches!(read(Some(&line), "rm", "{}"), Wish::Refused(_)));
+    }
+
+    /// Any JSON, to some depth.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a-z_]{0,70}|.{0,10}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 40, 6, |inner| {
+            let key = prop_oneof![
+                Just("tools".to_owned()),
+                Just("name".to_owned()),
+                Just("description".to_owned()),
+                Just("parameters".to_owned()),
+                "[a-z]{0,6}",
+            ];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                proptest::collection::btree_map(key, inner, 0..5)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_brings_becomes_usable_tools_or_none(body in any_json(), tools in any_json()) {
+            for body in [body, json!({ "tools": tools })] {
+                let tools = at_client(&body);
+                prop_assert!(tools.len() <= MOST_CLIENT_TOOLS);
+                for tool in tools {
+                    prop_assert!((1..=64).contains(&tool.name.len()) && tool.parameters.is_object());
+                }
+            }
+        }
     }
 }

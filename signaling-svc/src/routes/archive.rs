@@ -276,3 +276,20 @@ impl From<ArchivedTurn> for TurnView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_day_or_refused(text in "[0-9-]{0,12}|.{0,20}") {
+            if let Ok(day) = parse_day(&text) {
+                prop_assert_eq!(day.to_string(), text);
+                prop_assert!(unix_ms(day.midnight().assume_utc()) < u64::MAX);
+            }
+        }
+    }
+}

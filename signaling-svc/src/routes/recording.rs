@@ -115,6 +115,8 @@ fn parse_range(header: &str) -> Option<ByteRange> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -134,6 +136,23 @@ mod tests {
             "bytes=+1-2",
         ] {
             assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_a_range_or_none(header in "(bytes|Bytes| bytes ?)?=?[0-9 +,-]{0,40}|.{0,40}") {
+            if let Some(range) = parse_range(&header) {
+                prop_assert!(range.first.or(range.last).is_some());
+                prop_assert!(range.first.zip(range.last).is_none_or(|(first, last)| first <= last));
+            }
+        }
+
+        #[test]
+        fn a_range_survives(first: u64, length: u32) {
+            let last = first.saturating_add(length.into());
+            let range = parse_range(&format!("bytes={first}-{last}")).unwrap();
+            prop_assert_eq!((range.first, range.last), (Some(first), Some(last)));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! end, and sends again what was not durable when its stream breaks, as a node does.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -109,6 +110,8 @@ fn now_ms() -> u64 {
 pub struct LongCall {
     said: Arc<Mutex<Said>>,
     hang_up: CancellationToken,
+    /// Parts that are to be said at once.
+    more: Arc<AtomicU32>,
     delivering: JoinHandle<()>,
     /// The last event that is durable.
     stored: watch::Receiver<u64>,
@@ -121,7 +124,9 @@ impl LongCall {
         said.lock().unwrap().begin();
         let hang_up = CancellationToken::new();
         let (grown, growing) = watch::channel(());
-        tokio::spawn(speak(Arc::clone(&said), grown, hang_up.clone(), a_part_takes));
+        let more = Arc::new(AtomicU32::new(0));
+        let pace = (a_part_takes, Arc::clone(&more));
+        tokio::spawn(speak(Arc::clone(&said), grown, hang_up.clone(), pace));
         let node = LongNode {
             archivers: stack.relays.as_ref().unwrap().archive.address(),
             token: stack.service_token.clone(),
@@ -135,6 +140,7 @@ impl LongCall {
         Self {
             said,
             hang_up,
+            more,
             delivering,
             stored,
         }
@@ -150,6 +156,11 @@ impl LongCall {
         });
         let of_call = |line: &serde_json::Value| line["key"].as_str().unwrap_or_default().contains(SESSION);
         failures.filter(of_call).count()
+    }
+
+    /// Fills a part at once.
+    pub fn fill_a_part(&self) {
+        self.more.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until every part that is whole by now is stored.
@@ -200,7 +211,12 @@ impl LongCall {
 }
 
 /// Says something all the time, a part in `a_part_takes`, until the caller hangs up.
-async fn speak(said: Arc<Mutex<Said>>, grown: watch::Sender<()>, hang_up: CancellationToken, a_part_takes: Duration) {
+async fn speak(
+    said: Arc<Mutex<Said>>,
+    grown: watch::Sender<()>,
+    hang_up: CancellationToken,
+    (a_part_takes, more): (Duration, Arc<AtomicU32>),
+) {
     // The first part at once.
     let began = Instant::now();
     let mut clock = tokio::time::interval(TICK);
@@ -209,7 +225,8 @@ async fn speak(said: Arc<Mutex<Said>>, grown: watch::Sender<()>, hang_up: Cancel
             _ = clock.tick() => {}
             () = hang_up.cancelled() => {}
         }
-        let due = PART_BYTES * (1.2 + began.elapsed().as_secs_f64() / a_part_takes.as_secs_f64());
+        let parts = 1.2 + began.elapsed().as_secs_f64() / a_part_takes.as_secs_f64();
+        let due = PART_BYTES * (parts + f64::from(more.load(Ordering::Relaxed)));
         let mut said = said.lock().unwrap();
         while (said.pcm.len() as f64) < due {
             said.go_on();

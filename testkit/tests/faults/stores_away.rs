@@ -40,9 +40,9 @@ async fn s3_cuts_uploads(stack: &Stack, long: &LongCall) {
     let relay = &stack.relays.as_ref().unwrap().s3;
     let before = long.failures(stack);
     relay.set_fault(Fault::CutAfter(CUT_AFTER_BYTES));
-    // The next part may just have begun to fill.
-    let patience = scale::fault() + scale::patience();
-    let cut = eventually("a part of the long call to be cut off", patience, || async {
+    // Before recordings that cannot be stored fill the queue, and hold up everything behind them.
+    long.fill_a_part();
+    let cut = eventually("a part of the long call to be cut off", scale::patience(), || async {
         Ok((long.failures(stack) > before).then_some(()))
     });
     let (cut, ()) = tokio::join!(cut, tokio::time::sleep(scale::fault()));

@@ -374,7 +374,59 @@ fn tools_failures_and_latencies_are_told() {
     );
 }
 
+/// Any JSON, with the fields that messages have.
+fn any_json() -> impl Strategy<Value = Value> {
+    const FIELDS: [&str; 14] = [
+        "label",
+        "type",
+        "id",
+        "data",
+        "version",
+        "about",
+        "t",
+        "d",
+        "content",
+        "options",
+        "buttons",
+        "arguments",
+        "result",
+        "base64Audio",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 40, 6, |inner| {
+        let key = proptest::sample::select(&FIELDS[..]).prop_map(str::to_owned);
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            proptest::collection::btree_map(key, inner, 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+/// What clients send, and one that nobody does.
+const KINDS: [&str; 8] = [
+    "client-ready",
+    "disconnect-bot",
+    "client-message",
+    "send-text",
+    "dtmf",
+    "llm-function-call-result",
+    "raw-audio",
+    "made-up",
+];
+
 proptest! {
+    #[test]
+    fn no_message_of_any_kind_makes_the_parser_panic(kind in proptest::sample::select(&KINDS[..]), data in any_json()) {
+        let _ = body(kind, data.clone());
+        let _ = read(&json!({"label": "rtvi-ai", "type": kind, "id": "1", "data": data}).to_string());
+    }
+
     #[test]
     fn no_text_makes_the_parser_panic(text in ".{0,300}", kind in "[a-z-]{0,20}", data in ".{0,40}") {
         let _ = read(&text);
