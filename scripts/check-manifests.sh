@@ -13,7 +13,9 @@ echo "manifests: Dockerfile (hadolint)"
 
 echo "manifests: compose.yaml, with every profile (docker-compose config)"
 # As it is without this machine's environment and .env.
-env -i PATH="$PATH" "$tools/bin/docker-compose" --env-file /dev/null -f compose.yaml --profile '*' config --format json > "$work/compose.json"
+compose() { env -i PATH="$PATH" "$@" "$tools/bin/docker-compose" --env-file /dev/null -f compose.yaml --profile '*' config --format json; }
+compose > "$work/compose.json"
+compose VOXRAY_PUBLIC_ADDRESS=127.0.0.1 VOXRAY_PUBLIC_PORT=9000 > "$work/elsewhere.json"
 
 echo "manifests: nginx configurations (nginx -t)"
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
@@ -53,4 +55,4 @@ kubectl kustomize "$work/tree/one" > "$work/prod-deployment-tracing.yaml"
 kubectl kustomize k8s/prometheus-adapter > "$work/prometheus-adapter.yaml"
 
 echo "manifests: schemas of three Kubernetes versions, names, ports, settings, metrics, who may talk to whom"
-python3 scripts/check_manifests.py docs/config.schema.json Dockerfile "$work/compose.json" "$work"/*.yaml
+python3 scripts/check_manifests.py docs/config.schema.json Dockerfile "$work/compose.json" "$work/elsewhere.json" "$work"/*.yaml

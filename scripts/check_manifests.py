@@ -1,6 +1,7 @@
 """Checks what schemas cannot: that names, ports, settings and metrics in the deployment files fit each other and the program.
 
-Usage: check_manifests.py config.schema.json Dockerfile compose.json RENDERED.yaml...
+Usage: check_manifests.py config.schema.json Dockerfile compose.json ELSEWHERE.json RENDERED.yaml...
+       ELSEWHERE is compose.json on another public address and port
        check_manifests.py --write-rules      writes the alert rules again in the Prometheus operator's form
 """
 
@@ -21,19 +22,21 @@ def write_rules():
     monitoring.OPERATOR_RULES.write_text(source + text)
 
 
-def main(schema, dockerfile, compose, *rendered):
+def main(schema, dockerfile, compose, elsewhere, *rendered):
     problems = program.Problems()
     known = program.settings(schema)
     secret, refused = program.table_of_keys()
     routes, conditions, metrics = program.routes(), program.conditions(), program.metrics()
 
-    containers.check_dockerfile(problems, Path(dockerfile).read_text(), known)
+    toolchain = tomllib.loads(Path("rust-toolchain.toml").read_text())
+    containers.check_dockerfile(problems, Path(dockerfile).read_text(), known, toolchain)
     members = tomllib.loads(Path("Cargo.toml").read_text())["workspace"]["members"]
     containers.check_build_context(problems, members, Path(".dockerignore").read_text())
     text = Path("compose.yaml").read_text()
     services = json.loads(Path(compose).read_text())
     groups = passwords.written(problems)
     ports = containers.check_compose(problems, services, text, known, secret, groups)
+    containers.check_public_port(problems, json.loads(Path(elsewhere).read_text())["services"])
     for file in ("deploy/nginx/nginx.conf", "k8s/components/node-names/nginx.conf", "k8s/overlays/dev/nginx.conf"):
         containers.check_sockets(problems, file, Path(file).read_text())
     containers.check_nginx(problems, Path("deploy/nginx/nginx.conf").read_text(), ports)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image, starts compose.yaml as on a new clone, looks at what is open and who is given which password, places a
-# call through nginx, looks for it in PostgreSQL and S3, calls again with four media nodes, replaces under this call everything
-# that it runs on but nginx, and asks Prometheus what it sees.
+# call through nginx, looks for it in PostgreSQL and S3, calls again, replaces under this call everything that it runs on but
+# nginx while another call comes in, and asks Prometheus what it sees.
 #
 #   scripts/compose-test.sh                 with this machine's container engine, or without one as with --own-engine
 #   scripts/compose-test.sh --own-engine    with a dockerd of its own and images made here: nothing is pulled
@@ -43,17 +43,16 @@ export COMPOSE_DISABLE_ENV_FILE=1
 for name in $(grep -oE '\$\{[A-Z0-9_]+' compose.yaml | tr -d '${' | grep -v '_PORT$') VOXRAY_GREETING; do unset "$name"; done
 export COMPOSE_PROJECT_NAME=voxray-test
 export VOXRAY_VERSION=compose-test
-# Only this machine reaches it.
-export VOXRAY_PUBLIC_PORT=${VOXRAY_PUBLIC_PORT:-127.0.0.1:8080}
-url=http://localhost:${VOXRAY_PUBLIC_PORT##*:}
-export VOXRAY_MEDIA_PUBLIC_URL=ws://localhost:${VOXRAY_PUBLIC_PORT##*:}
-engine_dir= engine_pid= context= started= seen= caller=
+# Only this machine reaches it, on another port than the one without a word: sockets have to follow.
+export VOXRAY_PUBLIC_ADDRESS=127.0.0.1 VOXRAY_PUBLIC_PORT=${VOXRAY_PUBLIC_PORT:-8090}
+url=http://localhost:$VOXRAY_PUBLIC_PORT
+engine_dir= engine_pid= context= started= seen= caller= roll=
 
 compose() { "$tools/bin/docker-compose" "$@"; }
 
 clean_up() {
     local status=$?
-    if [ -n "$caller" ]; then kill "$caller" 2>/dev/null || true; fi
+    for child in $caller $roll; do kill "$child" 2>/dev/null || true; done
     if [ -n "$started" ]; then
         if [ "$status" != 0 ]; then compose ps -a >&2 || true; compose logs --tail 20 >&2 || true; fi
         compose --profile '*' down --volumes --timeout 30 >/dev/null 2>&1 || true
@@ -186,31 +185,46 @@ call austen-0880.wav
 # What the caller said, what the agent said.
 archived 2 1
 
-say "two more media nodes"
-compose up --no-build --detach --wait --wait-timeout 180 --scale media=4 >&2
-nodes 4
-if [ "$(secrets sh -c 'cat /data/*')" != "$passwords" ]; then say "a second start changed passwords"; exit 1; fi
-
-say "a call of a minute"
-call austen-0870.wav austen-0890.wav austen-0920.wav austen-0930.wav austen-0870.wav austen-0890.wav &
+say "a call of more than a minute"
+call austen-0870.wav austen-0890.wav austen-0920.wav austen-0930.wav austen-0870.wav \
+    austen-0890.wav austen-0920.wav austen-0930.wav austen-0870.wav austen-0890.wav &
 caller=$!
 called "anything was replaced"
 say "restarting signaling and archiver under it"
 compose restart --no-deps signaling archiver >&2
 compose up --no-build --no-recreate --detach --wait --wait-timeout 60 signaling archiver >&2
-called "the media nodes were replaced"
-say "replacing two of its four media nodes and taking the others away, whichever has it"
-compose up --no-build --no-deps --force-recreate --detach --wait --wait-timeout 180 --scale media=2 media >&2
-say "the media nodes are replaced"
+
+# As docs/compose.md says; what is new is a setting of all three.
+say "new nodes beside those that run"
+old=$(compose ps -q signaling media archiver)
+export VOXRAY_LOG_LEVEL=debug
+compose up --no-build --no-recreate --detach --wait --wait-timeout 180 \
+    --scale signaling=2 --scale archiver=2 --scale media=4 >&2
+nodes 4
+if [ "$(secrets sh -c 'cat /data/*')" != "$passwords" ]; then say "a second start changed passwords"; exit 1; fi
+called "the old nodes were taken away"
+say "taking the old ones away"
+"$tools/bin/docker-compose" up --no-build --detach --wait --wait-timeout 180 >&2 &
+roll=$!
+nodes 2
+say "a call while the old node still has one"
+call austen-0880.wav
+called "the other one"
 wait "$caller" || { caller=; say "the call was cut off"; exit 1; }
 caller=
-# Six questions and six answers more.
-archived $((rows + 12)) 2
+wait "$roll" || { roll=; say "the old nodes did not go"; exit 1; }
+roll=
+say "the old ones are gone"
+for id in $(compose ps -q signaling media archiver); do
+    if [[ $old == *$id* ]]; then say "an old container was kept: $("$DOCKER" inspect --format '{{.Name}}' "$id")"; exit 1; fi
+done
+# Ten questions and ten answers, and a pair more.
+archived $((rows + 22)) 3
 nodes 2
 
 say "a call on the new nodes"
 call austen-0880.wav
-archived $((rows + 2)) 3
+archived $((rows + 2)) 4
 
 # Where images are pulled, Grafana as well; compose-images.sh has none.
 say "profile observability"

@@ -6,7 +6,7 @@ from .passwords import check_passwords
 from .program import check_address, check_environment
 
 # What compose.yaml itself is parameterised with.
-COMPOSE_SETTINGS = {"VOXRAY_VERSION", "VOXRAY_PUBLIC_PORT", "VOXRAY_GRAFANA_PORT"}
+COMPOSE_SETTINGS = {"VOXRAY_VERSION", "VOXRAY_PUBLIC_ADDRESS", "VOXRAY_PUBLIC_PORT", "VOXRAY_GRAFANA_PORT"}
 
 ROLES = {"signaling", "media", "archiver"}
 
@@ -28,13 +28,18 @@ SOCKETS = ["/ws", "/telephony/ws", "/telephony/ws/TOKEN", "/telephony/genesys/ws
 OTHERS = ["/start", "/sessions/ID/api/offer", "/telephony/twilio", "/telephony/genesys", "/wsx", "/telephony/wsx", "/health"]
 
 
-def check_dockerfile(problems, text, known):
+def check_dockerfile(problems, text, known, toolchain):
+    """`toolchain`: what the workspace is built and tested with, as rust-toolchain.toml has it."""
     # `ENV A=1 \ B=2` is one instruction over several lines.
     for instruction in re.findall(r"^ENV (.*(?:\\\n.*)*)", text, re.M):
         check_environment(problems, "Dockerfile", re.findall(r"(?:^|\s)(\w+)=", instruction), known)
     problems.expect(re.search(r"^USER 10001", text, re.M), "Dockerfile: the service must run as user 10001")
     problems.expect(re.search(r"^STOPSIGNAL SIGTERM", text, re.M), "Dockerfile: services drain on SIGTERM")
     problems.expect('CMD ["voxray", "health"' in text, "Dockerfile: the health check must work without a shell")
+    # The disk of a node or an archiver, where whoever starts the image names none.
+    problems.expect(re.search(r"^VOLUME /var/lib/voxray$", text, re.M), "Dockerfile: /var/lib/voxray must be a volume")
+    release = toolchain["toolchain"]["channel"].rpartition(".")[0]
+    problems.expect(f"FROM rust:{release}-" in text, f"Dockerfile: it is not built with Rust {release}")
     problems.expect("# syntax=" not in text, "Dockerfile: a syntax line makes every build pull a front end")
 
 
@@ -43,6 +48,8 @@ def check_build_context(problems, members, ignored):
     for member in members:
         folder = "!" + member.split("/")[0]
         problems.expect(folder in ignored.split(), f".dockerignore keeps {member} out of the image's build: add {folder}")
+    kept_out = "!rust-toolchain.toml" not in ignored.split()
+    problems.expect(kept_out, ".dockerignore lets rust-toolchain.toml through: the build would download another toolchain")
 
 
 def check_compose(problems, compose, text, known, secret, groups):
@@ -78,6 +85,8 @@ def check_compose(problems, compose, text, known, secret, groups):
         for key in sorted(AGENT - set(env)) if role == "media" else ():
             problems.expect(False, f"{where}: {key} does not reach it")
         problems.expect(env.get("VOXRAY_GREETING") is None, f"{where}: an empty VOXRAY_GREETING keeps the agent silent")
+        for mount in service.get("volumes", []):
+            problems.expect(mount.get("read_only"), f"{where}: its replicas would share the disk {mount['source']}")
         ports[name] = {env.get("VOXRAY_PORT", "8080"), env.get("VOXRAY_ADMIN_PORT"), env.get("VOXRAY_MEDIA_CONTROL_PORT"),
                        env.get("VOXRAY_ARCHIVER_PORT")}
     roles = {(service.get("command") or [""])[0] for service in services.values()}
@@ -87,7 +96,16 @@ def check_compose(problems, compose, text, known, secret, groups):
             check_address(problems, f"compose.yaml: {name}: {key}", value, ports, services)
     for variable in re.findall(r"\$\{(VOXRAY_\w+)", text):
         problems.expect(variable in known | COMPOSE_SETTINGS, f"compose.yaml: ${{{variable}}} is unknown")
+    check_public_port(problems, services)
     return ports
+
+
+def check_public_port(problems, services):
+    """Sockets are led to where nginx is published, whatever port and address that is."""
+    [port] = services["nginx"]["ports"]
+    published = f"ws://{port.get('host_ip', 'localhost')}:{port['published']}"
+    told = services["signaling"]["environment"]["VOXRAY_MEDIA_PUBLIC_URL"]
+    problems.expect(told == published, f"compose.yaml: nginx is at {published}, and sockets are led to {told}")
 
 
 def seconds(text):

@@ -77,6 +77,9 @@ COMPOSE_BREAKAGES = [
     ("a phone provider's secret that stays outside", lambda s: s["media"]["environment"].pop("TWILIO_AUTH_TOKEN"), "does not reach it"),
     ("an agent that nobody chooses", lambda s: s["media"]["environment"].pop("VOXRAY_LLM_PROVIDER"), "does not reach it"),
     ("an agent that waits", lambda s: s["media"]["environment"].update(VOXRAY_GREETING=""), "keeps the agent silent"),
+    ("archivers that fight for one disk", lambda s: s["archiver"]["volumes"].append(
+        {"type": "volume", "source": "archiver", "target": "/var/lib/voxray"}), "would share the disk archiver"),
+    ("sockets that are led to another port", lambda s: s["nginx"]["ports"][0].update(published="9000"), "sockets are led to ws://localhost:8080"),
     ("a service without a health check", lambda s: s["redis"].pop("healthcheck"), "has no health check"),
     ("passwords that are written for ever", lambda s: s["secrets"].update(restart="always"), "runs once"),
     ("passwords that nobody generates", lambda s: s.pop("secrets"), "no service runs"),
