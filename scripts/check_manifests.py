@@ -12,8 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from manifests import containers, monitoring, passwords, policies, program, schemas, selftest
-from manifests.kubernetes import Overlay
+from manifests import containers, monitoring, overlays, passwords, program, schemas, selftest
 
 
 def write_rules():
@@ -22,7 +21,7 @@ def write_rules():
     monitoring.OPERATOR_RULES.write_text(source + text)
 
 
-def main(schema, dockerfile, compose, elsewhere, *rendered):
+def main(schema, dockerfile, compose, elsewhere, *files):
     problems = program.Problems()
     known = program.settings(schema)
     secret, refused = program.table_of_keys()
@@ -42,18 +41,16 @@ def main(schema, dockerfile, compose, elsewhere, *rendered):
     containers.check_nginx(problems, Path("deploy/nginx/nginx.conf").read_text(), ports)
     containers.check_scrapes(problems, yaml.safe_load(Path("deploy/prometheus/prometheus.yml").read_text()), services)
 
-    overlays = {Path(file).stem: [d for d in yaml.safe_load_all(Path(file).read_text()) if d] for file in rendered}
-    schemas.check_schemas(problems, overlays)
-    for name, documents in overlays.items():
-        if name == "prometheus-adapter":
-            continue
-        Overlay(problems, name, documents, known, secret, refused, routes, conditions).check()
-        policies.check_policies(problems, name, documents)
-        monitoring.check_autoscalers(problems, name, documents, metrics)
+    rendered = {Path(file).stem: [d for d in yaml.safe_load_all(Path(file).read_text()) if d] for file in files}
+    schemas.check_schemas(problems, rendered)
+    about = (metrics, known, secret, refused, routes, conditions)
+    for name, documents in rendered.items():
+        if name != "prometheus-adapter":
+            overlays.check_overlay(problems, name, documents, *about)
     monitoring.check_monitoring(problems, metrics)
     monitoring.check_provisioning(problems, services)
     selftest.check_container_checks(problems, services, text, known, secret, groups)
-    selftest.check_checks(problems, overlays["prod"], known, secret, refused, routes, conditions)
+    selftest.check_checks(problems, rendered, about)
 
     for problem in problems.lines:
         print(problem, file=sys.stderr)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the servers and checkers that `make test` and `make stack` use, and only what is missing:
-#   Debian  redis-server, postgresql, pgbouncer, mariadb-server, nginx-light, coturn, kubernetes-client, prometheus,
+#   Debian  redis-server, postgresql, pgbouncer, mariadb-server, nginx-light, coturn, kubernetes-client, jq, prometheus,
 #           python3-pip, util-linux, chromium, nodejs, npm
 #   PyPI    scripts/requirements.txt, pinned by SHA-256, into .cache/tools (or $VOXRAY_TOOLS)
 #   npm     testkit/browser/package-lock.json, pinned by SHA-512, beside them
@@ -23,6 +23,7 @@ missing_packages() {
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
     command -v turnserver >/dev/null || echo coturn
     command -v kubectl >/dev/null || echo kubernetes-client
+    command -v jq >/dev/null || echo jq
     command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
     python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
     command -v chromium >/dev/null || echo chromium

@@ -3,7 +3,7 @@
 import re
 
 from .passwords import check_passwords
-from .program import check_address, check_environment
+from .program import check_address, check_environment, phone_accounts
 
 # What compose.yaml itself is parameterised with.
 COMPOSE_SETTINGS = {"VOXRAY_VERSION", "VOXRAY_PUBLIC_ADDRESS", "VOXRAY_PUBLIC_PORT", "VOXRAY_GRAFANA_PORT"}
@@ -13,10 +13,6 @@ ROLES = {"signaling", "media", "archiver"}
 # Ours that are not told to stop within Docker's own 10 s: the longest request of signaling, the longest call of a media
 # node with its last words, what the archiver has in hand. In seconds.
 GRACE = {"signaling": 30 + 5, "media": 3600 + 10, "archiver": 30}
-
-# What signaling checks phone providers by, and media nodes end calls with.
-PHONES = {"TWILIO_AUTH_TOKEN", "TELNYX_PUBLIC_KEY", "TELNYX_API_KEY", "PLIVO_AUTH_TOKEN", "EXOTEL_WEBHOOK_SECRET",
-          "VONAGE_SIGNATURE_SECRET", "GENESYS_API_KEY", "GENESYS_CLIENT_SECRET"}
 
 # Which agent answers. Empty means unset for all but the last, which must not be given empty where it is unset.
 AGENT = {"VOXRAY_PROVIDER", "VOXRAY_STT_PROVIDER", "VOXRAY_LLM_PROVIDER", "VOXRAY_TTS_PROVIDER", "VOXRAY_MODEL",
@@ -55,7 +51,7 @@ def check_build_context(problems, members, ignored):
 def check_compose(problems, compose, text, known, secret, groups):
     """`groups`: the files of each group of passwords. Returns the ports of our services by host name."""
     services = compose["services"]
-    ports = {}
+    ports, phones = {}, phone_accounts()
     check_passwords(problems, services, groups)
     # Compose waits for the end of those, with `--wait` as well, as long as somebody else does.
     once = {needed for service in services.values() for needed, how in (service.get("depends_on") or {}).items()
@@ -80,7 +76,8 @@ def check_compose(problems, compose, text, known, secret, groups):
         problems.expect(service.get("cap_drop") == ["ALL"], f"{where}: it must drop all capabilities")
         grace = seconds(service.get("stop_grace_period", "10s"))
         problems.expect(grace >= GRACE[role], f"{where}: it is killed {grace} s after SIGTERM, and may need {GRACE[role]} s")
-        for key in sorted(PHONES - set(env)) if role != "archiver" else ():
+        # What signaling checks phone providers by and places calls with, and media nodes end and transfer calls with.
+        for key in sorted((phones | {"VOXRAY_PROXY_HOST"}) - set(env)) if role != "archiver" else ():
             problems.expect(False, f"{where}: {key} does not reach it")
         for key in sorted(AGENT - set(env)) if role == "media" else ():
             problems.expect(False, f"{where}: {key} does not reach it")

@@ -1,8 +1,14 @@
-"""Workloads, services and autoscalers of a rendered overlay."""
+"""Workloads, their settings and services of a rendered overlay."""
 
 import re
 
 from .program import check_address, check_environment
+
+# The secret with the accounts of phone providers.
+PHONES = "voxray-phones"
+
+# Of no namespace. kustomize does not know that of all of them.
+CLUSTER_SCOPED = {"Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 # Where it has to be said which user a pod runs as, and so on; every pod of ours says it itself.
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -39,6 +45,20 @@ def container_ports(template):
     return {key for port in ports for key in (port["name"], port["containerPort"], str(port["containerPort"]))}
 
 
+def configs(documents):
+    """The data of all ConfigMaps by name."""
+    return {d["metadata"]["name"]: d.get("data", {}) for d in documents if d["kind"] == "ConfigMap"}
+
+
+def environment(container, data):
+    """The variables of a container, `None` where the value comes from elsewhere; `data`: that of the ConfigMaps by name.
+    Which variables a Secret gives as a whole is not known here."""
+    env = {}
+    for source in container.get("envFrom", []):
+        env |= data.get(source.get("configMapRef", {}).get("name"), {})
+    return env | {entry["name"]: entry.get("value") for entry in container.get("env", [])}
+
+
 class Overlay:
     """One rendered overlay."""
 
@@ -46,7 +66,7 @@ class Overlay:
         self.problems, self.name, self.documents = problems, name, documents
         self.known, self.secret, self.refused = known, secret, refused
         self.routes, self.conditions = routes, conditions
-        self.configs = {d["metadata"]["name"]: d.get("data", {}) for d in documents if d["kind"] == "ConfigMap"}
+        self.configs = configs(documents)
         self.services = {d["metadata"]["name"]: d for d in documents if d["kind"] == "Service"}
         self.accounts = {d["metadata"]["name"]: d for d in documents if d["kind"] == "ServiceAccount"}
 
@@ -58,18 +78,13 @@ class Overlay:
             self.settings(f"ConfigMap {name}", data)
         for document in self.documents:
             self.expect(document["kind"] != "Secret", "secrets are referred to, not committed")
+            if document["kind"] in CLUSTER_SCOPED and not self.name.startswith("component-"):
+                inside = "namespace" in document["metadata"]
+                self.expect(not inside, f"{document['kind']} {document['metadata']['name']} is of no namespace")
         for workload, template in templates(self.documents):
             self.workload(workload, template)
         for name, service in self.services.items():
             self.service(name, service)
-        for document in self.documents:
-            if document["kind"] == "HorizontalPodAutoscaler":
-                self.autoscaler(document)
-            if document["kind"] == "PodDisruptionBudget":
-                picked = selected(document["spec"]["selector"], self.documents)
-                self.expect(len(picked) == 1, f"budget {document['metadata']['name']} covers {len(picked)} workloads")
-            if document["kind"] == "Ingress":
-                self.ingress(document)
         self.addresses()
 
     def settings(self, where, values):
@@ -126,15 +141,14 @@ class Overlay:
 
     def container(self, name, workload, spec, container):
         self.limits(name, container["resources"])
-        env, before = {}, set()
+        env, before = environment(container, self.configs), set()
         for source in container.get("envFrom", []):
-            env |= self.configs.get(source["configMapRef"]["name"], {})
-            self.expect(source["configMapRef"]["name"] in self.configs, f"{name}: it reads a ConfigMap that is not there")
+            config = source.get("configMapRef", {}).get("name")
+            self.expect(config is None or config in self.configs, f"{name}: it reads a ConfigMap that is not there")
         for entry in container.get("env", []):
             for reference in re.findall(r"\$\((\w+)\)", entry.get("value") or ""):
                 self.expect(reference in before, f"{name}: {entry['name']} names $({reference}), which must stand before it")
             before.add(entry["name"])
-            env[entry["name"]] = entry.get("value")
         self.settings(name, {entry["name"]: entry.get("value") for entry in container.get("env", [])})
         if workload["kind"] == "CronJob":
             return
@@ -162,7 +176,10 @@ class Overlay:
         self.expect(sleep >= 5, f"{name}: it stops listening before the proxies have heard that it goes")
         traced = "VOXRAY_OTLP_ENDPOINT" not in env or "VOXRAY_OTLP_HEADERS" in env
         self.expect(traced, f"{name}: it sends traces without VOXRAY_OTLP_HEADERS")
-        if role != "archiver":
+        self.phones(name, role, container, env)
+        if role == "archiver":
+            self.spool(name, spec, container)
+        else:
             self.door(name, container, env)
         if role == "media":
             self.node_certificate(name, workload, spec, env)
@@ -170,6 +187,19 @@ class Overlay:
             # 10: the agent's last words.
             enough = spec["terminationGracePeriodSeconds"] >= sleep + drain + flush + 10
             self.expect(enough, f"{name}: it is killed before calls may drain and the outbox is empty")
+
+    def phones(self, name, role, container, env):
+        """Whoever steers calls has the accounts for it, and a name under which providers come back; nobody else has."""
+        given = {"name": PHONES, "optional": True} in [source.get("secretRef") for source in container.get("envFrom", [])]
+        self.expect(given == (role != "archiver"), f"{name}: phone accounts ({PHONES}) are {'' if given else 'not '}given to it")
+        # Nobody calls the dev overlay from outside.
+        self.expect(env.get("VOXRAY_PROXY_HOST") or self.name == "dev", f"{name}: without VOXRAY_PROXY_HOST it places no call")
+
+    def spool(self, name, spec, container):
+        """A disk that can be full: over the limit of an emptyDir the pod is evicted, with all that it has in hand."""
+        folder = next(m["name"] for m in container["volumeMounts"] if m["mountPath"] == "/var/lib/voxray")
+        volume = next(v for v in spec["volumes"] if v["name"] == folder)
+        self.expect("sizeLimit" not in volume.get("emptyDir", {}), f"{name}: it is evicted when its spool folder is full")
 
     def door(self, name, container, env):
         """Nobody starts calls without a key, nor as many as they like. The dev overlay is for one machine."""
@@ -201,42 +231,12 @@ class Overlay:
                 target = port.get("targetPort", port["port"])
                 self.expect(target in container_ports(template), f"Service {name}: target port {target} does not exist")
 
-    def autoscaler(self, document):
-        target, name = document["spec"]["scaleTargetRef"], document["metadata"]["name"]
-        workloads = {(w["kind"], w["metadata"]["name"]): w for w, _ in templates(self.documents)}
-        workload = workloads.get((target["kind"], target["name"]))
-        self.expect(workload, f"autoscaler {name}: its target does not exist")
-        self.expect(workload and "replicas" not in workload["spec"],
-                    f"autoscaler {name}: applying replicas of its target again would undo what it does")
-        self.expect(document["spec"]["minReplicas"] >= 2, f"autoscaler {name}: one pod is none while it restarts")
-
-    def ingress(self, document):
-        name = document["metadata"]["name"]
-        for rule in document["spec"]["rules"]:
-            paths = {path["path"] for path in rule["http"]["paths"]}
-            for path in sorted(paths - {"/"}):
-                twin = path.removeprefix("/api/v1") if path.startswith("/api/v1") else "/api/v1" + path
-                self.expect(twin in paths, f"Ingress {name}: {path} is led elsewhere than {twin}")
-            for path in rule["http"]["paths"]:
-                backend = path["backend"]["service"]
-                service = self.services.get(backend["name"])
-                self.expect(service, f"Ingress {name}: there is no Service {backend['name']}")
-                if service:
-                    names = {port["name"] for port in service["spec"]["ports"]}
-                    self.expect(backend["port"]["name"] in names, f"Ingress {name}: {backend['name']} has no such port")
-                self.expect(backend["port"]["name"] != "admin", f"Ingress {name}: admin routes must not be public")
-                known = path["path"].removeprefix("/api/v1") in self.routes | {"/"}
-                self.expect(known, f"Ingress {name}: {path['path']} is no route")
-
     def addresses(self):
         ports = {name: {str(port["port"]) for port in s["spec"]["ports"]} for name, s in self.services.items()}
         for workload, template in templates(self.documents):
             for container in template["spec"]["containers"]:
-                values = {e["name"]: e.get("value") or "" for e in container.get("env", [])}
-                own = dict(values)
-                for source in container.get("envFrom", []):
-                    values = self.configs.get(source["configMapRef"]["name"], {}) | values
-                for key, value in values.items():
+                own = {e["name"]: e.get("value") or "" for e in container.get("env", [])}
+                for key, value in environment(container, self.configs).items():
                     # A pod of a StatefulSet is NAME-0.SERVICE; of a Deployment it has an address only.
                     value = str(value or "").replace("$(POD_NAME).", "").replace("$(POD_IP)", "localhost")
                     value = re.sub(r"\$\((\w+)\)", lambda found: own.get(found[1], ""), value)

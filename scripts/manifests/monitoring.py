@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from .kubernetes import selected, templates
 from .program import nearest
 
 # Made by Prometheus itself, not by us.
@@ -151,3 +152,34 @@ def check_autoscalers(problems, name, documents, metrics):
             if metric["type"] == "Pods":
                 wanted = metric["pods"]["metric"]["name"]
                 problems.expect(wanted in made, f"{name}: the adapter makes no {wanted}{nearest(wanted, made)}")
+
+
+def check_scrapes_of_pods(problems, name, documents):
+    """Every pod of ours is asked once, on the port for operators, under the job that the rules name and with its pool."""
+    for monitor in (d["spec"] for d in documents if d["kind"] == "ServiceMonitor"):
+        jobs = {job for group in groups() for rule in group["rules"]
+                for jobs in re.findall(r'job=~?"([^"]+)"', rule["expr"]) for job in jobs.split("|")}
+        for workload, template in templates(documents):
+            if not template["spec"]["containers"][0]["image"].split(":")[0].endswith("voxray"):
+                continue
+            own, kind = workload["metadata"]["name"], template["metadata"]["labels"]["app.kubernetes.io/name"]
+            services = scraped(monitor, template, documents)
+            asked = [(service["metadata"]["labels"].get(monitor["jobLabel"]), port["targetPort"], endpoint["path"])
+                     for service in services for endpoint in monitor["endpoints"]
+                     for port in service["spec"]["ports"] if port["name"] == endpoint["port"]]
+            problems.expect(kind in jobs, f"{RULES} do not know the job {kind}")
+            problems.expect(asked == [(kind, "admin", "/metrics")], f"{name}: {own} is scraped as {asked}")
+            if kind != "media":
+                continue
+            # A node that drains is not ready, and has calls.
+            draining = all(service["spec"].get("publishNotReadyAddresses") for service in services)
+            problems.expect(draining, f"{name}: nodes of {own} that drain are not scraped")
+            pool = {"voxray.io/pool"} <= set(monitor.get("podTargetLabels", [])) & set(template["metadata"]["labels"])
+            problems.expect(pool, f"{name}: the series of {own} do not name their pool")
+
+
+def scraped(monitor, template, documents):
+    """The Services by which a monitor finds the pods of a template."""
+    wanted = monitor["selector"]["matchLabels"].items()
+    return [d for d in documents if d["kind"] == "Service" and wanted <= d["metadata"].get("labels", {}).items()
+            and any(picked is template for _, picked in selected(d["spec"]["selector"], documents))]

@@ -66,6 +66,15 @@ def table_of_keys(markdown_file="docs/configuration.md"):
     return secret, refused
 
 
+def phone_accounts(markdown_file="docs/configuration.md"):
+    """Environment names of what an account at a phone provider consists of."""
+    text = Path(markdown_file).read_text()
+    names = set(re.findall(r"`((?:TWILIO|TELNYX|PLIVO|EXOTEL|VONAGE|GENESYS)_\w+)`", text))
+    if len(names) < 10:
+        sys.exit(f"{markdown_file} names {len(names)} settings of phone providers: its shape is not understood")
+    return names
+
+
 def sources():
     for folder in ("service-kit", "session-store", "signaling-svc", "media-svc", "archiver-svc", "carriers", "voxray"):
         for file in Path(folder).rglob("*.rs"):
