@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use media_core::Time;
 use media_core::audio::resample::UnsupportedRate;
-use media_core::conversation::{EndReason, Notice, SttEvent, TurnRecord, UtteranceId};
+use media_core::conversation::{EndReason, Notice, Role, SttEvent, TurnRecord, UtteranceId};
 use media_core::mute::Mute;
 use media_core::recorder::Channels;
-use media_core::redact::Redactor;
+use media_core::redact::{Redactor, Unfinished};
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{RecordingFormat, SessionEnded, SessionStarted, Turn, TurnTiming};
 
@@ -25,6 +25,7 @@ pub struct CallRecord {
     archive: Option<Arc<dyn ArchiveSession>>,
     sound: Option<Sound>,
     redactor: Option<Arc<Redactor>>,
+    unfinished: Unfinished,
     started: SystemTime,
     turns: u32,
     failed: bool,
@@ -71,6 +72,7 @@ impl CallRecord {
             archive,
             sound,
             redactor: call.redactor,
+            unfinished: Unfinished::default(),
             started,
             turns: 0,
             failed: false,
@@ -159,11 +161,17 @@ impl CallRecord {
     /// A finished turn.
     pub fn turn(&mut self, turn: TurnRecord) {
         self.turns = turn.seq + 1;
-        if let Some(mute) = self.muting() {
-            mute.turn(&turn);
-        }
-        let text = match &self.redactor {
-            Some(redactor) => redactor.redact(&turn.text).into_owned(),
+        let text = match self.redactor.clone() {
+            Some(redactor) => {
+                let found = match turn.role {
+                    Role::User => redactor.find_in_turn(&mut self.unfinished, &turn.text),
+                    Role::Assistant => redactor.find(&turn.text),
+                };
+                if let Some(mute) = self.muting() {
+                    mute.turn(&turn, &found.ranges());
+                }
+                found.taken_out_of(&turn.text).into_owned()
+            }
             None => turn.text,
         };
         let body = Body::Turn(Turn {
