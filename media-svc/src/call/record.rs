@@ -12,6 +12,7 @@ use media_core::conversation::{EndReason, Notice, Role, SttEvent, TurnRecord, Ut
 use media_core::mute::Mute;
 use media_core::recorder::Channels;
 use media_core::redact::{Redactor, Unfinished};
+use media_core::text::join;
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{RecordingFormat, SessionEnded, SessionStarted, Turn, TurnTiming};
 
@@ -26,6 +27,8 @@ pub struct CallRecord {
     sound: Option<Sound>,
     redactor: Option<Arc<Redactor>>,
     unfinished: Unfinished,
+    /// The agent's sentences of this turn, as far as they have begun.
+    saying: String,
     started: SystemTime,
     turns: u32,
     failed: bool,
@@ -73,6 +76,7 @@ impl CallRecord {
             sound,
             redactor: call.redactor,
             unfinished: Unfinished::default(),
+            saying: String::new(),
             started,
             turns: 0,
             failed: false,
@@ -151,6 +155,11 @@ impl CallRecord {
 
     /// What the conversation lets know.
     pub fn noticed(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Speaking { text, .. } if self.redactor.is_some() => self.saying = join(&self.saying, text.trim()),
+            Notice::AgentStoppedSpeaking => self.saying.clear(),
+            _ => {}
+        }
         let Some(sound) = self.sound.as_mut() else { return };
         let spoken = sound.spoken();
         if let Some(mute) = sound.muting() {
@@ -165,7 +174,7 @@ impl CallRecord {
             Some(redactor) => {
                 let found = match turn.role {
                     Role::User => redactor.find_in_turn(&mut self.unfinished, &turn.text),
-                    Role::Assistant => redactor.find(&turn.text),
+                    Role::Assistant => redactor.find_in_beginning(&self.saying, &turn.text),
                 };
                 if let Some(mute) = self.muting() {
                     mute.turn(&turn, &found.ranges());

@@ -89,6 +89,20 @@ impl Redactor {
         Found::new(spans)
     }
 
+    /// What goes of the beginning of a text that was cut off there: also what only the whole shows to be something.
+    pub fn find_in_beginning(&self, whole: &str, beginning: &str) -> Found {
+        let mut spans = self.look_for_all(beginning);
+        if whole.starts_with(beginning) {
+            let end = beginning.len();
+            let cut = self.look_for_all(whole).into_iter().filter(|span| span.from < end);
+            spans.extend(cut.map(|span| Span {
+                to: span.to.min(end),
+                ..span
+            }));
+        }
+        Found::new(spans)
+    }
+
     fn look_for_all(&self, text: &str) -> Vec<Span> {
         let mut spans = Vec::new();
         for kind in &self.kinds {

@@ -140,6 +140,22 @@ fn configured_patterns_go_and_what_overlaps_goes_under_one_name() {
 }
 
 #[test]
+fn what_was_cut_off_in_a_number_goes_as_far_as_it_was_heard() {
+    let redactor = redactor(&[Kind::Card]);
+    let whole = "Fine. I have 4111 1111 1111 1111. Right?";
+    for (heard, kept) in [
+        ("Fine.", "Fine."),
+        ("Fine. I have", "Fine. I have"),
+        ("Fine. I have 4111", "Fine. I have [card]"),
+        ("Fine. I have 4111 1111 1111", "Fine. I have [card]"),
+        (whole, "Fine. I have [card]. Right?"),
+        ("Something else: 4111", "Something else: 4111"),
+    ] {
+        assert_eq!(redactor.find_in_beginning(whole, heard).taken_out_of(heard), kept);
+    }
+}
+
+#[test]
 fn what_holds_nothing_of_it_is_not_even_copied() {
     assert!(matches!(
         all().redact("Good morning, how can I help?"),

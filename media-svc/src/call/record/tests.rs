@@ -85,6 +85,36 @@ fn what_is_redacted_never_reaches_the_archive() {
 }
 
 #[test]
+fn of_a_card_number_that_the_agent_was_cut_off_in_nothing_reaches_the_archive() {
+    let kept = Arc::new(Kept::default());
+    let mut record = CallRecord::start(call(None, None), Some(kept.clone())).unwrap();
+    let mut says = |sentences: &[&str], heard: &str| {
+        for text in sentences {
+            record.noticed(&Notice::Speaking {
+                speech: SpeechId(1),
+                text: (*text).to_owned(),
+            });
+        }
+        record.turn(turn(0, Role::Assistant, heard, Vec::new()));
+        record.noticed(&Notice::AgentStoppedSpeaking);
+    };
+    says(
+        &["Thank you.", "So 4111 1111 1111 1111."],
+        "Thank you. So 4111 1111 1111",
+    );
+    says(&["Your room is 4111."], "Your room is 4111.");
+    let kept = kept.0.lock().unwrap();
+    let texts = kept.iter().filter_map(|body| match body {
+        Body::Turn(turn) => Some(turn.text.as_str()),
+        Body::Started(_) | Body::Audio(_) | Body::Ended(_) => None,
+    });
+    assert_eq!(
+        texts.collect::<Vec<_>>(),
+        ["Thank you. So [card]", "Your room is 4111."]
+    );
+}
+
+#[test]
 fn of_a_card_number_said_in_two_turns_the_second_does_not_reach_the_archive() {
     let kept = Arc::new(Kept::default());
     let mut record = CallRecord::start(call(None, None), Some(kept.clone())).unwrap();
