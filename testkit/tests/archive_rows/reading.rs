@@ -130,7 +130,14 @@ async fn a_recording_in_s3_is_a_redirect_to_a_url_that_needs_no_key() {
     archive(&archiver, "n1", &call).await;
     let plane = plane(&database.place, &archiver).await;
 
-    let answer = plane.get(&format!("/sessions/{ID}/recording")).await;
+    let path = format!("/sessions/{ID}/recording");
+    // The URL is good for GET only, so HEAD is not sent there.
+    let head = plane.request(Method::HEAD, &path).send().await.unwrap();
+    assert_eq!(head.status(), StatusCode::OK);
+    assert_eq!(head.headers()["content-type"], "audio/wav");
+    assert_eq!(head.headers()["content-length"], call.wav().len().to_string().as_str());
+    assert_eq!(head.headers()["cache-control"], "private, no-store");
+    let answer = plane.get(&path).await;
     assert_eq!(answer.status(), StatusCode::FOUND);
     let url = answer.headers()["location"].to_str().unwrap().to_owned();
     assert!(url.starts_with(&public), "{url}");
@@ -138,6 +145,8 @@ async fn a_recording_in_s3_is_a_redirect_to_a_url_that_needs_no_key() {
         url.contains("X-Amz-Expires=300") && !url.contains(s3.secret_key()),
         "{url}"
     );
+    let forbidden = plane.client.head(&url).send().await.unwrap();
+    assert_eq!(forbidden.status(), StatusCode::FORBIDDEN);
     // A player asks for ranges there.
     let fetched = plane.client.get(&url).send().await.unwrap();
     assert_eq!(fetched.status(), StatusCode::OK);
