@@ -105,7 +105,7 @@ impl StoreError {
 }
 
 impl StoreError {
-    /// The database takes part, and refuses a row for what is in it (too long, or against a constraint of the table):
+    /// The database takes part, and refuses a row for what is in it (too long, or against a constraint or trigger of the table):
     /// the same row is refused again, and another one may not be.
     pub fn is_of_content(&self) -> bool {
         let Self::Sql(sqlx::Error::Database(error)) = self else {
@@ -119,9 +119,15 @@ impl StoreError {
         // 1366: text that the column's character set does not have; its SQLSTATE says nothing.
         let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
         let is_of_charset = mysql.is_some_and(|error| error.number() == 1366);
-        // Data exceptions and integrity constraint violations (SQL:2016, part 2, clause 24).
-        let is_of_class = |code: &str| code.starts_with("22") || code.starts_with("23");
-        is_of_charset || error.code().is_some_and(|code| is_of_class(&code))
+        // MySQL says HY000 of a CHECK that is violated (3819), and the driver knows the number.
+        let is_of_constraint = error.kind() != sqlx::error::ErrorKind::Other;
+        // Data exceptions, integrity constraint violations and those of a view (SQL:2016, part 2, clause 24); what triggers
+        // raise in MySQL (45000, "unhandled user-defined exception") and PostgreSQL (P0001); and its rows that are too large
+        // for an index (54000, <https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+        let is_of_class = |code: &str| {
+            ["22", "23", "44", "45"].iter().any(|class| code.starts_with(class)) || ["P0001", "54000"].contains(&code)
+        };
+        is_of_charset || is_of_constraint || error.code().is_some_and(|code| is_of_class(&code))
     }
 }
 
