@@ -68,8 +68,9 @@ pub trait TranscriptStore: Send + Sync {
         limit: u32,
     ) -> Result<Vec<String>, StoreError>;
 
-    /// Deletes rows from before this, whatever their session (those of older releases have none), and returns how many.
-    async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError>;
+    /// Deletes rows from before this, whatever their session (those of older releases have none), at most `limit`, and returns
+    /// how many.
+    async fn delete_rows_before(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
 
     /// Closes the connections.
     async fn close(&self);

@@ -303,8 +303,9 @@ impl TranscriptStore for MysqlStore {
         Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
-    async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError> {
-        let deleted = query(&self.sql.delete_before).bind(before).execute(&self.pool).await?;
+    async fn delete_rows_before(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        let delete = query(&self.sql.delete_before).bind(before).bind(i64::from(limit));
+        let deleted = delete.execute(&self.pool).await?;
         Ok(deleted.rows_affected())
     }
 

@@ -251,10 +251,11 @@ impl TranscriptStore for PostgresStore {
         Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
-    async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError> {
+    async fn delete_rows_before(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let deleted = query(&self.sql.delete_before)
             .bind(before)
+            .bind(i64::from(limit))
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;

@@ -73,6 +73,30 @@ async fn old_calls_go_and_new_ones_stay_with_two_archivers_at_it() {
 }
 
 #[tokio::test]
+async fn rows_that_are_too_old_are_deleted_a_few_at_a_time_in_every_database() {
+    let servers = Databases::start().await;
+    for database in servers.all() {
+        let archiver = database.start().await;
+        let (old, new) = (Call::unrecorded("old", 5), lately(Call::unrecorded("new", 4)));
+        archive(&archiver, "n1", &old).await;
+        archive(&archiver, "n1", &new).await;
+        let store = archiver.transcripts.clone().unwrap();
+        let day_ago = OffsetDateTime::now_utc() - Duration::from_secs(24 * 3600);
+
+        for (deleted, left) in [(2, 3), (2, 1), (1, 0), (0, 0)] {
+            assert_eq!(
+                store.delete_rows_before(day_ago, 2).await.unwrap(),
+                deleted,
+                "{}",
+                database.name
+            );
+            assert_eq!(archiver.rows("old").await.len(), left, "{}", database.name);
+        }
+        assert_eq!(archiver.rows("new").await.len(), 4, "{}", database.name);
+    }
+}
+
+#[tokio::test]
 async fn an_erasure_whose_recording_could_not_be_deleted_is_completed_later() {
     let servers = Databases::start().await;
     let database = servers.all().pop().unwrap();

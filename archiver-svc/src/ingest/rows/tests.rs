@@ -113,7 +113,7 @@ impl TranscriptStore for Database {
         Ok(Vec::new())
     }
 
-    async fn delete_rows_before(&self, _: OffsetDateTime) -> Result<u64, StoreError> {
+    async fn delete_rows_before(&self, _: OffsetDateTime, _: u32) -> Result<u64, StoreError> {
         Ok(0)
     }
 

@@ -103,7 +103,12 @@ impl Statements {
                  ORDER BY session_id LIMIT $3"
             )
             .into(),
-            delete_before: format!("DELETE FROM {t} WHERE created_at < $1").into(),
+            // A place in one partition is that of another row in the next: the date is asked for twice.
+            delete_before: format!(
+                "DELETE FROM {t} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {t} WHERE created_at < $1 LIMIT $2)) \
+                 AND created_at < $1"
+            )
+            .into(),
         }
     }
 }
