@@ -15,6 +15,8 @@ use crate::transcripts::{Latency, Row, Timing};
 
 /// Longest session id, bytes: it is part of file names and keys.
 const MAX_SESSION_ID_BYTES: usize = 128;
+/// No call was recorded before this year.
+const FIRST_YEAR: i32 = 2020;
 /// Highest sample rate that is believed, in hertz.
 const MAX_SAMPLE_RATE_HZ: u32 = 192_000;
 
@@ -152,9 +154,14 @@ pub fn is_session_id(id: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
-/// Milliseconds since 1970 as a date; nonsense becomes 1970 rather than an error.
+/// Milliseconds since 1970 as a date. What cannot be one, or is that of a clock that was never set, is taken for now:
+/// retention would erase such a call at once.
 pub fn date(unix_ms: u64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    let told = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).ok();
+    told.filter(|told| told.year() >= FIRST_YEAR).unwrap_or_else(|| {
+        let now = OffsetDateTime::now_utc();
+        now.replace_millisecond(now.millisecond()).unwrap_or(now)
+    })
 }
 
 impl Session {
