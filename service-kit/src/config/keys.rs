@@ -90,6 +90,8 @@ pub(super) const FIXED: &[Key] = &[
     Key::new("session_store", Choice(&["memory", "redis"]), "Where sessions, nodes and tokens live: in this process, or shared by all.").or("memory"),
     Key::new("redis_url", Url(&["redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"]), "Redis, needed with `session_store` redis: one server (`redis://[user:password@]host:6379[/db]`), Sentinel (`redis+sentinel://host:26379,host:26379/primary[/db][?sentinel_password=…]`) or Cluster (`redis+cluster://host:6379,host:6379`); `rediss` is TLS.").hidden(),
     Key::new("redis_ca_file", Path, "Authority in PEM that the certificates of Redis have to be signed by, with `rediss`; unset = the usual public ones."),
+    Key::new("redis_cert_file", Path, "Certificate chain in PEM that this service shows to Redis and its sentinels, with `rediss`, where they want one (`tls-auth-clients`); read at start."),
+    Key::new("redis_key_file", Path, "Its private key in PEM."),
     Key::new("session_ttl_secs", Int { min: 1, max: 31_536_000 }, "Life of an idle session in seconds.").or("3600"),
     Key::new("pipeline_input_queue_cap", AT_LEAST_ONE, "Frames between transport and pipeline; when full the socket is not read.").or("256"),
     Key::new("ws_write_coalesce_ms", Int { min: 0, max: 1000 }, "Window in milliseconds in which WebSocket writes are batched; 0 = off.").or("0"),

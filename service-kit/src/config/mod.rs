@@ -13,6 +13,7 @@ mod recording;
 mod schema;
 mod secret;
 mod sources;
+mod store;
 mod transcripts;
 mod unsupported;
 mod value;
@@ -28,6 +29,7 @@ pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload};
 pub use recording::{AudioFormat, RecordingTag, S3Encryption};
 pub use schema::{Key, Kind, SCHEMA, find};
 pub use secret::{Secret, Secrets};
+pub use store::{RedisTls, Store, StoreKind};
 pub use transcripts::{Redact, TranscriptDriver, Transcripts};
 
 /// The whole effective configuration. Cheap to clone behind an `Arc`; secrets can be re-read while it lives.
@@ -134,29 +136,6 @@ pub struct WebRtc {
     pub ice_servers: Vec<IceServer>,
     /// Session limit in seconds after the first inbound audio; 0 = none.
     pub max_duration_secs: f64,
-}
-
-/// Session store.
-#[derive(Debug, Clone)]
-pub struct Store {
-    /// Memory (one process) or Redis.
-    pub kind: StoreKind,
-    /// Life of an idle session in seconds.
-    pub session_ttl_secs: u64,
-}
-
-/// Kind of the session store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreKind {
-    /// In this process.
-    Memory,
-    /// Shared by all instances.
-    Redis {
-        /// One server, Sentinel or Cluster.
-        url: Secret,
-        /// Authority of the servers' certificates in PEM.
-        ca_file: Option<PathBuf>,
-    },
 }
 
 /// Buffers on the hot path.

@@ -257,6 +257,14 @@ fn what_has_to_go_together_is_checked() {
             &["tls_cert_file", "tls_key_file"][..],
         ),
         (&[("session_store", "redis")], &["redis_url"]),
+        (
+            &[("redis_url", "redis+sentinel://h/main"), ("redis_ca_file", "ca.pem")],
+            &["redis_ca_file"],
+        ),
+        (
+            &[("redis_url", "rediss://h"), ("redis_cert_file", "cert.pem")],
+            &["redis_key_file"],
+        ),
         (&[("transcripts.driver", "postgres")], &["transcripts.driver"]),
         (
             &[("transcripts.table_name", "a; drop table b")],

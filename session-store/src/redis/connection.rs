@@ -7,13 +7,14 @@ use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::cluster::ClusterClientBuilder;
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
-    TlsCertificates, Value, cmd,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+    cmd,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::address::{Address, Host, Login, Topology};
+use super::pem::Pem;
 
 /// Longest wait for an answer: beyond it the caller is better served by an error.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -39,22 +40,27 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Connects.
-    pub(super) async fn open(address: Address, ca_pem: Option<Vec<u8>>) -> RedisResult<Self> {
+    /// Connects; the files are used with TLS.
+    pub(super) async fn open(address: Address, files: Pem) -> RedisResult<Self> {
         if address.topology == Topology::Cluster {
-            return Ok(Self::Cluster(cluster(&address, ca_pem).await?));
+            return Ok(Self::Cluster(cluster(&address, &files).await?));
         }
         let server = Server {
             address,
-            ca_pem,
+            files,
             state: Mutex::default(),
         };
         server.connection().await?;
         Ok(Self::Server(Arc::new(server)))
     }
+
+    /// Whether keys with different hash tags may be on different servers.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
 }
 
-async fn cluster(address: &Address, ca_pem: Option<Vec<u8>>) -> RedisResult<ClusterConnection> {
+async fn cluster(address: &Address, files: &Pem) -> RedisResult<ClusterConnection> {
     let hosts = address.hosts.iter().map(|host| address.server(host));
     let mut builder = ClusterClientBuilder::new(hosts.collect::<RedisResult<Vec<_>>>()?)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -63,17 +69,10 @@ async fn cluster(address: &Address, ca_pem: Option<Vec<u8>>) -> RedisResult<Clus
         .retries(CLUSTER_RETRIES)
         .min_retry_wait(50)
         .max_retry_wait(400);
-    if address.tls && ca_pem.is_some() {
-        builder = builder.certs(certificates(ca_pem));
+    if address.tls {
+        builder = builder.certs(files.certificates());
     }
     builder.build()?.get_async_connection().await
-}
-
-fn certificates(root_cert: Option<Vec<u8>>) -> TlsCertificates {
-    TlsCertificates {
-        client_tls: None,
-        root_cert,
-    }
 }
 
 impl ConnectionLike for Connection {
@@ -117,7 +116,7 @@ impl ConnectionLike for Connection {
 /// One server: a fixed one, or the primary of the moment.
 pub(super) struct Server {
     address: Address,
-    ca_pem: Option<Vec<u8>>,
+    files: Pem,
     state: Mutex<State>,
 }
 
@@ -222,9 +221,10 @@ impl Server {
     }
 
     async fn dial(&self, to: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
-        let client = match (&self.ca_pem, self.address.tls) {
-            (Some(pem), true) => Client::build_with_tls(to, certificates(Some(pem.clone())))?,
-            (Some(_) | None, _) => Client::open(to)?,
+        let client = if self.address.tls {
+            Client::build_with_tls(to, self.files.certificates())?
+        } else {
+            Client::open(to)?
         };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT / 2))
