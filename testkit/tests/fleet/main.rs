@@ -28,4 +28,6 @@ mod truth;
 mod burst;
 mod goodbye;
 mod redis_gone;
+mod redis_topologies;
 mod rolling;
+mod store;

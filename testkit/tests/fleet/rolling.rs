@@ -11,17 +11,8 @@ use voxray_testkit::service::{Role, Service};
 use crate::load::{self, Load};
 use crate::{scale, truth};
 
-/// Callers at a time (`VOXRAY_FLEET_CALLS`).
-const CALLERS: usize = 60;
 /// A process has this long to let its calls end.
 const GOES_WITHIN: Duration = Duration::from_secs(120);
-
-fn number(name: &str, usual: u64) -> u64 {
-    let set = std::env::var(name).ok();
-    set.map_or(usual, |text| {
-        text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number"))
-    })
-}
 
 /// Asks a process to end, waits until it has, and starts it again.
 async fn replace(service: &mut Service) {
@@ -44,9 +35,9 @@ async fn replace(service: &mut Service) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_that_is_replaced_process_by_process_drops_no_call() {
     let _turn = scale::TURN.lock().await;
-    let callers = usize::try_from(number("VOXRAY_FLEET_CALLS", CALLERS as u64)).unwrap();
+    let callers = scale::fleet_calls();
     // Once each for `make test`; again and again until this is over with the variable.
-    let lasts = Duration::from_secs(number("VOXRAY_FLEET_SECS", 0));
+    let lasts = scale::rolling();
     let agent = load::agent().await;
     let port = free_port().unwrap();
     let builder = load::builder(&agent)
