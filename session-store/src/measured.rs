@@ -189,7 +189,9 @@ mod tests {
     fn operations() -> BTreeSet<&'static str> {
         let (_, store) = include_str!("lib.rs").split_once("pub trait Store").unwrap();
         let (store, _) = store.split_once("\n}").unwrap();
-        let names = store.lines().filter_map(|line| line.trim_start().strip_prefix("async fn "));
+        let names = store
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("async fn "));
         let names = names.filter_map(|rest| rest.split('(').next());
         names.filter(|name| !COMPOSED.contains(name)).collect()
     }

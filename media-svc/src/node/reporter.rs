@@ -86,9 +86,9 @@ impl Reporter {
                 return false;
             }
         };
-        let ours = sessions.into_iter().filter(|session| {
-            session.has_begun() && session.node_id.as_deref() == Some(self.record.node_id.as_str())
-        });
+        let ours = sessions
+            .into_iter()
+            .filter(|session| session.has_begun() && session.node_id.as_deref() == Some(self.record.node_id.as_str()));
         for SessionRecord { session_id, .. } in ours {
             if calls.knows(&session_id) {
                 continue;

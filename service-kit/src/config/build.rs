@@ -15,8 +15,8 @@ use super::transcripts;
 use super::value::Value;
 use super::{
     Agent, Archiver, ClientTransport, Config, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport, Outbox,
-    PeerTlsFiles, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Telephony, TransferNotTaken,
-    TurnDetection, TurnTaking, WebRtc,
+    PeerTlsFiles, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Telephony, TransferNotTaken, TurnDetection,
+    TurnTaking, WebRtc,
 };
 
 /// Makes the configuration; problems go to `merged`, and the result is used only when there are none.

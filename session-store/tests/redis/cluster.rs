@@ -97,7 +97,10 @@ async fn slot(server: &Server, key: &str) -> u16 {
 }
 
 fn url(servers: &[&Server]) -> Secret {
-    let hosts: Vec<_> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    let hosts: Vec<_> = servers
+        .iter()
+        .map(|server| format!("127.0.0.1:{}", server.port))
+        .collect();
     Secret::new(format!("redis+cluster://{LOGIN}@{}", hosts.join(",")))
 }
 
@@ -172,7 +175,10 @@ async fn a_part_of_a_cluster_that_fails_over_keeps_its_promises_and_nodes_hear_o
         store.put_session(&session, MINUTE).await.ok()
     })
     .await;
-    println!("failover in a cluster: writes are taken again after {:?}", began.elapsed());
+    println!(
+        "failover in a cluster: writes are taken again after {:?}",
+        began.elapsed()
+    );
     until("the node to hear of it", async || {
         matches!(store.heartbeat(&node).await, Ok(false)).then_some(())
     })

@@ -253,7 +253,10 @@ async fn a_wrong_password_is_told_without_repeating_it() {
     let fatal = RedisStore::connect(&url, &RedisTls::default()).await.err().unwrap();
 
     assert_eq!(fatal.status, service_kit::exit::UNAVAILABLE);
-    assert!(fatal.what.contains("password") && fatal.remedy.contains("VOXRAY_REDIS_URL"), "{fatal}");
+    assert!(
+        fatal.what.contains("password") && fatal.remedy.contains("VOXRAY_REDIS_URL"),
+        "{fatal}"
+    );
     assert!(!fatal.to_string().contains("hunter2"), "{fatal}");
 }
 

@@ -58,9 +58,7 @@ impl Watched {
     fn url(&self) -> Secret {
         let (dead, alive) = (free_port(), self.sentinel.port);
         let hosts = format!("127.0.0.1:{dead},127.0.0.1:{alive}");
-        Secret::new(format!(
-            "redis+sentinel://{LOGIN}@{hosts}/main?sentinel_password=watch"
-        ))
+        Secret::new(format!("redis+sentinel://{LOGIN}@{hosts}/main?sentinel_password=watch"))
     }
 }
 
@@ -111,6 +109,9 @@ async fn the_store_keeps_its_promises_behind_sentinels_and_follows_a_failover_wi
 
     let _: String = replica.ask_with("data", "FLUSHALL", &[]).await;
     conformance::all(&store, tokio::time::sleep).await;
-    let fatal = RedisStore::connect(&url("other"), &RedisTls::default()).await.err().unwrap();
+    let fatal = RedisStore::connect(&url("other"), &RedisTls::default())
+        .await
+        .err()
+        .unwrap();
     assert!(fatal.what.contains("watch no primary of the name"), "{fatal}");
 }

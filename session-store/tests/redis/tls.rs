@@ -107,7 +107,10 @@ async fn what_tls_fails_of_is_told_with_what_to_do() {
         for url in [url.clone(), format!("rediss+cluster://{LOGIN}@{address}")] {
             let fatal = refused(&url, &with_ca(ca_file)).await;
             assert_eq!(fatal.status, exit::UNAVAILABLE);
-            assert!(fatal.what.contains(&address) && fatal.what.contains("certificate"), "{fatal}");
+            assert!(
+                fatal.what.contains(&address) && fatal.what.contains("certificate"),
+                "{fatal}"
+            );
             assert!(fatal.remedy.contains("VOXRAY_REDIS_CA_FILE"), "{fatal}");
         }
     }
@@ -138,5 +141,8 @@ async fn what_tls_fails_of_is_told_with_what_to_do() {
 
     let fatal = refused(&url, &with_ca(Some(&files.path("none")))).await;
     assert_eq!(fatal.status, exit::NO_INPUT);
-    assert!(fatal.what.contains("redis_ca_file") && fatal.remedy.contains("VOXRAY_REDIS_CA_FILE"), "{fatal}");
+    assert!(
+        fatal.what.contains("redis_ca_file") && fatal.remedy.contains("VOXRAY_REDIS_CA_FILE"),
+        "{fatal}"
+    );
 }

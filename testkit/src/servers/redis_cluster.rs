@@ -46,7 +46,14 @@ impl RedisCluster {
             let _: String = ask(port, &["CLUSTER", "ADDSLOTSRANGE", from, to]).await?;
             let _: String = ask(port, &["CLUSTER", "SET-CONFIG-EPOCH", &number.to_string()]).await?;
             match &meet {
-                None => meet = Some(["MEET".to_owned(), "127.0.0.1".to_owned(), port.to_string(), bus.to_string()]),
+                None => {
+                    meet = Some([
+                        "MEET".to_owned(),
+                        "127.0.0.1".to_owned(),
+                        port.to_string(),
+                        bus.to_string(),
+                    ])
+                }
                 Some(meet) => {
                     let meet = meet.each_ref().map(String::as_str);
                     let _: String = ask(port, &[&["CLUSTER"], meet.as_slice()].concat()).await?;

@@ -9,9 +9,9 @@ use voxray_testkit::servers::{RedisCluster, RedisSentinel};
 use voxray_testkit::wait::eventually;
 use voxray_testkit::webrtc_client::{Client, PLAIN};
 
+use crate::gauges;
 use crate::load::{self, Load};
 use crate::store::{self, LIMIT, Silent};
-use crate::gauges;
 
 const CALLERS: usize = 3;
 
@@ -56,7 +56,9 @@ async fn a_cluster_keeps_calls_of_every_transport() {
     let phone = tokio::spawn(async move { call.place().await.unwrap() });
     let client = Silent::connect(&signaling).await;
     let started: Value = store::start(&signaling, "webrtc").await.json().await.unwrap();
-    let mut browser = Client::new(started["sessionId"].as_str().unwrap(), PLAIN).await.unwrap();
+    let mut browser = Client::new(started["sessionId"].as_str().unwrap(), PLAIN)
+        .await
+        .unwrap();
     browser.offer(&signaling, &json!({})).await.unwrap();
     browser.is_connected().await.unwrap();
 

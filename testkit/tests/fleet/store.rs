@@ -87,12 +87,16 @@ pub async fn assert_right_again(
         Ok((gauges::ready(&stack.signaling[0]).await?.0 == 200).then(|| back.elapsed()))
     });
     let ready = ready.await.unwrap();
-    let all = eventually("every live call to be listed, and counted for its key", LIMIT, || async {
-        let live = gauges::open_calls(stack).await?;
-        let listed = load::connected(stack).await;
-        let all = listed.len() as f64 >= live && listed.contains_key(&client.session_id) && counted().await?;
-        Ok(all.then_some(listed))
-    });
+    let all = eventually(
+        "every live call to be listed, and counted for its key",
+        LIMIT,
+        || async {
+            let live = gauges::open_calls(stack).await?;
+            let listed = load::connected(stack).await;
+            let all = listed.len() as f64 >= live && listed.contains_key(&client.session_id) && counted().await?;
+            Ok(all.then_some(listed))
+        },
+    );
     let listed = all.await.unwrap().len();
     let took = back.elapsed();
     println!("the store is back: new calls are taken after {ready:.1?}, {listed} calls are listed after {took:.1?}");
