@@ -60,8 +60,42 @@ impl Connection {
     }
 }
 
+/// The client begins anew with the servers it was made with when it has lost its way, so it is made with all there are:
+/// those of the URL may be gone by then.
 async fn cluster(address: &Address, files: &Pem) -> RedisResult<ClusterConnection> {
-    let hosts = address.hosts.iter().map(|host| address.server(host));
+    let mut told = cluster_of(address, &address.hosts, files).await?;
+    let slots: Value = cmd("CLUSTER").arg("SLOTS").query_async(&mut told).await?;
+    let mut hosts = address.hosts.clone();
+    for host in servers_in(&slots) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    cluster_of(address, &hosts, files).await
+}
+
+/// Servers in the answer of `CLUSTER SLOTS`: of each range the first and the last slot, then its servers, of which each
+/// begins with name and port.
+fn servers_in(slots: &Value) -> Vec<Host> {
+    let list = |value: &Value| match value {
+        Value::Array(list) => list.clone(),
+        _ => Vec::new(),
+    };
+    let ranges = list(slots);
+    let servers = ranges.iter().flat_map(|range| list(range).into_iter().skip(2));
+    let hosts = servers.filter_map(|server| match list(&server).as_slice() {
+        [Value::BulkString(name), Value::Int(port), ..] => Some(Host {
+            name: String::from_utf8(name.clone()).ok()?,
+            port: u16::try_from(*port).ok()?,
+        }),
+        _ => None,
+    });
+    // Of some servers the others know no name.
+    hosts.filter(|host| !matches!(host.name.as_str(), "" | "?")).collect()
+}
+
+async fn cluster_of(address: &Address, hosts: &[Host], files: &Pem) -> RedisResult<ClusterConnection> {
+    let hosts = hosts.iter().map(|host| address.server(host));
     let mut builder = ClusterClientBuilder::new(hosts.collect::<RedisResult<Vec<_>>>()?)
         .connection_timeout(CONNECT_TIMEOUT)
         .response_timeout(RESPONSE_TIMEOUT)
@@ -242,4 +276,26 @@ async fn in_time<T>(operation: impl Future<Output = RedisResult<T>>) -> RedisRes
 
 fn io_error(why: String) -> RedisError {
     RedisError::from((ErrorKind::Io, "not connected", why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_server_of_a_cluster_that_has_a_name_is_known() {
+        let server = |name: &str, port| {
+            let id = Value::BulkString(b"id".to_vec());
+            Value::Array(vec![Value::BulkString(name.into()), Value::Int(port), id])
+        };
+        let range =
+            |from, to, servers: Vec<Value>| Value::Array([vec![Value::Int(from), Value::Int(to)], servers].concat());
+        let slots = Value::Array(vec![
+            range(0, 9_999, vec![server("10.0.0.1", 7_000), server("?", 7_001)]),
+            range(10_000, 16_383, vec![server("", 7_002), server("redis-3", 7_003)]),
+        ]);
+        let found = servers_in(&slots);
+        let found: Vec<_> = found.iter().map(|host| (host.name.as_str(), host.port)).collect();
+        assert_eq!(found, [("10.0.0.1", 7_000), ("redis-3", 7_003)]);
+    }
 }

@@ -151,6 +151,8 @@ async fn a_part_of_a_cluster_that_fails_over_keeps_its_promises_and_nodes_hear_o
         }
     }
     let session = conformance::session(&there.unwrap(), 1);
+    // It was told of no server but the one that will be lost.
+    let other = connect(&[servers.get(lost).unwrap()]).await;
     let store = connect(&servers.iter().collect::<Vec<_>>()).await;
     conformance::all(&store, tokio::time::sleep).await;
     store.put_session(&session, MINUTE).await.unwrap();
@@ -172,13 +174,17 @@ async fn a_part_of_a_cluster_that_fails_over_keeps_its_promises_and_nodes_hear_o
         .collect();
 
     until("the promoted replica to take writes", async || {
-        store.put_session(&session, MINUTE).await.ok()
+        other.put_session(&session, MINUTE).await.ok()
     })
     .await;
     println!(
         "failover in a cluster: writes are taken again after {:?}",
         began.elapsed()
     );
+    until("everybody to find it", async || {
+        store.put_session(&session, MINUTE).await.ok()
+    })
+    .await;
     until("the node to hear of it", async || {
         matches!(store.heartbeat(&node).await, Ok(false)).then_some(())
     })
