@@ -75,7 +75,9 @@ async fn a_burst_over_two_instances_fills_every_node_and_who_comes_after_it_is_t
 /// What each node has reported, when it has reported all.
 async fn loads(stack: &Stack) -> Vec<u32> {
     let url = service_kit::config::Secret::new(stack.redis.url());
-    let store = RedisStore::connect(&url, None).await.unwrap();
+    let store = RedisStore::connect(&url, &service_kit::config::RedisTls::default())
+        .await
+        .unwrap();
     let reported = eventually("all nodes to report their reservations", LIMIT, || async {
         let nodes = store.nodes().await?;
         let loads: Vec<u32> = nodes.iter().map(|node| node.sessions).collect();

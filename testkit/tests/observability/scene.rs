@@ -362,7 +362,7 @@ impl Scene {
     pub async fn internal_listeners_need_token_and_certificate(&self) {
         let redis = StoreKind::Redis {
             url: Secret::new(self.stack.redis.url()),
-            ca_file: None,
+            tls: service_kit::config::RedisTls::default(),
         };
         let nodes = session_store::open(&redis).await.unwrap().nodes().await.unwrap();
         let certificate = self.stack.internal_tls.clone();
