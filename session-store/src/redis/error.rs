@@ -33,16 +33,13 @@ pub(super) fn remedy(error: &RedisError, tls: bool) -> &'static str {
     if error.kind() == ErrorKind::InvalidClientConfig {
         return "check redis_ca_file, redis_cert_file and redis_key_file: PEM, and the last two made for each other";
     }
-    let text = error.to_string();
+    let text = error.to_string().to_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
     if says(&["invalid peer certificate"]) {
         return "set redis_ca_file (VOXRAY_REDIS_CA_FILE) to the authority that has signed the certificate of Redis, and name the server in redis_url as its certificate does";
     }
-    if says(&["corrupt message"]) {
-        return "nobody speaks TLS at that port: name the one of tls-port in redis_url (VOXRAY_REDIS_URL), or begin it with redis instead of rediss";
-    }
     // The handshake is over for a client by the time the server has looked at its certificate.
-    let refused_in_tls = says(&["fatal alert"]) || (tls && says(&["reset by peer", "Broken pipe", "end of file"]));
+    let refused_in_tls = says(&["fatal alert"]) || (tls && says(&["reset", "broken pipe", "end of file"]));
     if refused_in_tls {
         return "Redis wants a certificate that its tls-ca-cert-file has signed: set redis_cert_file and redis_key_file (VOXRAY_REDIS_CERT_FILE, VOXRAY_REDIS_KEY_FILE), or tls-auth-clients no there";
     }

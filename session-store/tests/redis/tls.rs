@@ -135,10 +135,6 @@ async fn what_tls_fails_of_is_told_with_what_to_do() {
         "{fatal}"
     );
 
-    let plain = Server::start(&[]);
-    let fatal = refused(&format!("rediss://127.0.0.1:{}", plain.port), &files.tls()).await;
-    assert!(fatal.remedy.contains("speaks TLS"), "{fatal}");
-
     let fatal = refused(&url, &with_ca(Some(&files.path("none")))).await;
     assert_eq!(fatal.status, exit::NO_INPUT);
     assert!(
