@@ -30,11 +30,12 @@ pub(super) fn remedy(error: &RedisError, tls: bool) -> &'static str {
     if error.code() == Some("NOPERM") {
         return "let this user of Redis do what docs/redis-keys.md lists";
     }
-    if error.kind() == ErrorKind::InvalidClientConfig {
-        return "check redis_ca_file, redis_cert_file and redis_key_file: PEM, and the last two made for each other";
-    }
+    // Of a cluster's errors only the text is left.
     let text = error.to_string().to_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    if error.kind() == ErrorKind::InvalidClientConfig || says(&["tls parameters", "unable to parse"]) {
+        return "check redis_ca_file, redis_cert_file and redis_key_file: PEM, and the last two made for each other";
+    }
     if says(&["invalid peer certificate"]) {
         return "set redis_ca_file (VOXRAY_REDIS_CA_FILE) to the authority that has signed the certificate of Redis, and name the server in redis_url as its certificate does";
     }
@@ -47,5 +48,8 @@ pub(super) fn remedy(error: &RedisError, tls: bool) -> &'static str {
 }
 
 fn wants_login(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+    let of_a_cluster = || error.to_string().contains("AuthenticationFailed");
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+        || of_a_cluster()
 }
