@@ -25,7 +25,7 @@ pub async fn start(signaling: &str, transport: &str) -> reqwest::Response {
     request.json(&json!({"transport": transport})).send().await.unwrap()
 }
 
-/// A client that holds one of its key's sessions and says nothing.
+/// The only client over a WebSocket: it holds one of its key's sessions and says nothing.
 pub struct Silent {
     pub session_id: String,
     speaking: SplitSink<WebSocketStream<MaybeTlsStream<TcpStream>>, Message>,
@@ -42,8 +42,16 @@ impl Silent {
         let (speaking, mut hearing) = client.split();
         // Pings are answered while somebody reads.
         let hearing = tokio::spawn(async move { while let Some(Ok(_)) = hearing.next().await {} });
+        let listed = eventually("the client to be listed", LIMIT, || async {
+            let body = gauges::get(&format!("{signaling}/sessions")).await?;
+            let sessions = body["data"]["sessions"].as_array().cloned().unwrap_or_default();
+            let own = sessions
+                .iter()
+                .find(|session| session["transport"] == "websocket" && session["state"] == "connected");
+            Ok(own.and_then(|own| own["sessionId"].as_str().map(str::to_owned)))
+        });
         Self {
-            session_id: text("sessionId"),
+            session_id: listed.await.unwrap(),
             speaking,
             hearing,
         }
