@@ -21,7 +21,6 @@ use crate::archive::Archive;
 use crate::error::PlaceError;
 use crate::nodes::MediaNodes;
 use crate::placement::{self, NoNode, Wanted};
-use crate::proxies::TrustedProxies;
 
 /// Life of a stream token, and of a session that nobody has connected to yet.
 pub const TOKEN_TTL: Duration = Duration::from_secs(300);
@@ -64,8 +63,6 @@ pub struct App {
     pub tasks: TaskScope,
     /// The phone providers' APIs.
     pub carriers: Carriers,
-    /// Peers whose `X-Forwarded-*` headers are believed.
-    pub trusted_proxies: TrustedProxies,
 }
 
 /// A session that is about to get a node.

@@ -70,7 +70,6 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             proxy_host: v.text("proxy_host"),
             media_public_url: v.text("media_public_url"),
             verify_signatures: v.flag("telephony.verify_signatures"),
-            trusted_proxies: v.list("telephony.trusted_proxies"),
             busy_message: v.word("telephony.busy_message"),
             busy_redirect_url: v.text("telephony.busy_redirect_url"),
             outbound_from: v.list("telephony.outbound_from"),

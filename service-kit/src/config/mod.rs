@@ -30,6 +30,8 @@ pub use schema::{Key, Kind, SCHEMA, find};
 pub use secret::{Secret, Secrets};
 pub use transcripts::{Redact, TranscriptDriver, Transcripts};
 
+use crate::networks::Networks;
+
 /// The whole effective configuration. Cheap to clone behind an `Arc`; secrets can be re-read while it lives.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -96,6 +98,8 @@ pub struct Http {
     pub max_request_body_bytes: usize,
     /// What a client may take up, and for how long.
     pub connections: ConnectionLimits,
+    /// `telephony.trusted_proxies`: peers who speak for others, and whose `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: Networks,
 }
 
 /// PEM files of the public listener; re-read when they change.
@@ -263,8 +267,6 @@ pub struct Telephony {
     pub media_public_url: Option<String>,
     /// Whether webhook signatures are checked when the secret is set.
     pub verify_signatures: bool,
-    /// Peers whose `X-Forwarded-*` headers are believed (addresses or CIDR).
-    pub trusted_proxies: Vec<String>,
     /// What callers hear when nobody takes their call.
     pub busy_message: String,
     /// Where the provider asks for another document instead.

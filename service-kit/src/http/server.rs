@@ -15,6 +15,7 @@ use super::connections::Bounded;
 use super::tls::CertificateFiles;
 use crate::config::{ConnectionLimits, Http, Tls};
 use crate::exit::{CANNOT_CREATE, Fatal};
+use crate::networks::Networks;
 use crate::tasks::TaskScope;
 
 /// Largest head of a request in bytes (URL and headers together); more is answered 431.
@@ -65,7 +66,11 @@ pub fn serve_public(
     scope: &TaskScope,
     stop: CancellationToken,
 ) -> Result<SocketAddr, Fatal> {
-    serve_within(listener, router, http.tls.as_ref(), http.connections, scope, stop)
+    let limits = Limits {
+        connections: http.connections,
+        proxies: &http.trusted_proxies,
+    };
+    serve_within(listener, router, http.tls.as_ref(), limits, scope, stop)
 }
 
 /// Serves `router` on `listener` in a task of `scope`, with `ConnectInfo<SocketAddr>`, `TCP_NODELAY` and, when
@@ -84,14 +89,28 @@ pub fn serve(
     scope: &TaskScope,
     stop: CancellationToken,
 ) -> Result<SocketAddr, Fatal> {
-    serve_within(listener, router, tls, ConnectionLimits::default(), scope, stop)
+    let limits = Limits {
+        connections: ConnectionLimits::default(),
+        proxies: &Networks::default(),
+    };
+    serve_within(listener, router, tls, limits, scope, stop)
+}
+
+/// What the clients of a listener may take up.
+struct Limits<'a> {
+    connections: ConnectionLimits,
+    /// Peers that speak for many of them.
+    proxies: &'a Networks,
 }
 
 fn serve_within(
     listener: TcpListener,
     router: Router,
     tls: Option<&Tls>,
-    limits: ConnectionLimits,
+    Limits {
+        connections: limits,
+        proxies,
+    }: Limits<'_>,
     scope: &TaskScope,
     stop: CancellationToken,
 ) -> Result<SocketAddr, Fatal> {
@@ -127,7 +146,7 @@ fn serve_within(
 
     match tls {
         None => {
-            let server = server.acceptor(Bounded::new(NoDelayAcceptor::new(), limits.max_connections));
+            let server = server.acceptor(Bounded::new(NoDelayAcceptor::new(), limits, proxies));
             scope.spawn(
                 "http listener",
                 async move { report(address, server.serve(service).await) },
@@ -138,7 +157,7 @@ fn serve_within(
             let acceptor = RustlsAcceptor::new(files.config())
                 .handshake_timeout(limits.header_timeout)
                 .acceptor(NoDelayAcceptor::new());
-            let server = server.acceptor(Bounded::new(acceptor, limits.max_connections));
+            let server = server.acceptor(Bounded::new(acceptor, limits, proxies));
             let stopped = ended.clone();
             scope.spawn("certificate watcher", async move {
                 let _ = stopped.run_until_cancelled(files.watch()).await;

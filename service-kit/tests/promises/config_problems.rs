@@ -107,6 +107,10 @@ fn a_wrong_type_is_refused_with_what_is_allowed() {
             "host: \"example.com\" is not an IP address; allowed: an IP address or localhost",
         ),
         (
+            r#"{"telephony.trusted_proxies": ["10.0.0.7", "10.0.0.0/33"]}"#,
+            "telephony.trusted_proxies: \"10.0.0.0/33\" is neither an address (10.0.0.7) nor a network",
+        ),
+        (
             r#"{"s3.endpoint": "localhost:9000"}"#,
             "s3.endpoint: \"localhost:9000\" is not allowed; allowed: a URL starting with http://, https://",
         ),

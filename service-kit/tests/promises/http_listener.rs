@@ -1,9 +1,8 @@
 //! Listeners: ports, slow clients, TLS, and how they end.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
-use crate::common::{Server, config};
+use crate::common::{Server, config, write_certificate};
 use axum::Router;
 use axum::extract::{ConnectInfo, WebSocketUpgrade};
 use axum::routing::get;
@@ -113,17 +112,6 @@ async fn a_request_that_is_running_when_the_listener_stops_gets_its_answer() {
     };
     let (response, ()) = tokio::join!(request, act);
     assert_eq!(response.unwrap().text().await.unwrap(), "done");
-}
-
-fn write_certificate(folder: &Path) -> (Tls, reqwest::Certificate) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let tls = Tls {
-        cert_file: folder.join("cert.pem"),
-        key_file: folder.join("key.pem"),
-    };
-    std::fs::write(&tls.cert_file, made.cert.pem()).unwrap();
-    std::fs::write(&tls.key_file, made.signing_key.serialize_pem()).unwrap();
-    (tls, reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap())
 }
 
 #[tokio::test]
