@@ -4,6 +4,7 @@ pub mod api;
 pub mod browser;
 pub mod carriers;
 pub mod metrics;
+pub mod narrow;
 pub mod nat;
 pub mod openai;
 pub mod ports;

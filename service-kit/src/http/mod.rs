@@ -20,6 +20,9 @@ mod server;
 mod timeouts;
 mod tls;
 
+pub(crate) use connections::slots;
+pub(crate) use metrics::record_refused;
+
 pub use auth::{check_api_key, presented_api_key, requester};
 pub use envelope::{Data, RequestId, TwoAudiences, current_request_id};
 pub use error::{ApiError, FieldError};
