@@ -95,15 +95,8 @@ impl Archive {
         }
         for (live, id) in growing {
             if live.wants_uploader() {
-                self.enqueue(
-                    &live,
-                    Task::Parts,
-                    Some(Delivery {
-                        node: Arc::clone(node),
-                        session_id: id,
-                    }),
-                )
-                .await?;
+                let delivery = Delivery::new(node, id);
+                self.enqueue(&live, Task::Parts, Some(delivery)).await?;
             }
         }
         for (id, ended) in work.ends {
@@ -301,10 +294,7 @@ impl Archive {
             last: Some(sequence),
             complete: !damaged && !filled,
         };
-        let delivery = Delivery {
-            node: Arc::clone(node),
-            session_id: id.to_owned(),
-        };
+        let delivery = Delivery::new(node, id.to_owned());
         self.enqueue(&live, Task::Finish(end), Some(delivery)).await
     }
 

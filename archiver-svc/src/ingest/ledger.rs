@@ -21,7 +21,7 @@ pub struct Ledger {
     counts: KindCounts,
     ended: bool,
     /// From the first event until all of it is stored.
-    _trace: Span,
+    trace: Span,
 }
 
 impl Ledger {
@@ -37,7 +37,12 @@ impl Ledger {
 
     /// With its place in the trace of its call.
     pub fn traced(self, trace: Span) -> Self {
-        Self { _trace: trace, ..self }
+        Self { trace, ..self }
+    }
+
+    /// The trace of its call, for log lines.
+    pub fn trace_id(&self) -> Option<String> {
+        self.trace.parent().trace_id()
     }
 
     /// Events up to this one were applied, among them turns whose rows are to be written.

@@ -189,6 +189,12 @@ impl Node {
             self.acks.durable(session_id, durable);
         }
         if let Some(last) = ledger.finished() {
+            tracing::info!(
+                session_id,
+                node_id = self.id,
+                trace_id = ledger.trace_id(),
+                "session archived"
+            );
             ledgers.remove(session_id);
             self.finished.insert(session_id, last);
             let mut inner = self.lock();
@@ -334,9 +340,22 @@ pub struct Delivery {
     pub node: Arc<Node>,
     /// The session.
     pub session_id: String,
+    /// The trace of its call, for log lines.
+    pub trace_id: Option<String>,
 }
 
 impl Delivery {
+    /// For a session of this node.
+    pub fn new(node: &Arc<Node>, session_id: String) -> Self {
+        let ledgers = node.lock_ledgers();
+        let trace_id = ledgers.get(&session_id).and_then(Ledger::trace_id);
+        Self {
+            node: Arc::clone(node),
+            session_id,
+            trace_id,
+        }
+    }
+
     /// The audio of all events up to this one is stored.
     pub fn audio_stored(&self, sequence: u64, counts: KindCounts) {
         self.node.settle(&self.session_id, |ledger| {

@@ -290,9 +290,13 @@ fn finish(queue: &UploadQueue, job: Job, done: Done) {
     let key = &job.live.key;
     queue.done(key);
     metrics::bump(&metrics::JOBS_SUCCESS);
+    let session_id = &job.live.facts.session_id;
+    let trace_id = job.delivery.as_ref().and_then(|delivery| delivery.trace_id.as_deref());
     match done {
-        Done::Parts => tracing::debug!(key, "parts of a running recording stored"),
+        Done::Parts => tracing::debug!(session_id, trace_id, key, "parts of a running recording stored"),
         Done::Noted(stored) | Done::Noting(stored) => tracing::info!(
+            session_id,
+            trace_id,
             key,
             bytes = stored.bytes,
             complete = matches!(&job.task, Task::Finish(end) if end.complete),

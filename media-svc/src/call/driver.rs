@@ -71,12 +71,17 @@ pub struct CallSetup {
 pub async fn run(setup: CallSetup) -> EndReason {
     let scope = setup.scope.clone();
     let session_id = setup.session_id.clone();
+    tracing::info!(%session_id, transport = setup.transport.name, "call began");
     let reason = match Call::start(setup) {
         Ok((call, conversation)) => call.talk(conversation).await,
         Err(error) => EndReason::TransportFailed(error.to_string()),
     };
     scope.cancel();
-    tracing::info!(%session_id, reason = reason.as_str(), "call ended");
+    let why = match &reason {
+        EndReason::TransportFailed(why) => Some(why.as_str()),
+        _ => None,
+    };
+    tracing::info!(%session_id, reason = reason.as_str(), why, "call ended");
     reason
 }
 
@@ -354,7 +359,11 @@ impl Call {
                     self.tell(CallerCommand::Clear);
                 }
                 Output::CallTool { reply, call } => self.call_tool(reply, call, conversation),
-                Output::Turn(turn) => self.record.turn(turn),
+                Output::Turn(turn) => {
+                    // What was said is the transcript's to keep.
+                    tracing::debug!(role = ?turn.role, interrupted = turn.interrupted, "turn");
+                    self.record.turn(turn);
+                }
                 Output::Notice(notice) => self.notify(notice),
                 Output::Leave(reason) => self.leave(reason),
                 Output::HangUp(reason) => return Some(reason),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use voxray_testkit::servers::{Prometheus, promtool};
 use voxray_testkit::wait::eventually;
 
@@ -12,7 +12,8 @@ use crate::autoscaler;
 use crate::client::{LIMIT, http};
 use crate::contract::documented;
 use crate::dashboards;
-use crate::scene::{COLLECTOR_TOKEN, Scene, write_config};
+use crate::lines;
+use crate::scene::Scene;
 use crate::scraper::Scraper;
 use crate::traces;
 
@@ -50,6 +51,8 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     println!("{:?}: the WebRTC call is over", began.elapsed());
     scene.phone_stream_comes_back(&scraper).await;
     println!("{:?}: the phone stream came back", began.elapsed());
+    lines::of_a_phone_call(&scene).await;
+    println!("{:?}: a phone call was looked up in the logs", began.elapsed());
     scene.client_that_does_not_read(&scraper).await;
     println!("{:?}: a client did not read", began.elapsed());
     scene.disk_is_full(&scraper).await;
@@ -98,12 +101,13 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     let problems = autoscaler::without_data(&prometheus).await;
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 
-    lines_say_where_they_belong(&scene);
+    lines::say_where_they_belong(&scene);
+    lines::of_a_webrtc_call(&scene, &webrtc_session);
     traces::phone_call_is_one(&scene).await;
     traces::webrtc_call_is_one(&scene, &webrtc_session).await;
     traces::collector_wants_authority_and_token(&scene).await;
     println!("{:?}: the traces are whole", began.elapsed());
-    the_level_changes_while_it_runs(&scene).await;
+    lines::level_changes_while_services_run(&scene).await;
     println!("{:?}: the log level changed", began.elapsed());
 }
 
@@ -184,70 +188,4 @@ async fn operators_are_served_elsewhere(scene: &Scene) {
             "{name}"
         );
     }
-}
-
-/// Lines about a call say which, on which instance, and in which trace.
-fn lines_say_where_they_belong(scene: &Scene) {
-    let lines = traces::all_lines(&scene.stack);
-    assert!(
-        lines.iter().all(|line| line["node"].is_string()),
-        "a line without a node"
-    );
-    let media = traces::log_lines(&scene.stack.media[0]);
-    assert!(media.iter().all(|line| line["node"] == "media-1"));
-    let calls: Vec<&Value> = media.iter().filter(|line| line["msg"] == "call ended").collect();
-    assert!(!calls.is_empty());
-    for line in calls {
-        assert!(line["session_id"].is_string() && line["trace_id"].is_string(), "{line}");
-    }
-    // Nothing a caller or the agent said, and no number.
-    let text = serde_json::to_string(&lines).unwrap();
-    for secret in [
-        "table for two",
-        "kitchen is open",
-        "+15005550006",
-        "s3cret-token",
-        COLLECTOR_TOKEN,
-    ] {
-        assert!(!text.contains(secret), "{secret} is in the log");
-    }
-}
-
-async fn the_level_changes_while_it_runs(scene: &Scene) {
-    let media = &scene.stack.media[0];
-    let debugs = || {
-        traces::log_lines(media)
-            .iter()
-            .filter(|line| line["level"] == "debug")
-            .count()
-    };
-    assert_eq!(debugs(), 0);
-    write_config(&scene.config_file(), &scene.twilio, "debug");
-    let process = media.process().unwrap();
-    process.signal(rustix::process::Signal::HUP).unwrap();
-    // Each scrape is answered with a line of this level.
-    let changed = eventually("lines of level debug", LIMIT, || async {
-        Ok((debugs() > 0).then_some(()))
-    });
-    changed.await.unwrap();
-
-    // The operators' route.
-    let put = async |level: &str| {
-        let url = format!("{}/log-level", media.operators_url());
-        let asked = http().put(url).json(&json!({ "level": level })).send().await;
-        asked.unwrap().status().as_u16()
-    };
-    assert_eq!(put("loud").await, 422);
-    assert_eq!(put("error").await, 200);
-    let quiet = traces::log_lines(media).len();
-    assert_eq!(
-        http()
-            .get(format!("{}/nowhere", media.url()))
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        404
-    );
-    assert_eq!(traces::log_lines(media).len(), quiet);
 }

@@ -117,10 +117,7 @@ async fn a_drain_keeps_trying_with_what_a_node_ended_that_is_gone_and_leaves_the
     let stays = nodes.attach("stays");
     let queue = Arc::new(UploadQueue::new(8));
     for (key, node) in [("taken/gone.wav", &gone), ("taken/stays.wav", &stays.node)] {
-        let delivery = Delivery {
-            node: Arc::clone(node),
-            session_id: "test".to_owned(),
-        };
+        let delivery = Delivery::new(node, "test".to_owned());
         let mut job = ended(&spools, key);
         job.delivery = Some(delivery);
         queue.push(job).await;
