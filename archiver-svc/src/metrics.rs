@@ -272,11 +272,16 @@ impl Drop for Waiting {
 
 /// Brings `archive_lag_seconds` up to date.
 pub fn update_lag() {
+    LAG.with_label_values(&[] as &[&str])
+        .set(lag().as_secs().try_into().unwrap_or(i64::MAX));
+}
+
+/// For how long the oldest write has been waiting for SQL or the object store.
+pub fn lag() -> Duration {
     let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
     // Ids grow with time, so the first is the oldest.
-    let oldest = waiting.1.first_key_value().map(|(_, since)| since.elapsed().as_secs());
-    LAG.with_label_values(&[] as &[&str])
-        .set(oldest.unwrap_or(0).try_into().unwrap_or(i64::MAX));
+    let oldest = waiting.1.first_key_value();
+    oldest.map_or(Duration::ZERO, |(_, since)| since.elapsed())
 }
 
 #[cfg(test)]

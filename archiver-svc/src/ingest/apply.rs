@@ -47,6 +47,9 @@ pub enum Stopped {
     /// The node has connected again.
     #[error("another stream of this node has taken over")]
     TakenOver,
+    /// The stream has reached its age.
+    #[error("this stream is old: connect again, here or to another archiver")]
+    Old,
     /// Something that arrived is no good.
     #[error("something of a session was damaged on its way to the store: send again what is not durable")]
     SendAgain,

@@ -5,6 +5,7 @@ mod adopt;
 mod apply;
 mod entry;
 mod ledger;
+mod max_age;
 mod nodes;
 mod rows;
 mod session;

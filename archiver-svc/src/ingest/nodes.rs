@@ -11,6 +11,7 @@ use super::acks::Acks;
 use super::apply::Stopped;
 use super::entry::Recorded;
 use super::ledger::Ledger;
+use super::max_age::{Age, MaxAge};
 use super::rows::Rows;
 use super::session::Session;
 use crate::metrics::KindCounts;
@@ -89,6 +90,7 @@ pub struct Attachment {
     /// The node.
     pub node: Arc<Node>,
     ends: Ends,
+    age: Age,
     /// Nothing was known of this node.
     pub is_new: bool,
 }
@@ -100,6 +102,7 @@ impl Attachment {
             biased;
             () = self.ends.taken_over.cancelled() => Stopped::TakenOver,
             () = self.ends.send_again.cancelled() => Stopped::SendAgain,
+            () = self.age.is_old() => Stopped::Old,
         }
     }
 }
@@ -212,6 +215,7 @@ pub struct Nodes {
     nodes: Mutex<HashMap<String, Arc<Node>>>,
     /// How long a node may be without a stream before it counts as dead.
     dead_after: Duration,
+    max_age: MaxAge,
     finished: Arc<FinishedSessions>,
     drained: Drained,
 }
@@ -222,6 +226,7 @@ impl Nodes {
         Self {
             nodes: Mutex::default(),
             dead_after,
+            max_age: MaxAge::new(dead_after),
             finished,
             drained: Drained::default(),
         }
@@ -242,7 +247,12 @@ impl Nodes {
             inner.streams += 1;
             std::mem::replace(&mut inner.current, ends.clone()).taken_over.cancel();
         }
-        Attachment { node, ends, is_new }
+        Attachment {
+            node,
+            ends,
+            age: self.max_age.begin(),
+            is_new,
+        }
     }
 
     /// No stream will bring rows any more: the writers end when they have written what there is.
@@ -378,6 +388,8 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn ids(nodes: &[Arc<Node>]) -> Vec<&str> {
@@ -400,5 +412,40 @@ mod tests {
         assert_eq!(ids(&nodes.take_dead()), Vec::<&str>::new());
         assert_eq!(ids(&nodes.take_gone()), ["gone"]);
         assert_eq!(ids(&nodes.take_gone()), Vec::<&str>::new());
+    }
+
+    /// Nodes connect through a balancer, again as soon as their stream has ended, to whichever archivers there are.
+    #[tokio::test(start_paused = true)]
+    async fn an_archiver_that_is_added_has_its_share_of_the_nodes_within_an_hour() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let archivers = [(); 2].map(|()| {
+            let nodes = Nodes::new(Duration::from_secs(30), Arc::default());
+            let max_age = MaxAge::new(nodes.dead_after).with_lag(|| Duration::ZERO);
+            Nodes { max_age, ..nodes }
+        });
+        let (running, connections) = (AtomicUsize::new(1), AtomicUsize::new(0));
+        let live = async |number: usize| -> () {
+            loop {
+                let at = connections.fetch_add(1, Ordering::Relaxed) % running.load(Ordering::Relaxed);
+                let attachment = archivers[at].attach(&format!("node-{number}"));
+                assert_eq!(attachment.ends().await, Stopped::Old);
+            }
+        };
+        let attached = |at: usize| {
+            let nodes = archivers[at].lock();
+            nodes.values().filter(|node| node.lock().streams > 0).count()
+        };
+        let look = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!((attached(0), attached(1)), (16, 0));
+            running.store(2, Ordering::Relaxed);
+            tokio::time::sleep(HOUR).await;
+            assert_eq!(attached(0) + attached(1), 16);
+            assert!((7..=9).contains(&attached(1)), "{}", attached(1));
+        };
+        tokio::select! {
+            _ = futures_util::future::join_all((0..16).map(live)) => {}
+            () = look => {}
+        }
     }
 }

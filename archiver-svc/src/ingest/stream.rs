@@ -236,5 +236,7 @@ fn status(stopped: &Stopped) -> Status {
     match stopped {
         Stopped::ShuttingDown => Status::unavailable(stopped.to_string()),
         Stopped::TakenOver | Stopped::SendAgain => Status::aborted(stopped.to_string()),
+        // The end of a stream at which nothing is wrong.
+        Stopped::Old => Status::ok(stopped.to_string()),
     }
 }
