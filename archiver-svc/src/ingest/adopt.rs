@@ -8,7 +8,7 @@ use super::ledger::Ledger;
 use super::nodes::Node;
 use super::session::{Open, Session, Stage, Work};
 use crate::backoff::Backoff;
-use crate::metrics::KindCounts;
+use crate::metrics::{self, KindCounts};
 use crate::recordings::{End, Job, Live, Manifest, ObjectError, Recordings, Task, chain};
 
 impl Archive {
@@ -152,7 +152,11 @@ impl Archive {
             }
         }
         for (id, received, live) in std::iter::once(first).chain(recordings) {
-            if live.assembly().pcm_bytes() == 0 || self.finished.last(&id).is_some() {
+            if self.finished.last(&id).is_some() {
+                continue;
+            }
+            metrics::bump(&metrics::LEFT_OPEN);
+            if live.assembly().pcm_bytes() == 0 {
                 continue;
             }
             tracing::warn!(
