@@ -5,25 +5,28 @@ use std::time::Instant;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use voxray_testkit::api;
 use voxray_testkit::servers::{Prometheus, promtool};
 use voxray_testkit::wait::eventually;
 
 use crate::autoscaler;
-use crate::client::{LIMIT, http};
+use crate::client::{Browser, LIMIT, http};
 use crate::contract::documented;
 use crate::dashboards;
+use crate::rules;
 use crate::scene::{COLLECTOR_TOKEN, Scene, write_config};
 use crate::scraper::Scraper;
 use crate::traces;
 
 /// Metrics that stay as they are in this scene, and why.
-const STILL: [(&str, &str); 7] = [
+const STILL: [(&str, &str); 8] = [
     ("voxray_up", "says that the process runs"),
     ("voxray_build_info", "says what runs"),
     (
         "voxray_sessions_capacity",
         "is measured, which stacks of tests do not do",
     ),
+    ("voxray_draining", "moves when the node goes: last of all"),
     ("voxray_task_panics_total", "needs a defect"),
     ("stt_fallback_total", "fallback.stt is refused by this release"),
     ("llm_fallback_total", "fallback.llm is refused by this release"),
@@ -40,6 +43,7 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
         .unwrap_or_else(|error| panic!("{error:?}"));
     let first_of_its_kind = scene.stack.services().filter(|service| service.name().ends_with("-1"));
     let scraper = Scraper::start(first_of_its_kind).await;
+    let counted = rules::counted_from_the_start(&prometheus).await;
 
     let unreachable = scene.unreachable_client().await;
     scene.phone_call(&scraper).await;
@@ -60,6 +64,7 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     operators_are_served_elsewhere(&scene).await;
     scene.node_with_a_gap(&scraper).await;
     scene.row_that_is_refused(&scraper).await;
+    scene.node_that_goes(&scraper).await;
     scene.internal_listeners_need_token_and_certificate().await;
     println!("{:?}: clients were refused", began.elapsed());
 
@@ -76,13 +81,14 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
             promtool(&["check", "metrics"], Some(&seen.text)).unwrap_or_else(|error| panic!("{role}: {error:#}"));
         }
     });
-    let rules = eventually("every rule is evaluated", LIMIT, || async {
+    let evaluated = eventually("every rule is evaluated", LIMIT, || async {
         let rules = prometheus.rules().await?;
         let broken: Vec<_> = rules.iter().filter(|(_, error)| !error.is_empty()).collect();
         anyhow::ensure!(broken.is_empty(), "{broken:?}");
         Ok((!rules.is_empty()).then_some(()))
     });
-    rules.await.unwrap();
+    evaluated.await.unwrap();
+    rules::nothing_began_late(&prometheus, &counted).await;
     let still: BTreeSet<&str> = STILL.iter().map(|(name, _)| *name).collect();
     let drawn = eventually("every panel has data", LIMIT, || async {
         let problems =
@@ -105,6 +111,7 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     println!("{:?}: the traces are whole", began.elapsed());
     the_level_changes_while_it_runs(&scene).await;
     println!("{:?}: the log level changed", began.elapsed());
+    a_node_that_drains_says_so(&scene, &scraper).await;
 }
 
 /// What the documentation says and the services do not do, and the other way round.
@@ -211,6 +218,33 @@ fn lines_say_where_they_belong(scene: &Scene) {
     ] {
         assert!(!text.contains(secret), "{secret} is in the log");
     }
+}
+
+/// For as long as it has a call. Slots that are kept for nobody are given back first.
+async fn a_node_that_drains_says_so(scene: &Scene, scraper: &Scraper) {
+    let (signaling, node) = (scene.stack.signaling[0].url(), &scene.stack.media[0]);
+    let listed = api::data(&format!("{signaling}/sessions")).await.unwrap().unwrap();
+    for session in listed["sessions"].as_array().unwrap() {
+        let id = session["sessionId"].as_str().unwrap();
+        http()
+            .delete(format!("{signaling}/sessions/{id}"))
+            .send()
+            .await
+            .unwrap();
+    }
+    let slot = eventually("a slot is free", LIMIT, || async {
+        Ok(Browser::refusal(&node.ws_url()).await.is_none().then_some(()))
+    });
+    slot.await.unwrap();
+    let browser = Browser::connect(&node.ws_url()).await;
+    assert!(scraper.sum("media", "voxray_draining", "") < 1.0);
+    let drain = http().post(format!("{}/drain", node.operators_url()));
+    assert_eq!(drain.send().await.unwrap().status(), 202);
+    let draining = eventually("the node drains", LIMIT, || async {
+        Ok((scraper.sum("media", "voxray_draining", "") > 0.0).then_some(()))
+    });
+    draining.await.unwrap();
+    browser.close().await;
 }
 
 async fn the_level_changes_while_it_runs(scene: &Scene) {

@@ -101,6 +101,8 @@ impl Scene {
             .env("VOXRAY_TELEPHONY_TRUSTED_PROXIES", "127.0.0.1")
             .env("VOXRAY_LIMITS_BODY_TIMEOUT_SECS", "0.3")
             .env_for(Role::Archiver, "VOXRAY_LIMITS_MAX_CONNECTIONS", "12")
+            // For `node_that_goes`.
+            .env_for(Role::Archiver, "VOXRAY_ARCHIVER_NODE_TIMEOUT_SECS", "5")
             // For `disk_is_full`.
             .run_by(Role::Media, ["env", "--ignore-signal=XFSZ"])
             .start()
