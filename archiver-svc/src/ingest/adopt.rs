@@ -12,8 +12,8 @@ use crate::metrics::{self, KindCounts};
 use crate::recordings::{End, Job, Live, Manifest, ObjectError, Recordings, Task, chain};
 
 impl Archive {
-    /// Finds out where a session goes on whose first event does not come: for a recorded one the store says it, for
-    /// others the node. While the store is away this holds the node's stream back.
+    /// Finds out where a session goes on whose first event does not come, or that went on at another archiver since it was
+    /// here: for a recorded one the store says it, for others the node. While the store is away this holds the node's stream back.
     pub(super) async fn look_up_missing(
         &self,
         node: &Node,
@@ -21,10 +21,16 @@ impl Archive {
         session: &mut Session,
         work: &mut Work,
     ) -> Result<(), Stopped> {
-        let first = match session.pending.first_key_value() {
-            Some((first, _)) if session.received == 0 && *first > 1 => *first,
-            _ => return Ok(()),
+        let Some((&first, _)) = session.pending.first_key_value() else {
+            return Ok(());
         };
+        if session.went_on_elsewhere(first) {
+            node.drop_ledger(id);
+            session.forget();
+        }
+        if session.received > 0 || first == 1 {
+            return Ok(());
+        }
         if !matches!(session.stage, Stage::AwaitingStart) || session.looked_up == first {
             return Ok(());
         }

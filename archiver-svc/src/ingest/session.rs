@@ -217,6 +217,19 @@ impl Session {
         };
     }
 
+    /// Whether its node has been at another archiver meanwhile, which has made durable what is missing here before the first
+    /// event that waits.
+    pub fn went_on_elsewhere(&self, first: u64) -> bool {
+        matches!(self.stage, Stage::Open(_)) && first > self.received + 1 && self.claimed + 1 >= first
+    }
+
+    /// Forgets what was applied, and keeps what waits: it goes on as one that was never here.
+    pub fn forget(&mut self) {
+        self.received = 0;
+        self.looked_up = 0;
+        self.stage = Stage::AwaitingStart;
+    }
+
     /// Goes on with the first event that has arrived: the node has forgotten those before it, because they are durable.
     pub fn adopt(&mut self, first: u64, open: Open) {
         self.received = first - 1;
