@@ -276,6 +276,7 @@ fn verdict(error: &UploadError) -> Verdict {
         },
         ObjectError::Conflict { .. }
         | ObjectError::UploadGone { .. }
+        | ObjectError::Missing { .. }
         | ObjectError::S3 { .. }
         | ObjectError::NotTagged { .. }
         | ObjectError::Answer(_)
