@@ -16,7 +16,7 @@ use super::nodes::{Delivery, Fate, FinishedSessions, Node};
 use super::session::{self, Samples, Session, Stage, Work};
 use crate::backoff::Backoff;
 use crate::metrics::{self, DUPLICATES, EVENTS_RECEIVED, Kind, SET_ASIDE};
-use crate::recordings::{End, Finished, Job, Live, Recordings, Task, UploadQueue, chain};
+use crate::recordings::{End, Finished, HEADER_BYTES, Job, Live, Recordings, Task, UploadQueue, chain};
 use crate::register::Register;
 use crate::transcripts::TranscriptStore;
 
@@ -115,6 +115,7 @@ impl Archive {
     /// Sorts a batch into its sessions and returns those it touched.
     fn arrive(&self, node: &Node, sessions: &mut HashMap<String, Session>, batch: Vec<Event>) -> Vec<String> {
         let mut touched: Vec<String> = Vec::new();
+        let (stream, mut was_elsewhere) = (node.acks.stream(), false);
         for event in batch {
             let Event {
                 session_id: id,
@@ -148,7 +149,10 @@ impl Archive {
                 }
                 *session = Session::default();
             }
-            if session.set_aside && sequence != session.received + 1 {
+            session.stream = stream;
+            let follows_elsewhere = session.follows_elsewhere(sequence, durable);
+            was_elsewhere |= follows_elsewhere;
+            if session.set_aside && sequence != session.received + 1 && !follows_elsewhere {
                 // The node keeps it, and is not to wait for more.
                 node.acks.received(&id, sequence);
                 continue;
@@ -173,6 +177,9 @@ impl Archive {
             if !touched.contains(&id) {
                 touched.push(id);
             }
+        }
+        if was_elsewhere {
+            forget_what_is_older(node, sessions, stream);
         }
         touched
     }
@@ -260,6 +267,21 @@ impl Archive {
             return Ok(());
         };
         let (counts, damaged) = (open.counts, open.damaged);
+        if open
+            .noted_bytes
+            .is_some_and(|bytes| !is_length(bytes, ended.total_frames))
+        {
+            tracing::error!(
+                session_id = id,
+                node_id = node.id,
+                stored_bytes = open.noted_bytes,
+                frames_expected = ended.total_frames,
+                "the recording that is stored of a session is not all of it; what is missing of it stays with its node"
+            );
+            session.refuse();
+            node.drop_ledger(id);
+            return Ok(());
+        }
         let Some(live) = open.recording.clone() else {
             session.stage = Stage::Storing;
             node.settle(id, |ledger| {
@@ -387,9 +409,29 @@ impl Archive {
     }
 }
 
+/// The node was with another archiver before this stream: of what it has not brought again, it may have brought the end
+/// there. What it does bring later comes from the first event that is not durable, as to an archiver that has just started.
+fn forget_what_is_older(node: &Node, sessions: &mut HashMap<String, Session>, stream: u64) {
+    sessions.retain(|id, session| {
+        let is_kept = session.stream == stream || matches!(session.stage, Stage::Storing | Stage::Refused);
+        if !is_kept {
+            node.drop_ledger(id);
+        }
+        is_kept
+    });
+}
+
 fn matches(file: &Finished, ended: &SessionEnded) -> bool {
     let nothing = file.frames == 0 && ended.pcm_sha256.is_empty();
     file.frames == ended.total_frames && (nothing || ended.pcm_sha256 == file.pcm_sha256)
+}
+
+/// Whether a WAV file of this length holds so many frames, of one channel or two.
+fn is_length(bytes: u64, frames: u64) -> bool {
+    let samples = bytes.saturating_sub(HEADER_BYTES as u64);
+    [2, 4]
+        .map(|frame_bytes| frames.saturating_mul(frame_bytes))
+        .contains(&samples)
 }
 
 fn append_all(audio: &[Samples], skip: usize) -> (usize, io::Result<()>) {

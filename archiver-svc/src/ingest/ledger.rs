@@ -58,6 +58,11 @@ impl Ledger {
         self.audio = self.audio.map(|audio| audio.max(sequence));
     }
 
+    /// Audio from this event on is passed by, and durable with the end of the session alone.
+    pub fn audio_waits_from(&mut self, sequence: u64) {
+        self.audio = Some(sequence.saturating_sub(1));
+    }
+
     /// There is nothing more to come, and all of its audio is stored.
     pub fn ended(&mut self) {
         self.audio = None;

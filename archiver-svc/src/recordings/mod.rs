@@ -35,7 +35,7 @@ pub use read::Readable;
 pub use spool::SpoolDir;
 pub use sweep::run_sweeper;
 pub use upload::{Job, Task, run_uploader};
-pub use wav::Format;
+pub use wav::{Format, HEADER_BYTES};
 
 use folder::FolderStore;
 use objects::{Condition, Objects};
