@@ -11,6 +11,6 @@ mod session;
 mod stream;
 
 pub use apply::{Archive, HOUSEKEEPING};
-pub use entry::Recorded;
+pub use entry::{Recorded, start};
 pub use nodes::{Delivery, FinishedSessions, Nodes};
 pub use stream::IngestService;

@@ -153,6 +153,8 @@ impl Sweep {
     async fn note_object(&self, manifest: &Manifest) -> Result<(), RegisterError> {
         let Some(object) = &manifest.object else { return Ok(()) };
         let session_id = &manifest.facts.session_id;
+        // Its start may never have got into SQL, and retention goes by that.
+        self.register.begun(&manifest.facts, &manifest.key).await?;
         let noted = self.register.note_or_remove(session_id, &manifest.key, object.bytes);
         Ok(noted.await?)
     }
