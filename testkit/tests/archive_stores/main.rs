@@ -5,12 +5,14 @@
     reason = "panics are how a test fails, in its helpers too"
 )]
 
+mod answers;
 #[path = "../../../archiver-svc/tests/common/mod.rs"]
 mod common;
 mod conditions;
 mod decoded;
 mod encoded;
 mod erasure;
+mod long_calls;
 mod proxy;
 mod silent_database;
 
