@@ -12,9 +12,9 @@ mod conditions;
 mod decoded;
 mod encoded;
 mod erasure;
-mod long_calls;
 mod proxy;
 mod silent_database;
+mod uploads;
 
 use std::time::Duration;
 
