@@ -78,9 +78,12 @@ async fn a_long_recording_is_stored_once_when_the_first_answer_to_everything_is_
 async fn a_short_recording_whose_answer_was_lost_is_found_and_not_stored_again() {
     let s3 = s3_with_bucket().await;
     let is_recording = |method: &Method, target: &str| *method == Method::PUT && target.contains("/call-1.wav");
-    let rule = rule(move |method, target| match is_recording(method, target) {
-        true => Way::Lost(StatusCode::GATEWAY_TIMEOUT.into_response()),
-        false => Way::Through,
+    let rule = rule(move |method, target| {
+        if is_recording(method, target) {
+            Way::Lost(StatusCode::GATEWAY_TIMEOUT.into_response())
+        } else {
+            Way::Through
+        }
     });
     let proxy = Proxy::start(s3.endpoint(), rule).await;
     let mut place = Place::new();
