@@ -308,7 +308,8 @@ impl RecordingStore {
             let is_in_object = manifest.object.as_ref().is_some_and(|object| object.bytes >= needed);
             // The first part is no part of the upload before the end. Any other is lost.
             let head = self.head_key(&live.facts.session_id);
-            if !is_in_object && !(manifest.parts.is_empty() && self.objects.head(&head).await?.is_some()) {
+            let goes_on = is_in_object || (manifest.parts.is_empty() && self.objects.head(&head).await?.is_some());
+            if !goes_on {
                 return Err(ObjectError::UploadGone { operation });
             }
             manifest.upload_id = None;
