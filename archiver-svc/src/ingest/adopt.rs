@@ -30,7 +30,7 @@ impl Archive {
         }
         session.looked_up = first;
         if let Some(recordings) = &self.recordings
-            && let Some((manifest, etag)) = self.manifest(recordings, id).await?
+            && let Some((manifest, etag)) = self.manifest(node, recordings, id).await?
         {
             self.resume(node, id, session, work, recordings, (manifest, etag));
         } else if session.claimed + 1 >= first {
@@ -93,7 +93,12 @@ impl Archive {
         node.open_ledger(id, Ledger::resumed(first - 1, Some(durable)));
     }
 
-    async fn manifest(&self, recordings: &Recordings, id: &str) -> Result<Option<(Manifest, String)>, Stopped> {
+    async fn manifest(
+        &self,
+        node: &Node,
+        recordings: &Recordings,
+        id: &str,
+    ) -> Result<Option<(Manifest, String)>, Stopped> {
         let mut backoff = Backoff::default();
         loop {
             match recordings.store.manifest(id).await {
@@ -103,8 +108,8 @@ impl Archive {
                     return Ok(None);
                 }
                 Err(error) => {
-                    self.pause(&mut backoff, "cannot ask the object store about a recording", &error)
-                        .await?
+                    let what = "cannot ask the object store about a recording";
+                    self.pause(node, &mut backoff, what, &error).await?
                 }
             }
         }
@@ -115,11 +120,8 @@ impl Archive {
         let Some(recordings) = &self.recordings else { return };
         let mut backoff = Backoff::default();
         while let Err(error) = recordings.store.claim_node(node_id, &self.id).await {
-            let waited = self.pause(
-                &mut backoff,
-                "cannot note in the object store who serves a node",
-                &error,
-            );
+            let what = "cannot note in the object store who serves a node";
+            let waited = self.pause_until(self.shutdown.draining(), &mut backoff, what, &error);
             if waited.await.is_err() {
                 return;
             }
@@ -212,3 +214,6 @@ fn go_on(recording: Option<Arc<Live>>, stored: u64, damaged: bool) -> Open {
         traceparent: String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

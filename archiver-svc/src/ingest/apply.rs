@@ -86,24 +86,16 @@ impl Archive {
                 node.open_ledger(id, ledger.traced(trace));
             }
         }
-        let growing = self.spool(work.audio).await?;
+        let growing = self.spool(node, work.audio).await?;
         self.acknowledge(node, sessions, &touched, &work.entries);
         if self.transcripts.is_some() {
             for (sequence, entry) in work.entries {
-                self.unless_draining(node.rows.push(sequence, entry)).await?;
+                self.unless_given_up(node, node.rows.push(sequence, entry)).await?;
             }
         }
         for (live, id) in growing {
             if live.wants_uploader() {
-                self.enqueue(
-                    &live,
-                    Task::Parts,
-                    Some(Delivery {
-                        node: Arc::clone(node),
-                        session_id: id,
-                    }),
-                )
-                .await?;
+                self.enqueue(&live, Task::Parts, node, id).await?;
             }
         }
         for (id, ended) in work.ends {
@@ -219,7 +211,7 @@ impl Archive {
     }
 
     /// Appends samples, and returns the recordings that have grown.
-    async fn spool(&self, audio: Vec<Samples>) -> Result<Vec<(Arc<Live>, String)>, Stopped> {
+    async fn spool(&self, node: &Node, audio: Vec<Samples>) -> Result<Vec<(Arc<Live>, String)>, Stopped> {
         let mut growing: Vec<(Arc<Live>, String)> = Vec::new();
         for samples in &audio {
             if !growing.iter().any(|(live, _)| Arc::ptr_eq(live, &samples.live)) {
@@ -239,7 +231,7 @@ impl Archive {
             match outcome {
                 Ok(()) => return Ok(growing),
                 Err(error) => {
-                    self.pause(&mut backoff, "cannot write the spool folder", &error)
+                    self.pause(node, &mut backoff, "cannot write the spool folder", &error)
                         .await?
                 }
             }
@@ -273,7 +265,7 @@ impl Archive {
         let fill = if damaged || !is_hashed { ended.total_frames } else { 0 };
         let sequence = session.received;
         let before = live.assembly().pcm_bytes();
-        let file = self.finish(&live, sequence, fill, || self.shutdown.draining()).await?;
+        let file = self.finish(&live, sequence, fill, || self.given_up(node)).await?;
         let filled = live.assembly().pcm_bytes() != before;
         if damaged || filled {
             tracing::error!(
@@ -301,11 +293,7 @@ impl Archive {
             last: Some(sequence),
             complete: !damaged && !filled,
         };
-        let delivery = Delivery {
-            node: Arc::clone(node),
-            session_id: id.to_owned(),
-        };
-        self.enqueue(&live, Task::Finish(end), Some(delivery)).await
+        self.enqueue(&live, Task::Finish(end), node, id.to_owned()).await
     }
 
     /// Completes a recording, with silence behind it when it is shorter than this. What fails is tried until `stop`.
@@ -335,35 +323,44 @@ impl Archive {
     }
 
     /// Waits for a place in the queue: this is what holds a stream back.
-    pub(super) async fn enqueue(
-        &self,
-        live: &Arc<Live>,
-        task: Task,
-        delivery: Option<Delivery>,
-    ) -> Result<(), Stopped> {
-        let job = Job::new(Arc::clone(live), task, delivery);
-        self.unless_draining(self.queue.push(job)).await
+    async fn enqueue(&self, live: &Arc<Live>, task: Task, node: &Arc<Node>, session_id: String) -> Result<(), Stopped> {
+        let delivery = Delivery {
+            node: Arc::clone(node),
+            session_id,
+        };
+        let job = Job::new(Arc::clone(live), task, Some(delivery));
+        self.unless_given_up(node, self.queue.push(job)).await
     }
 
-    async fn unless_draining(&self, waits: impl Future<Output = ()>) -> Result<(), Stopped> {
+    async fn unless_given_up(&self, node: &Node, waits: impl Future<Output = ()>) -> Result<(), Stopped> {
         tokio::select! {
             biased;
             () = waits => Ok(()),
-            () = self.shutdown.draining() => Err(Stopped::ShuttingDown),
+            () = self.given_up(node) => Err(Stopped::ShuttingDown),
         }
     }
 
-    /// Waits before something is tried again.
+    /// Resolves when nothing is waited for any more in the name of a node. Draining is enough where it sends again to another
+    /// archiver; what a node sent that is gone is nowhere else, and only being hurried ends the work on it.
+    pub(super) async fn given_up(&self, node: &Node) {
+        self.shutdown.draining().await;
+        if node.is_gone() {
+            self.shutdown.hurried().await;
+        }
+    }
+
+    /// Waits before something is tried again in the name of a node.
     pub(super) async fn pause(
         &self,
+        node: &Node,
         backoff: &mut Backoff,
         what: &'static str,
         error: &(dyn std::error::Error + Send + Sync),
     ) -> Result<(), Stopped> {
-        self.pause_until(self.shutdown.draining(), backoff, what, error).await
+        self.pause_until(self.given_up(node), backoff, what, error).await
     }
 
-    /// [`pause`](Self::pause), ended by something else than draining.
+    /// [`pause`](Self::pause), ended by something else.
     pub(super) async fn pause_until(
         &self,
         stop: impl Future<Output = ()>,

@@ -1,6 +1,7 @@
 //! Nodes: their sessions outlive their streams, so that a reconnect goes on where it was.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -54,8 +55,11 @@ pub struct Node {
 
 #[derive(Debug)]
 struct Inner {
+    /// Streams that the node has open.
     streams: usize,
-    /// When the last stream ended.
+    /// Streams of which something is applied or held back, also when the node does not have them any more.
+    readers: usize,
+    /// When the last stream ended for the node.
     idle_since: Instant,
     /// Ends the stream in charge.
     current: Ends,
@@ -91,6 +95,7 @@ pub struct Attachment {
     ends: Ends,
     /// Nothing was known of this node.
     pub is_new: bool,
+    is_over: AtomicBool,
 }
 
 impl Attachment {
@@ -102,13 +107,26 @@ impl Attachment {
             () = self.ends.send_again.cancelled() => Stopped::SendAgain,
         }
     }
+
+    /// The stream is over for the node, whatever of it is still held back here.
+    pub fn disconnected(&self) {
+        if self.is_over.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        {
+            let mut inner = self.node.lock();
+            inner.streams = inner.streams.saturating_sub(1);
+            inner.idle_since = Instant::now();
+        }
+        tracing::info!(node_id = self.node.id, "archive stream closed");
+    }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
+        self.disconnected();
         let mut inner = self.node.lock();
-        inner.streams = inner.streams.saturating_sub(1);
-        inner.idle_since = Instant::now();
+        inner.readers = inner.readers.saturating_sub(1);
     }
 }
 
@@ -124,6 +142,7 @@ impl Node {
             drained,
             inner: Mutex::new(Inner {
                 streams: 0,
+                readers: 0,
                 idle_since: Instant::now(),
                 current: Ends::default(),
                 fates: Vec::new(),
@@ -240,9 +259,15 @@ impl Nodes {
         {
             let mut inner = node.lock();
             inner.streams += 1;
+            inner.readers += 1;
             std::mem::replace(&mut inner.current, ends.clone()).taken_over.cancel();
         }
-        Attachment { node, ends, is_new }
+        Attachment {
+            node,
+            ends,
+            is_new,
+            is_over: AtomicBool::new(false),
+        }
     }
 
     /// No stream will bring rows any more: the writers end when they have written what there is.
@@ -252,11 +277,11 @@ impl Nodes {
         }
     }
 
-    /// Forgets and returns the nodes that are dead.
+    /// Forgets and returns the nodes that are dead, when all that had arrived from them is applied.
     pub fn take_dead(&self) -> Vec<Arc<Node>> {
         self.take(|node| {
             let inner = node.lock();
-            inner.streams == 0 && inner.idle_since.elapsed() >= self.dead_after
+            inner.readers == 0 && inner.idle_since.elapsed() >= self.dead_after
         })
     }
 
@@ -400,5 +425,20 @@ mod tests {
         assert_eq!(ids(&nodes.take_dead()), Vec::<&str>::new());
         assert_eq!(ids(&nodes.take_gone()), ["gone"]);
         assert_eq!(ids(&nodes.take_gone()), Vec::<&str>::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_whose_stream_is_held_back_is_gone_when_it_has_closed_it_and_not_dead_before_all_of_it_is_applied() {
+        let nodes = Nodes::new(Duration::from_secs(30), Arc::default());
+        let (lost, held_back) = (nodes.attach("lost"), nodes.attach("held back"));
+
+        lost.disconnected();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        nodes.note_drain();
+
+        assert!(lost.node.is_gone() && !held_back.node.is_gone());
+        assert_eq!(ids(&nodes.take_dead()), Vec::<&str>::new());
+        drop(lost);
+        assert_eq!(ids(&nodes.take_dead()), ["lost"]);
     }
 }

@@ -226,6 +226,22 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
+impl RecordingStore {
+    /// WAV files in a folder.
+    pub async fn test(folder: &std::path::Path) -> Self {
+        let objects = FolderStore::open(folder, folder::PART_BYTES)
+            .await
+            .unwrap_or_else(|fatal| panic!("{fatal}"));
+        Self {
+            objects: Arc::new(objects),
+            base_path: String::new(),
+            format: AudioFormat::Wav,
+            tags: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -7,6 +7,7 @@ mod delivery;
 mod failures;
 mod formats;
 mod lost_events;
+mod lost_nodes;
 mod parts;
 mod peer_tls;
 mod refusals;
