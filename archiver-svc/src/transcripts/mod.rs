@@ -27,6 +27,10 @@ pub use types::{Batch, End, Erasure, Latency, Page, Row, SessionRow, Start, Timi
 /// stopped answering would be missing in the pool until TCP gives it up.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a statement waits for a lock that somebody else holds, seconds: the rows of other sessions wait with it. A
+/// transaction of another archiver takes milliseconds.
+const LOCK_TIMEOUT_SECS: u32 = 3;
+
 /// Where transcripts are kept. Everything here can be done twice and changes nothing the second time; nothing is ever
 /// added to a session that was erased.
 #[async_trait]
@@ -95,6 +99,7 @@ impl StoreError {
         match self {
             Self::Date(_) => "decode",
             Self::TimedOut(_) => "timeout",
+            Self::Sql(_) if self.is_of_lock() => "lock",
             Self::Sql(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed) => "connection",
             Self::Sql(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => "pool",
             Self::Sql(sqlx::Error::Database(error)) if error.kind() != sqlx::error::ErrorKind::Other => "constraint",
@@ -122,6 +127,17 @@ impl StoreError {
         // Data exceptions and integrity constraint violations (SQL:2016, part 2, clause 24).
         let is_of_class = |code: &str| code.starts_with("22") || code.starts_with("23");
         is_of_charset || error.code().is_some_and(|code| is_of_class(&code))
+    }
+
+    /// The database takes part, and somebody holds a lock on what is to be written: only who waits for that lock is in
+    /// the way.
+    pub fn is_of_lock(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        // MySQL: ER_LOCK_WAIT_TIMEOUT; its SQLSTATE says nothing. PostgreSQL: lock_not_available.
+        let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
+        mysql.is_some_and(|error| error.number() == 1205) || error.code().is_some_and(|code| code == "55P03")
     }
 }
 

@@ -19,8 +19,8 @@ use time::OffsetDateTime;
 
 use self::statements::Statements;
 use super::{
-    Batch, Erasure, Page, PoolSettings, Row, SessionRow, StoreError, Table, Timing, TranscriptStore, not_a_dsn,
-    refused, release, session_ids, sql, unfit,
+    Batch, Erasure, LOCK_TIMEOUT_SECS, Page, PoolSettings, Row, SessionRow, StoreError, Table, Timing, TranscriptStore,
+    not_a_dsn, refused, release, session_ids, sql, unfit,
 };
 
 /// How long to wait for a connection before the write counts as failed (and is tried again).
@@ -78,6 +78,9 @@ impl MysqlStore {
                     // What another transaction has committed before this one got its lock must be seen.
                     let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
                     sqlx::raw_sql(isolation).execute(&mut *connection).await?;
+                    let lock_timeout = format!("SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_SECS}");
+                    let lock_timeout = sqlx::AssertSqlSafe(lock_timeout);
+                    sqlx::raw_sql(lock_timeout).execute(&mut *connection).await?;
                     sqlx::raw_sql(IDLE_TIMEOUT).execute(connection).await.map(drop)
                 })
             })

@@ -11,6 +11,7 @@ mod conditions;
 mod decoded;
 mod encoded;
 mod erasure;
+mod locked_session;
 mod proxy;
 mod silent_database;
 
