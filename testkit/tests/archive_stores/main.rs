@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "panics are how a test fails, in its helpers too"
 )]
 
@@ -12,6 +13,7 @@ mod decoded;
 mod encoded;
 mod erasure;
 mod locked_session;
+mod memory;
 mod proxy;
 mod silent_database;
 
