@@ -106,7 +106,7 @@ struct Call {
     started: Instant,
     /// Since when the transport has taken nothing.
     stuck_since: Option<Instant>,
-    /// How late the timer fired that releases the next frames.
+    /// How long the next frames could have been released before they are.
     lateness: Duration,
 }
 
@@ -180,10 +180,12 @@ impl Call {
                 return self.finish(reason).await;
             }
             let deadline = conversation.poll_deadline().map(|deadline| self.started + deadline);
+            let late = || deadline.map(|deadline| deadline.elapsed()).unwrap_or_default();
             tokio::select! {
                 biased;
+                // Whatever comes first: on a node that falls behind, what the caller says is there before the clock is asked.
                 event = self.events.recv(), if !self.caller_gone => {
-                    self.lateness = Duration::ZERO;
+                    self.lateness = late();
                     let event = event.unwrap_or(CallerEvent::Closed(EndReason::CallerHungUp));
                     if let Some(reason) = self.hear(event, &mut conversation) {
                         return self.finish(reason).await;
@@ -191,11 +193,11 @@ impl Call {
                 }
                 // The call holds a sender itself, so this queue never closes before the call does.
                 Some(input) = self.inputs.recv() => {
-                    self.lateness = Duration::ZERO;
+                    self.lateness = late();
                     conversation.handle_input(self.now(), self.settle(input));
                 }
                 () = sleep_until(deadline) => {
-                    self.lateness = deadline.map(|deadline| deadline.elapsed()).unwrap_or_default();
+                    self.lateness = late();
                     conversation.handle_input(self.now(), Input::Tick);
                 }
                 () = self.context.tasks.cancelled() => {
