@@ -3,6 +3,7 @@
 pub mod api;
 pub mod browser;
 pub mod carriers;
+pub mod environment;
 pub mod metrics;
 pub mod nat;
 pub mod openai;
