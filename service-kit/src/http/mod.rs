@@ -6,6 +6,7 @@
 //! a port merge their routers first. Handlers return [`Data`] or [`ApiError`]; what axum itself refuses comes out in the
 //! same envelope.
 
+mod arrivals;
 mod auth;
 mod connections;
 mod envelope;
