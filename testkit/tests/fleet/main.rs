@@ -30,6 +30,7 @@ mod burst;
 mod capacity;
 mod clients;
 mod goodbye;
+mod in_flight;
 mod probes;
 mod redis_gone;
 mod rolling;

@@ -22,7 +22,7 @@ const STILL: [(&str, &str); 7] = [
     ("voxray_build_info", "says what runs"),
     (
         "voxray_sessions_capacity",
-        "is measured, which stacks of tests do not do",
+        "is measured, which this stack does not do; fleet/capacity.rs does",
     ),
     ("voxray_task_panics_total", "needs a defect"),
     ("stt_fallback_total", "fallback.stt is refused by this release"),
