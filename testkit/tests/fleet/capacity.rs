@@ -21,8 +21,9 @@ const MOST: u64 = 200;
 const OTHERS: u64 = 3;
 /// Calls of the node that is strained.
 const CALLS: usize = 4;
-/// The agent speaks for longer than everything here takes: frames leave all the time.
-const GREETING_MS: u32 = 150_000;
+/// The agent speaks for longer than everything here takes: frames leave all the time. A sentence of more than 131 s is
+/// refused.
+const GREETING_MS: u32 = 125_000;
 const OTHER_WORDS_MS: u32 = 300;
 /// The processors are away for so long, and there for as long: most frames leave later than a jitter buffer hides.
 const AWAY: Duration = Duration::from_millis(120);
