@@ -43,6 +43,12 @@ pub fn catch_up() -> Duration {
     Duration::from_secs(number("VOXRAY_FAULTS_CATCH_UP_SECS", 60))
 }
 
+/// For how long the processes of a fleet are replaced; at least once each (`VOXRAY_FLEET_SECS`).
+#[allow(dead_code, reason = "the tests of fleets use it")]
+pub fn rolling() -> Duration {
+    Duration::from_secs(number("VOXRAY_FLEET_SECS", 0))
+}
+
 /// Longest until something happens that is waited for before or beside a fault, on a machine that does much else.
 pub fn patience() -> Duration {
     Duration::from_secs(90)

@@ -53,7 +53,7 @@ async fn a_fleet_that_is_replaced_process_by_process_drops_no_call_and_refuses_n
     let _turn = scale::TURN.lock().await;
     let callers = usize::try_from(number("VOXRAY_FLEET_CALLS", CALLERS as u64)).unwrap();
     // Once each for `make test`; again and again until this is over with the variable.
-    let lasts = Duration::from_secs(number("VOXRAY_FLEET_SECS", 0));
+    let lasts = scale::rolling();
     let agent = load::agent().await;
     let port = free_port().unwrap();
     let builder = load::builder(&agent)
