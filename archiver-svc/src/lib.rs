@@ -17,15 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service_kit::config::Config;
-use service_kit::exit::{self, Fatal};
-use service_kit::grpc::{PeerTls, RequireToken};
+use service_kit::exit::Fatal;
+use service_kit::grpc::{self, Incoming, PeerTls, RequireToken};
 use service_kit::health::Readiness;
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::{AbortOnDrop, TaskScope};
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use voxray_proto::archive::archive_query_server::ArchiveQueryServer;
 use voxray_proto::archive::archive_service_server::ArchiveServiceServer;
 
@@ -44,9 +43,6 @@ pub const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Bytes a node may have on the way before it waits for us to read.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// A node whose machine vanished is noticed within this and the next.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What may differ from the usual.
 #[derive(Debug, Clone, Default)]
@@ -77,8 +73,8 @@ impl Archiver {
     ///
     /// # Errors
     /// Whatever stands in the way at start, with what to do about it: a bad DSN or missing credentials
-    /// ([`exit::CONFIG`]), a database, bucket or S3 that refuses ([`exit::UNAVAILABLE`]), a folder that cannot be
-    /// written ([`exit::CANNOT_CREATE`]). Later outages are waited out.
+    /// ([`service_kit::exit::CONFIG`]), a database, bucket or S3 that refuses ([`service_kit::exit::UNAVAILABLE`]), a folder that cannot be
+    /// written ([`service_kit::exit::CANNOT_CREATE`]). Later outages are waited out.
     pub async fn start(
         config: Arc<Config>,
         listener: TcpListener,
@@ -110,7 +106,7 @@ impl Archiver {
             }),
             None => None,
         };
-        let (address, incoming) = incoming(listener)?;
+        let (address, incoming) = grpc::incoming(listener, &config.http.connections, "archiver.port")?;
         let register = Register {
             transcripts: transcripts.clone(),
             recordings: recordings.as_ref().map(|recordings| Arc::clone(&recordings.store)),
@@ -186,7 +182,7 @@ struct Run {
 }
 
 impl Run {
-    async fn run(self, incoming: TcpIncoming) {
+    async fn run(self, incoming: Incoming) {
         // Whatever way this ends, nobody waits for ever.
         let _stopped = self.stopped.clone().drop_guard();
         let streams = self.scope.child("streams");
@@ -239,7 +235,7 @@ impl Run {
         }
     }
 
-    async fn serve(&self, incoming: TcpIncoming, streams: TaskScope, writers: TaskScope) {
+    async fn serve(&self, incoming: Incoming, streams: TaskScope, writers: TaskScope) {
         let ingest = IngestService::new(
             Arc::clone(&self.archive),
             Arc::clone(&self.nodes),
@@ -258,8 +254,6 @@ impl Run {
             .clone()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES)
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_service(service)
             .add_service(query)
             .serve_with_incoming_shutdown(incoming, self.shutdown.draining())
@@ -330,20 +324,4 @@ impl Run {
                 }
             })
     }
-}
-
-fn incoming(listener: TcpListener) -> Result<(SocketAddr, TcpIncoming), Fatal> {
-    let prepare = || {
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        Ok::<_, std::io::Error>((listener.local_addr()?, listener))
-    };
-    let (address, listener) = prepare().map_err(|error| {
-        Fatal::new(
-            exit::CANNOT_CREATE,
-            format!("cannot listen for media nodes: {error}"),
-            "set archiver.port to a free port",
-        )
-    })?;
-    Ok((address, TcpIncoming::from(listener).with_nodelay(Some(true))))
 }

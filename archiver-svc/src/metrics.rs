@@ -80,6 +80,14 @@ pub static SET_ASIDE: LazyLock<IntCounterVec> = LazyLock::new(|| {
         &[],
     )
 });
+/// Sessions with a recording whose node went away before their end arrived: what is missing is on the disk of that node.
+pub static LEFT_OPEN: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    counter_vec(
+        "archive_sessions_left_open_total",
+        "Recorded sessions whose node went away before their end arrived.",
+        &[],
+    )
+});
 /// Rows that the database refuses for what is in them.
 pub static ROWS_REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec(
@@ -116,7 +124,14 @@ pub static S3_ERRORS: LazyLock<IntCounterVec> =
 
 /// Makes every metric appear in `/metrics` from the first scrape, at zero.
 pub fn declare() {
-    for counter in [&JOBS_ENQUEUED, &JOBS_SUCCESS, &JOBS_FAILED, &SET_ASIDE, &ROWS_REFUSED] {
+    for counter in [
+        &JOBS_ENQUEUED,
+        &JOBS_SUCCESS,
+        &JOBS_FAILED,
+        &SET_ASIDE,
+        &LEFT_OPEN,
+        &ROWS_REFUSED,
+    ] {
         counter.with_label_values(&[] as &[&str]);
     }
     QUEUE_DEPTH.with_label_values(&[] as &[&str]);
@@ -127,9 +142,10 @@ pub fn declare() {
             counter.with_label_values(&[kind.label()]);
         }
     }
-    LazyLock::force(&DB_ERRORS);
+    // One for all: an alert asks whether any of them grows, and goes on growing.
+    DB_ERRORS.with_label_values(&["timeout"]);
+    S3_ERRORS.with_label_values(&["upload_part", "timeout"]);
     LazyLock::force(&S3_REQUEST);
-    LazyLock::force(&S3_ERRORS);
 }
 
 /// Adds one to a counter without labels.
@@ -272,11 +288,16 @@ impl Drop for Waiting {
 
 /// Brings `archive_lag_seconds` up to date.
 pub fn update_lag() {
+    LAG.with_label_values(&[] as &[&str])
+        .set(lag().as_secs().try_into().unwrap_or(i64::MAX));
+}
+
+/// For how long the oldest write has been waiting for SQL or the object store.
+pub fn lag() -> Duration {
     let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
     // Ids grow with time, so the first is the oldest.
-    let oldest = waiting.1.first_key_value().map(|(_, since)| since.elapsed().as_secs());
-    LAG.with_label_values(&[] as &[&str])
-        .set(oldest.unwrap_or(0).try_into().unwrap_or(i64::MAX));
+    let oldest = waiting.1.first_key_value();
+    oldest.map_or(Duration::ZERO, |(_, since)| since.elapsed())
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use voxray_proto::archive::SessionStarted;
 
-use crate::metrics;
-use crate::recordings::{ObjectError, RecordingStore, chain};
-use crate::transcripts::{StoreError, TranscriptStore};
+use crate::recordings::{Facts, ObjectError, RecordingStore, chain};
+use crate::transcripts::{Batch, StoreError, TranscriptStore};
+use crate::{ingest, metrics};
 
 /// How long the recording of an erased session may take to go before it is left to housekeeping: rows and other recordings
 /// wait for it meanwhile.
@@ -58,6 +59,27 @@ impl Register {
         };
         let known = metrics::query(transcripts.session(session_id)).await?;
         Ok(known.is_some_and(|session| session.erased))
+    }
+
+    /// Notes when and how a session began of which a recording is stored.
+    ///
+    /// # Errors
+    /// The database; doing it again changes nothing.
+    pub async fn begun(&self, facts: &Facts, key: &str) -> Result<(), StoreError> {
+        let Some(transcripts) = &self.transcripts else {
+            return Ok(());
+        };
+        let started = SessionStarted {
+            started_at_unix_ms: facts.started_at_unix_ms,
+            transport: facts.transport.clone(),
+            provider: facts.provider.clone(),
+            ..SessionStarted::default()
+        };
+        let batch = Batch {
+            starts: vec![ingest::start(&facts.session_id, started, Some(key.to_owned()))],
+            ..Batch::default()
+        };
+        metrics::transaction(transcripts.write(&batch)).await
     }
 
     /// Notes that a recording is stored. `false`: its session was erased, and the recording has to go.

@@ -8,11 +8,9 @@ use std::time::Duration;
 
 use media_core::conversation::EndReason;
 use service_kit::config::{MediaTransport, Secret};
-use service_kit::grpc::RequireToken;
+use service_kit::grpc::{Incoming, RequireToken};
 use service_kit::tasks::{TaskHandle, TaskScope};
 use service_kit::trace::Parent;
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use voxray_proto::control::media_control_server::{MediaControl, MediaControlServer};
@@ -36,7 +34,7 @@ const RESERVATION_TTL_MAX: Duration = Duration::from_secs(3600);
 /// Serves `MediaControl` until the scope is cancelled. Callers need the `service_token`. With an archive, sessions that
 /// it could not take are refused while the caller can still be told why.
 pub fn serve(
-    listener: TcpListener,
+    incoming: Incoming,
     control: Control,
     token: &Secret,
     mut server: Server,
@@ -47,7 +45,7 @@ pub fn serve(
     scope.spawn("media-control", async move {
         let served = server
             .add_service(service)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), cancelled)
+            .serve_with_incoming_shutdown(incoming, cancelled)
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "the control listener failed: this node can no longer be given sessions");

@@ -9,8 +9,8 @@ use carriers::Carriers;
 use media_core::conversation::Notice;
 use media_core::redact::{Kind, Redactor};
 use service_kit::config::{self, Config};
-use service_kit::exit::{self, Fatal};
-use service_kit::grpc::PeerTls;
+use service_kit::exit::Fatal;
+use service_kit::grpc::{self, PeerTls};
 use service_kit::health::Readiness;
 use service_kit::shutdown::Shutdown;
 use service_kit::tasks::TaskScope;
@@ -73,16 +73,8 @@ impl Media {
         shutdown: Shutdown,
         timeouts: Timeouts,
     ) -> Result<Self, Fatal> {
-        let unusable = |error: std::io::Error| {
-            Fatal::new(
-                exit::CANNOT_CREATE,
-                format!("cannot use the control listener: {error}"),
-                "start it again",
-            )
-        };
-        let control_address = listeners.control.local_addr().map_err(unusable)?;
-        listeners.control.set_nonblocking(true).map_err(unusable)?;
-        let control_listener = tokio::net::TcpListener::from_std(listeners.control).map_err(unusable)?;
+        let (control_address, control_listener) =
+            grpc::incoming(listeners.control, &config.http.connections, "media.control_port")?;
         let registration = Registration::new(
             &config,
             Bound {

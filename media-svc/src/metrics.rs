@@ -33,6 +33,10 @@ pub fn declare(transports: &[MediaTransport]) {
     for reason in ["limit", "disk"] {
         OUTBOX_REFUSES.with_label_values(&[reason]);
     }
+    for kind in ["started", "turn", "audio", "mark", "ended"] {
+        OUTBOX_LOST_EVENTS.with_label_values(&[kind]);
+    }
+    LazyLock::force(&DRAINING);
     LazyLock::force(&OUTBOX_FLUSH_SECONDS);
     LazyLock::force(&PIPELINE_BACKPRESSURE_SECONDS);
     for outcome in ["returned", "lost", "passed_on"] {
@@ -71,6 +75,14 @@ pub static SESSIONS_CAPACITY: LazyLock<IntGaugeVec> = LazyLock::new(|| {
         "voxray_sessions_capacity",
         "Sessions this node can carry, shared by the transports that it serves.",
         &["transport"],
+    )
+});
+
+/// 1 from when this node takes no new sessions until it is gone.
+pub static DRAINING: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge(
+        "voxray_draining",
+        "1 while this node drains: it takes no new sessions, and ends when its calls have ended.",
     )
 });
 
@@ -117,7 +129,8 @@ pub static OUTBOX_REFUSES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     )
 });
 
-/// Archive events of running calls that neither disk nor memory took. Label: kind.
+/// Archive events of running calls that neither disk nor memory took. Label: kind (`started`, `turn`, `audio`, `ended`;
+/// `mark`: what stands for lost audio).
 pub static OUTBOX_LOST_EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     counter_vec(
         "outbox_lost_events_total",

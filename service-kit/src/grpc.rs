@@ -1,22 +1,20 @@
 //! Between services: listeners and channels of internal gRPC, and the `service_token` on every call.
 
+mod incoming;
 mod tls;
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::transport::Channel;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Status};
 
 use crate::config::Secret;
-use crate::exit::{CANNOT_CREATE, CONFIG, Fatal};
-use crate::http::bind_address;
+use crate::exit::{CONFIG, Fatal};
 
-pub use tls::PeerTls;
+pub use incoming::{Incoming, Known, PeerConnection, incoming};
+pub use tls::{NotReachable, PeerTls};
 
 /// A peer that does not take the connection within this time is treated as away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,27 +25,12 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Time in which a ping must be answered.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Binds an internal gRPC listener. `setting` names the key that changes the port. Returns the bound address (the port
-/// may have been 0) and the stream for `serve_with_incoming`.
-///
-/// # Errors
-/// Exit status 73 with what to do when the port is taken or not allowed.
-pub fn bind(host: IpAddr, port: u16, setting: &str) -> Result<(SocketAddr, TcpIncoming), Fatal> {
-    let listener = bind_address(SocketAddr::new(host, port), setting)?;
-    let usable = || {
-        let address = listener.local_addr()?;
-        listener.set_nonblocking(true)?;
-        Ok((address, TcpListener::from_std(listener)?))
-    };
-    let (address, listener) = usable().map_err(|error: std::io::Error| {
-        Fatal::new(
-            CANNOT_CREATE,
-            format!("cannot use the gRPC listener: {error}"),
-            "start the service again",
-        )
-    })?;
-    Ok((address, TcpIncoming::from(listener).with_nodelay(Some(true))))
-}
+/// Bytes of one answer that may wait for whoever asked to read them.
+const ANSWER_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// Bytes of all answers on a connection that may wait: of as many as a peer lets us ask for at a time. Were it fewer,
+/// those who do not read a few answers would hold up all the others.
+const CONNECTION_WINDOW_BYTES: u32 = ANSWER_WINDOW_BYTES * tls::MAX_STREAMS;
 
 /// A channel to another service (`http://host:port`) that connects when it is first used, and again after a loss.
 /// `setting` names the key that holds the URL.
@@ -65,6 +48,8 @@ pub fn connect_lazily(url: &str, setting: &str, tls: &PeerTls) -> Result<Channel
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
+        .initial_stream_window_size(ANSWER_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .connect_lazy())
 }
 
@@ -93,7 +78,7 @@ impl Interceptor for AttachToken {
     }
 }
 
-/// Refuses requests without the right `service_token` with `UNAUTHENTICATED`.
+/// Refuses requests without the right `service_token` with `UNAUTHENTICATED`. The connection of one that has it may stay.
 #[derive(Clone)]
 pub struct RequireToken(Secret);
 
@@ -114,6 +99,9 @@ impl Interceptor for RequireToken {
             .map(|v| v.as_bytes())
             .unwrap_or_default();
         if bool::from(given.ct_eq(expected.as_bytes())) {
+            if let Some(peer) = request.extensions().get::<Known>() {
+                peer.set();
+            }
             Ok(request)
         } else {
             Err(Status::unauthenticated(
@@ -125,8 +113,6 @@ impl Interceptor for RequireToken {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     fn called_with(sent: &Secret, expected: &Secret) -> Result<Request<()>, Status> {
@@ -147,17 +133,6 @@ mod tests {
             let refused = called_with(&sent, &expected).unwrap_err();
             assert_eq!(refused.code(), tonic::Code::Unauthenticated);
         }
-    }
-
-    #[tokio::test]
-    async fn a_taken_port_says_which_setting_to_change() {
-        let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let (address, _incoming) = bind(host, 0, "media.control_port").unwrap();
-        let Err(refused) = bind(host, address.port(), "media.control_port") else {
-            panic!("the same port was bound twice");
-        };
-        assert_eq!(refused.status, CANNOT_CREATE);
-        assert!(refused.remedy.contains("media.control_port"), "{refused}");
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ pub mod health;
 pub mod http;
 pub mod ids;
 pub mod metrics;
+pub mod networks;
 pub mod phone;
 pub mod shutdown;
 pub mod signatures;

@@ -48,7 +48,7 @@ pub fn node(node_id: &str) -> NodeRecord {
 }
 
 /// Runs every check against an empty store. `pass` lets time go by: virtual where the store's clock is, else real.
-pub async fn all<S: Store>(store: &S, pass: impl AsyncFn(Duration)) {
+pub async fn all<S: Store + ?Sized>(store: &S, pass: impl AsyncFn(Duration)) {
     store.ping().await.unwrap();
     sessions_are_kept_and_replaced(store).await;
     sessions_expire(store, &pass).await;
@@ -73,7 +73,7 @@ pub async fn all<S: Store>(store: &S, pass: impl AsyncFn(Duration)) {
 }
 
 /// A second put replaces the first; an unknown id is none.
-pub async fn sessions_are_kept_and_replaced<S: Store>(store: &S) {
+pub async fn sessions_are_kept_and_replaced<S: Store + ?Sized>(store: &S) {
     let mut record = session("kept", 10);
     store.put_session(&record, LONG).await.unwrap();
     assert_eq!(store.session("kept").await.unwrap(), Some(record.clone()));
@@ -88,7 +88,7 @@ pub async fn sessions_are_kept_and_replaced<S: Store>(store: &S) {
 }
 
 /// An expired session is neither found nor listed nor touched.
-pub async fn sessions_expire<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+pub async fn sessions_expire<S: Store + ?Sized>(store: &S, pass: &impl AsyncFn(Duration)) {
     store.put_session(&session("expires", 1), SHORT).await.unwrap();
     pass(PASSES).await;
     assert_eq!(store.session("expires").await.unwrap(), None);
@@ -97,7 +97,7 @@ pub async fn sessions_expire<S: Store>(store: &S, pass: &impl AsyncFn(Duration))
 }
 
 /// Of two who renew a session, the one that wants less takes nothing from the other, nor from the claim.
-pub async fn touching_never_shortens_a_life<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+pub async fn touching_never_shortens_a_life<S: Store + ?Sized>(store: &S, pass: &impl AsyncFn(Duration)) {
     store.put_session(&session("touched", 1), LONG).await.unwrap();
     store.claim_session("touched", "a", LONG).await.unwrap();
     assert!(store.touch_session("touched", SHORT).await.unwrap());
@@ -110,7 +110,7 @@ pub async fn touching_never_shortens_a_life<S: Store>(store: &S, pass: &impl Asy
 }
 
 /// After removal another node may claim the same id.
-pub async fn removing_a_session_forgets_it_and_its_claim<S: Store>(store: &S) {
+pub async fn removing_a_session_forgets_it_and_its_claim<S: Store + ?Sized>(store: &S) {
     store.put_session(&session("removed", 1), LONG).await.unwrap();
     store.claim_session("removed", "a", LONG).await.unwrap();
     store.remove_session("removed").await.unwrap();
@@ -122,7 +122,7 @@ pub async fn removing_a_session_forgets_it_and_its_claim<S: Store>(store: &S) {
 }
 
 /// By time of creation, then by id.
-pub async fn sessions_are_listed_oldest_first<S: Store>(store: &S) {
+pub async fn sessions_are_listed_oldest_first<S: Store + ?Sized>(store: &S) {
     for (id, created) in [("young", 3_000), ("old", 1_000), ("b", 2_000), ("a", 2_000)] {
         store.put_session(&session(id, created), LONG).await.unwrap();
     }
@@ -135,7 +135,7 @@ pub async fn sessions_are_listed_oldest_first<S: Store>(store: &S) {
 }
 
 /// Later values are refused, and told what is kept, until it expires.
-pub async fn the_first_value_under_a_key_stays<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+pub async fn the_first_value_under_a_key_stays<S: Store + ?Sized>(store: &S, pass: &impl AsyncFn(Duration)) {
     assert_eq!(store.kept("key").await.unwrap(), None);
     assert_eq!(store.put_if_absent("key", "first", LONG).await.unwrap(), None);
     let kept = store.put_if_absent("key", "second", LONG).await.unwrap();
@@ -149,7 +149,7 @@ pub async fn the_first_value_under_a_key_stays<S: Store>(store: &S, pass: &impl 
 }
 
 /// True once, until the mark expires; and again for whoever has used it and did not hear the answer.
-pub async fn a_token_is_used_once<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+pub async fn a_token_is_used_once<S: Store + ?Sized>(store: &S, pass: &impl AsyncFn(Duration)) {
     assert!(store.use_token("token", "first", LONG).await.unwrap());
     assert!(!store.use_token("token", "second", LONG).await.unwrap());
     assert!(store.use_token("token", "first", LONG).await.unwrap());
@@ -159,7 +159,7 @@ pub async fn a_token_is_used_once<S: Store>(store: &S, pass: &impl AsyncFn(Durat
 }
 
 /// The end of a session is remembered, of that session only, and for as long as was asked.
-pub async fn a_session_that_was_ended_is_void_for_a_while<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+pub async fn a_session_that_was_ended_is_void_for_a_while<S: Store + ?Sized>(store: &S, pass: &impl AsyncFn(Duration)) {
     store.void_session("ended", LONG).await.unwrap();
     store.void_session("ended long ago", SHORT).await.unwrap();
     pass(PASSES).await;
@@ -169,7 +169,7 @@ pub async fn a_session_that_was_ended_is_void_for_a_while<S: Store>(store: &S, p
 }
 
 /// A claim holds against others, renews for its owner and ends with its time.
-pub async fn one_node_owns_a_session<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+pub async fn one_node_owns_a_session<S: Store + ?Sized>(store: &S, pass: &impl AsyncFn(Duration)) {
     assert_eq!(store.claim_session("claimed", "a", LONG).await.unwrap(), Claim::Owned);
     assert_eq!(store.claim_session("claimed", "a", LONG).await.unwrap(), Claim::Owned);
     let refused = store.claim_session("claimed", "b", LONG).await.unwrap();
@@ -182,7 +182,7 @@ pub async fn one_node_owns_a_session<S: Store>(store: &S, pass: &impl AsyncFn(Du
 }
 
 /// Sixteen nodes claim at once: one gets the session and the others are told which.
-pub async fn only_one_of_many_racing_claims_wins<S: Store>(store: &S) {
+pub async fn only_one_of_many_racing_claims_wins<S: Store + ?Sized>(store: &S) {
     let names: Vec<_> = (0..16).map(|n| format!("node-{n}")).collect();
     let claims = names.iter().map(|name| store.claim_session("raced", name, LONG));
     let outcomes: Vec<_> = futures_util::future::join_all(claims)
@@ -201,7 +201,7 @@ pub async fn only_one_of_many_racing_claims_wins<S: Store>(store: &S) {
 }
 
 /// Whoever has not seen that somebody else was faster takes nothing.
-pub async fn a_claim_is_taken_over_from_a_named_node_only_and_by_one<S: Store>(store: &S) {
+pub async fn a_claim_is_taken_over_from_a_named_node_only_and_by_one<S: Store + ?Sized>(store: &S) {
     store.claim_session("orphan", "dead", LONG).await.unwrap();
     let wrong = store.take_over_session("orphan", "another", "a", LONG).await.unwrap();
     assert_eq!(wrong, Claim::OwnedBy("dead".to_owned()));
@@ -223,7 +223,7 @@ pub async fn a_claim_is_taken_over_from_a_named_node_only_and_by_one<S: Store>(s
 }
 
 /// A claim is given back by its owner, and a session removed unless another node has it.
-pub async fn a_node_gives_back_what_is_its_own_and_nothing_else<S: Store>(store: &S) {
+pub async fn a_node_gives_back_what_is_its_own_and_nothing_else<S: Store + ?Sized>(store: &S) {
     store.put_session(&session("left", 1), LONG).await.unwrap();
     store.claim_session("left", "a", LONG).await.unwrap();
     store.release_session("left", "b").await.unwrap();
@@ -247,7 +247,7 @@ pub async fn a_node_gives_back_what_is_its_own_and_nothing_else<S: Store>(store:
 }
 
 /// A second report replaces the first; a node that leaves is gone at once.
-pub async fn nodes_report_and_leave<S: Store>(store: &S) {
+pub async fn nodes_report_and_leave<S: Store + ?Sized>(store: &S) {
     let mut first = node("a");
     assert!(!store.heartbeat(&first).await.unwrap(), "nobody knew it");
     store.heartbeat(&node("b")).await.unwrap();
@@ -261,7 +261,7 @@ pub async fn nodes_report_and_leave<S: Store>(store: &S) {
 }
 
 /// Room is what the last report leaves of the capacity, less what was placed since; a report counts what is old enough.
-pub async fn a_node_that_is_placed_on_counts_as_fuller_until_it_reports<S: Store>(
+pub async fn a_node_that_is_placed_on_counts_as_fuller_until_it_reports<S: Store + ?Sized>(
     store: &S,
     pass: &impl AsyncFn(Duration),
 ) {
@@ -300,7 +300,7 @@ pub async fn a_node_that_is_placed_on_counts_as_fuller_until_it_reports<S: Store
 }
 
 /// Two dozen placements at once, room for seven.
-pub async fn no_slot_is_given_away_twice<S: Store>(store: &S) {
+pub async fn no_slot_is_given_away_twice<S: Store + ?Sized>(store: &S) {
     store.heartbeat(&node("sought")).await.unwrap();
     let tickets: Vec<_> = (0..24).map(|n| format!("ticket-{n}")).collect();
     let placed = tickets.iter().map(|ticket| store.place("sought", ticket));
@@ -310,7 +310,7 @@ pub async fn no_slot_is_given_away_twice<S: Store>(store: &S) {
 }
 
 /// As many as the burst at once, then one for every interval; tenants do not take from each other.
-pub async fn an_allowance_is_used_up_and_refills<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+pub async fn an_allowance_is_used_up_and_refills<S: Store + ?Sized>(store: &S, pass: &impl AsyncFn(Duration)) {
     // One comes back every ten minutes: none while this runs, however slow the machine.
     let slow = Rate {
         burst: 3,
@@ -333,7 +333,7 @@ pub async fn an_allowance_is_used_up_and_refills<S: Store>(store: &S, pass: &imp
 }
 
 /// A session counts from the moment it is held, and no longer when it is dropped or over.
-pub async fn a_tenant_has_no_more_sessions_than_it_may<S: Store>(store: &S) {
+pub async fn a_tenant_has_no_more_sessions_than_it_may<S: Store + ?Sized>(store: &S) {
     assert!(store.hold_session("tenant", "one", 2).await.unwrap());
     assert!(store.hold_session("tenant", "two", 2).await.unwrap());
     assert!(!store.hold_session("tenant", "three", 2).await.unwrap());
@@ -346,7 +346,7 @@ pub async fn a_tenant_has_no_more_sessions_than_it_may<S: Store>(store: &S) {
 }
 
 /// The store tells for whom, so that a node can count it again in a store that has lost it.
-pub async fn a_session_that_lives_counts_for_its_tenant<S: Store>(store: &S) {
+pub async fn a_session_that_lives_counts_for_its_tenant<S: Store + ?Sized>(store: &S) {
     assert_eq!(store.held_by("held").await.unwrap(), None);
     assert!(store.hold_session("holder", "held", u32::MAX).await.unwrap());
     assert_eq!(store.held_by("held").await.unwrap().as_deref(), Some("holder"));
@@ -358,7 +358,7 @@ pub async fn a_session_that_lives_counts_for_its_tenant<S: Store>(store: &S) {
 
 /// A call ends with its node: its key may start another one. As long as its node reports, and while no node does, it counts.
 /// `grace_is_over` makes a tenant's session count by its record alone.
-pub async fn a_session_whose_node_is_gone_counts_no_longer<S: Store>(
+pub async fn a_session_whose_node_is_gone_counts_no_longer<S: Store + ?Sized>(
     store: &S,
     grace_is_over: impl AsyncFn(&str, &str),
 ) {
@@ -386,7 +386,7 @@ pub async fn a_session_whose_node_is_gone_counts_no_longer<S: Store>(
 }
 
 /// Sixteen starts at once, room for five.
-pub async fn only_so_many_of_racing_sessions_are_held<S: Store>(store: &S) {
+pub async fn only_so_many_of_racing_sessions_are_held<S: Store + ?Sized>(store: &S) {
     let names: Vec<_> = (0..16).map(|n| format!("racing-{n}")).collect();
     let holds = names.iter().map(|name| store.hold_session("crowd", name, 5));
     let held = futures_util::future::join_all(holds).await;
@@ -394,7 +394,7 @@ pub async fn only_so_many_of_racing_sessions_are_held<S: Store>(store: &S) {
 }
 
 /// What is late, or comes twice, changes nothing.
-pub async fn progress_goes_forward_only<S: Store>(store: &S, pass: &impl AsyncFn(Duration)) {
+pub async fn progress_goes_forward_only<S: Store + ?Sized>(store: &S, pass: &impl AsyncFn(Duration)) {
     assert_eq!(store.progress("call").await.unwrap(), None);
     assert!(store.advance("call", 0, "queued", LONG).await.unwrap());
     assert!(!store.advance("call", 0, "again", LONG).await.unwrap());

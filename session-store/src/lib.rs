@@ -229,7 +229,8 @@ pub trait Store: Send + Sync {
 
     /// Writes a node's report; gone after `NODE_TTL` without another. What was placed on the node more than [`PLACING`]
     /// ago is forgotten: the report counts it. True when there was a report before: false after the first one, and to a
-    /// node that has reported all the time when the store has lost what it had.
+    /// node that has reported all the time when the store has lost what it had, or may lack the last of it, as a replica
+    /// that took over may. One node reports through a store.
     async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError>;
     /// Forgets a node at once.
     async fn remove_node(&self, node_id: &str) -> Result<(), StoreError>;
@@ -275,12 +276,12 @@ pub trait Store: Send + Sync {
 
 /// The store named in the configuration, with every operation timed.
 ///
-/// Errors: Redis does not answer (exit status 69), its URL is not one (64), or its authority's file cannot be read (66).
+/// Errors: Redis does not answer (exit status 69), its URL is not one (64), or a file for TLS cannot be read (66).
 pub async fn open(kind: &StoreKind) -> Result<Arc<dyn Store>, Fatal> {
     match kind {
         StoreKind::Memory => Ok(Arc::new(Measured::new(MemoryStore::new()))),
-        StoreKind::Redis { url, ca_file } => {
-            let store = RedisStore::connect(url, ca_file.as_deref()).await?;
+        StoreKind::Redis { url, tls } => {
+            let store = RedisStore::connect(url, tls).await?;
             Ok(Arc::new(Measured::new(store)))
         }
     }

@@ -172,16 +172,102 @@ impl<S: Store> Store for Measured<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use futures_util::future::BoxFuture;
+    use futures_util::{FutureExt as _, TryFutureExt as _};
+
     use super::*;
-    use crate::MemoryStore;
+    use crate::conformance;
+    use crate::switch::Switch;
+
+    const TTL: Duration = Duration::from_secs(60);
+    /// Made of `advance` and `progress`, and counted as these.
+    const COMPOSED: [&str; 2] = ["void_session", "is_void"];
+
+    /// What the trait promises, by its own text.
+    fn operations() -> BTreeSet<&'static str> {
+        let (_, store) = include_str!("lib.rs").split_once("pub trait Store").unwrap();
+        let (store, _) = store.split_once("\n}").unwrap();
+        let names = store
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("async fn "));
+        let names = names.filter_map(|rest| rest.split('(').next());
+        names.filter(|name| !COMPOSED.contains(name)).collect()
+    }
+
+    struct Given {
+        store: Measured<Switch>,
+        session: SessionRecord,
+        node: NodeRecord,
+    }
+
+    impl Given {
+        /// Every operation once, under its name.
+        fn each(&self) -> Vec<(&'static str, BoxFuture<'_, Result<(), StoreError>>)> {
+            macro_rules! once {
+                ($($operation:ident($($argument:expr),*);)*) => {
+                    vec![$((stringify!($operation), self.store.$operation($($argument),*).map_ok(drop).boxed())),*]
+                };
+            }
+            let rate = Rate { burst: 1, window: TTL };
+            once![
+                put_session(&self.session, TTL);
+                session("s");
+                touch_session("s", TTL);
+                remove_session("s");
+                sessions();
+                put_if_absent("k", "v", TTL);
+                kept("k");
+                use_token("t", "user", TTL);
+                claim_session("s", "a", TTL);
+                take_over_session("s", "a", "b", TTL);
+                release_session("s", "b");
+                leave_session("s", "b");
+                heartbeat(&self.node);
+                remove_node("a");
+                nodes();
+                place("a", "ticket");
+                unplace("a", "ticket");
+                take("tenant", rate);
+                hold_session("tenant", "s", 1);
+                held_by("s");
+                drop_session("tenant", "s");
+                advance("call", 1, "ringing", TTL);
+                progress("call");
+                forget_progress("call");
+                ping();
+            ]
+        }
+    }
+
+    fn observed(operation: &str) -> (u64, u64) {
+        let times = DURATION.with_label_values(&[operation]).get_sample_count();
+        (times, ERRORS.with_label_values(&[operation]).get())
+    }
 
     #[tokio::test]
-    async fn every_operation_is_counted_under_its_name() {
-        let store = Measured::new(MemoryStore::new());
-        let before = DURATION.with_label_values(&["ping"]).get_sample_count();
+    async fn every_operation_is_timed_under_its_name_and_counted_when_it_fails() {
+        let given = Given {
+            store: Measured::new(Switch::default()),
+            session: conformance::session("s", 1),
+            node: conformance::node("a"),
+        };
+        let names: BTreeSet<_> = given.each().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, operations());
+        for away in [false, true] {
+            given.store.inner.switch(!away);
+            for (operation, work) in given.each() {
+                let before: Vec<_> = names.iter().map(|name| observed(name)).collect();
 
-        store.ping().await.unwrap();
+                assert_eq!(work.await.is_err(), away, "{operation}");
 
-        assert_eq!(DURATION.with_label_values(&["ping"]).get_sample_count(), before + 1);
+                for (name, (times, errors)) in names.iter().zip(before) {
+                    let moved = u64::from(*name == operation);
+                    let expected = (times + moved, errors + moved * u64::from(away));
+                    assert_eq!(observed(name), expected, "{name} after {operation}");
+                }
+            }
+        }
     }
 }

@@ -21,7 +21,6 @@ use crate::archive::Archive;
 use crate::error::PlaceError;
 use crate::nodes::MediaNodes;
 use crate::placement::{self, NoNode, Wanted};
-use crate::proxies::TrustedProxies;
 
 /// Life of a stream token, and of a session that nobody has connected to yet.
 pub const TOKEN_TTL: Duration = Duration::from_secs(300);
@@ -64,8 +63,6 @@ pub struct App {
     pub tasks: TaskScope,
     /// The phone providers' APIs.
     pub carriers: Carriers,
-    /// Peers whose `X-Forwarded-*` headers are believed.
-    pub trusted_proxies: TrustedProxies,
 }
 
 /// A session that is about to get a node.
@@ -95,11 +92,7 @@ impl App {
             reservation_ttl_secs: u32::try_from(slot_ttl.as_secs()).unwrap_or(u32::MAX),
         };
         let trace = placement_trace(&new.session_id, new.transport);
-        let logged = tracing::error_span!(
-            "place",
-            session_id = new.session_id,
-            trace_id = trace.parent().trace_id()
-        );
+        let logged = placement_lines(&new.session_id, &trace);
         let placed = self.place(new.transport, |nodes, url| {
             let (request, parent) = (request.clone(), trace.parent());
             async move {
@@ -108,7 +101,7 @@ impl App {
                 answer.inspect_err(|_| asking.fail("the node has not taken it"))
             }
         });
-        let placed = placed.instrument(logged).await;
+        let placed = placed.instrument(logged.clone()).await;
         let (node, _) = placed.inspect_err(|_| trace.fail("no node has taken it"))?;
         trace.set("voxray.node", node.node_id.clone());
         let record = new.record(Some(&node.node_id), SessionState::Reserved);
@@ -116,7 +109,7 @@ impl App {
             self.release(&node, &new.session_id).await;
             return Err(error.into());
         }
-        tracing::info!(session_id = %new.session_id, node = %node.node_id, transport = name(new.transport), "session placed");
+        logged.in_scope(|| say_placed(&node, new.transport));
         Ok(node)
     }
 
@@ -180,12 +173,12 @@ impl App {
                         return Err(PlaceError::Rejected(status));
                     }
                     PLACEMENTS.with_label_values(&[refusal(&status)]).inc();
-                    tracing::debug!(node = %node.node_id, code = ?status.code(), "asking the next node");
+                    tracing::debug!(media_node = %node.node_id, code = ?status.code(), "asking the next node");
                     if status.code() == Code::Aborted {
                         not_recorded = Some(status.message().to_owned());
                     }
                     if status.code() == Code::Unauthenticated {
-                        tracing::warn!(node = %node.node_id, "a media node refuses our service_token: all services need the same one");
+                        tracing::warn!(media_node = %node.node_id, "a media node refuses our service_token: all services need the same one");
                     }
                 }
             }
@@ -200,7 +193,7 @@ impl App {
             reason: "not needed any more".to_owned(),
         };
         if let Err(status) = self.nodes.end_session(&node.control_url, request).await {
-            tracing::debug!(node = %node.node_id, code = ?status.code(), "a reserved slot is left to expire");
+            tracing::debug!(media_node = %node.node_id, code = ?status.code(), "a reserved slot is left to expire");
         }
     }
 
@@ -265,6 +258,17 @@ pub fn placement_trace(session_id: &str, transport: Transport) -> Span {
     trace.set("voxray.session_id", session_id.to_owned());
     trace.set("voxray.transport", name(transport));
     trace
+}
+
+/// What is logged while a node is chosen says for which session and in which trace. Always enabled: a warning has to say
+/// it, whatever the level.
+pub fn placement_lines(session_id: &str, trace: &Span) -> tracing::Span {
+    tracing::error_span!("place", session_id, trace_id = trace.parent().trace_id())
+}
+
+/// Logs where a session is. `node` is this process's own name in every line.
+pub fn say_placed(node: &NodeRecord, transport: Transport) {
+    tracing::info!(media_node = %node.node_id, transport = name(transport), "session placed");
 }
 
 /// A transport as records and reports spell it.

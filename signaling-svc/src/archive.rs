@@ -18,6 +18,10 @@ use voxray_proto::archive::{
 
 /// Longest wait for an answer, or for the first message of one that streams; erasing waits for database and store.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// An archiver that is replaced closes its connection, perhaps on what was just asked. The next attempt reaches another one.
+const ATTEMPTS: u32 = 3;
+/// Pause before it.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Largest answer: the transcript of a call of a whole day stays far below.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
@@ -42,14 +46,16 @@ impl Archive {
 
     /// The turns of a session and what is known of it.
     pub async fn transcript(&self, request: GetTranscriptRequest) -> Result<GetTranscriptResponse, ApiError> {
-        let mut client = self.client()?;
-        answer(client.get_transcript(request)).await
+        let client = self.client()?;
+        let ask = |mut client: Client, request| async move { client.get_transcript(request).await };
+        read(|| ask(client.clone(), request.clone())).await
     }
 
     /// A recording: first what it is, then its bytes.
     pub async fn recording(&self, request: GetRecordingRequest) -> Result<Streaming<GetRecordingResponse>, ApiError> {
-        let mut client = self.client()?;
-        answer(client.get_recording(request)).await
+        let client = self.client()?;
+        let ask = |mut client: Client, request| async move { client.get_recording(request).await };
+        read(|| ask(client.clone(), request.clone())).await
     }
 
     /// One page of sessions.
@@ -57,8 +63,9 @@ impl Archive {
         &self,
         request: ListArchivedSessionsRequest,
     ) -> Result<ListArchivedSessionsResponse, ApiError> {
-        let mut client = self.client()?;
-        answer(client.list_sessions(request)).await
+        let client = self.client()?;
+        let ask = |mut client: Client, request| async move { client.list_sessions(request).await };
+        read(|| ask(client.clone(), request.clone())).await
     }
 
     /// Erases a session.
@@ -74,12 +81,37 @@ impl Archive {
     }
 }
 
+/// Asks for what can be asked again, which changes nothing.
+async fn read<T, F>(ask: impl Fn() -> F) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    let asking = async {
+        let mut attempt = 1;
+        loop {
+            match ask().await {
+                Err(status) if is_unheard(&status) && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                answer => return answer,
+            }
+        }
+    };
+    answer(asking).await
+}
+
 async fn answer<T>(asked: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, ApiError> {
     match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) => Err(api_error(&status)),
         Err(_) => Err(ApiError::unavailable("the archive takes too long to answer")),
     }
+}
+
+/// Whether the connection failed: what an archiver says itself has no cause.
+fn is_unheard(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
 }
 
 /// What the archiver says no to, as clients see it.

@@ -8,7 +8,6 @@ mod limits;
 mod nodes;
 mod outbound;
 mod placement;
-mod proxies;
 mod routes;
 mod telephony;
 mod urls;
@@ -29,7 +28,6 @@ use session_store::Store;
 use crate::app::App;
 use crate::archive::Archive;
 use crate::nodes::MediaNodes;
-use crate::proxies::TrustedProxies;
 
 /// Routes that need no API key, for [`service_kit::http::apply_conventions`]: the API's documentation, the files of the
 /// console page (which asks for the key itself), and the phone webhooks, which the provider signs.
@@ -55,8 +53,7 @@ impl Signaling {
     /// Starts the watch over store and media nodes, which keeps `readiness` and the gauges true from the first moment.
     /// Services that share a port share one `readiness`.
     ///
-    /// Errors: a trusted proxy that is no address, an `archiver_url` that is none, or an account of a phone provider
-    /// that cannot be used (exit status 64). A store that does not answer is no error: the
+    /// Errors: an `archiver_url` that is none, or an account of a phone provider that cannot be used (exit status 64). A store that does not answer is no error: the
     /// instance is not ready until it does.
     pub async fn start(
         config: Arc<Config>,
@@ -69,7 +66,6 @@ impl Signaling {
         limits::declare_metrics();
         telephony::signed::declare_metrics();
         let app = Arc::new(App {
-            trusted_proxies: TrustedProxies::parse(&config.telephony.trusted_proxies)?,
             signer: TokenSigner::new(config.links.service_token.clone()),
             archive: Archive::new(&config.links)?,
             tasks: scope.child("signaling requests"),

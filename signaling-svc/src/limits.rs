@@ -9,6 +9,7 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use http::request::Parts;
 use prometheus::IntCounterVec;
 use service_kit::http::{ApiError, presented_api_key};
+use service_kit::networks::subscriber;
 use session_store::Rate;
 use sha2::{Digest, Sha256};
 
@@ -63,7 +64,7 @@ impl FromRequestParts<Arc<App>> for Client {
         );
         Ok(Self {
             tenant,
-            address: urls::client_address(&app.trusted_proxies, peer, &parts.headers),
+            address: urls::client_address(&app.config.http.trusted_proxies, peer, &parts.headers),
             peer,
         })
     }
@@ -99,7 +100,7 @@ impl Client {
     /// Errors: as [`admit`](Self::admit).
     pub async fn admit_address(&self, app: &App) -> Result<(), ApiError> {
         let Some(address) = self.address else { return Ok(()) };
-        let by_address = format!("address:{}", network(address));
+        let by_address = format!("address:{}", subscriber(address));
         let limit = app.config.limits.starts_per_minute_per_address;
         take(app, "starts_per_minute_per_address", &by_address, limit).await
     }
@@ -129,34 +130,4 @@ async fn take(app: &App, limit: &'static str, allowance: &str, burst: u32) -> Re
 fn refused(limit: &'static str, retry_after: Duration) -> ApiError {
     REFUSED.with_label_values(&[limit]).inc();
     ApiError::RateLimited { retry_after }
-}
-
-/// One subscriber: an IPv4 address, or the /64 network that IPv6 gives to each.
-fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_subscriber_counts_as_one() {
-        // address, network
-        let cases = [
-            ("203.0.113.9", "203.0.113.9"),
-            ("::ffff:203.0.113.9", "203.0.113.9"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-            ("2001:db8:1:2:ffff::", "2001:db8:1:2::"),
-        ];
-        for (address, expected) in cases {
-            assert_eq!(network(address.parse().unwrap()), expected);
-        }
-    }
 }

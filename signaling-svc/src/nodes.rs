@@ -70,10 +70,11 @@ impl MediaNodes {
         let channel = match channels.get(url) {
             Some(channel) => channel.clone(),
             None => {
-                let endpoint = self
-                    .tls
-                    .endpoint(url)
-                    .map_err(|_| Status::unavailable("the media node registered a control_url that is none"))?;
+                let endpoint = self.tls.endpoint(url).map_err(|error| {
+                    Status::unavailable(format!(
+                        "the media node registered a control_url that cannot be used: {error}"
+                    ))
+                })?;
                 let channel = endpoint
                     .connect_timeout(CONNECT_TIMEOUT)
                     .timeout(timeout)

@@ -121,7 +121,7 @@ pub async fn place(app: &App, wanted: &Wanted) -> Result<OutboundCall, ApiError>
             if let Err(error) = remember(app, &new.session_id, &call).await {
                 tracing::warn!(session_id = %new.session_id, %error, "an outbound call is listed with its provider's first report only");
             }
-            tracing::info!(session_id = %new.session_id, provider = %new.provider, node = %node.node_id, "outbound call placed");
+            tracing::info!(session_id = %new.session_id, provider = %new.provider, media_node = %node.node_id, "outbound call placed");
             Ok(call)
         }
         Err(error) => {

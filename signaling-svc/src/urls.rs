@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use http::header::HOST;
 use http::{HeaderMap, Uri};
 use service_kit::config::Config;
+use service_kit::networks::Networks;
 use session_store::NodeRecord;
-
-use crate::proxies::TrustedProxies;
 
 /// Base of the sockets of `node`, `ws://` or `wss://`, without a slash at the end: `media_public_url` with `{node}`
 /// filled in, else the public host name, else what the node says about itself.
@@ -27,31 +26,19 @@ pub fn media_base(config: &Config, node: &NodeRecord) -> String {
 }
 
 /// The URL that a client of this server used, as far as it can be known.
-pub fn public_url(
-    config: &Config,
-    proxies: &TrustedProxies,
-    peer: Option<IpAddr>,
-    headers: &HeaderMap,
-    uri: &Uri,
-) -> String {
+pub fn public_url(config: &Config, peer: Option<IpAddr>, headers: &HeaderMap, uri: &Uri) -> String {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let own_host = uri.authority().map(|authority| authority.as_str());
-    format!("{}{path}", public_base(config, proxies, peer, headers, own_host))
+    format!("{}{path}", public_base(config, peer, headers, own_host))
 }
 
 /// Scheme and host under which clients reach this server: from `proxy_host`, from the headers of a trusted proxy, or
 /// from the request itself.
-pub fn public_base(
-    config: &Config,
-    proxies: &TrustedProxies,
-    peer: Option<IpAddr>,
-    headers: &HeaderMap,
-    own_host: Option<&str>,
-) -> String {
+pub fn public_base(config: &Config, peer: Option<IpAddr>, headers: &HeaderMap, own_host: Option<&str>) -> String {
     if let Some(host) = &config.telephony.proxy_host {
         return format!("https://{}", host_only(host));
     }
-    let trusted = peer.is_some_and(|peer| proxies.contains(peer));
+    let trusted = peer.is_some_and(|peer| config.http.trusted_proxies.contains(peer));
     let forwarded = |name| Some(name).filter(|_| trusted).and_then(|name| first(headers, name));
     let host = forwarded("x-forwarded-host")
         .or_else(|| first(headers, HOST.as_str()))
@@ -65,13 +52,8 @@ pub fn public_base(
 /// Scheme and host that a phone provider is told to call about a call of ours. `None` without `proxy_host`, except where
 /// the request was made to this machine itself: any other host name in a request is its client's word, and whoever
 /// answers there would tell the provider what to do with the call, at the operator's expense.
-pub fn callback_base(
-    config: &Config,
-    proxies: &TrustedProxies,
-    peer: Option<IpAddr>,
-    headers: &HeaderMap,
-) -> Option<String> {
-    let base = public_base(config, proxies, peer, headers, None);
+pub fn callback_base(config: &Config, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<String> {
+    let base = public_base(config, peer, headers, None);
     (config.telephony.proxy_host.is_some() || is_this_machine(&base)).then_some(base)
 }
 
@@ -87,7 +69,7 @@ fn is_this_machine(base: &str) -> bool {
 
 /// Address of the client: the peer, or what a trusted proxy says about it. Proxies append to the header, so the client
 /// is the last address in it that is no trusted proxy; anything before that the client may have written itself.
-pub fn client_address(proxies: &TrustedProxies, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
+pub fn client_address(proxies: &Networks, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
     let peer = peer?;
     if !proxies.contains(peer) {
         return Some(peer);
@@ -121,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_client_is_whom_the_trusted_proxies_saw_last() {
-        let proxies = TrustedProxies::parse(&["10.0.0.0/8".to_owned()]).unwrap();
+        let proxies: Networks = ["10.0.0.0/8".parse().unwrap()].into_iter().collect();
         // peer, header, client
         let cases = [
             ("203.0.113.9", "198.51.100.1", "203.0.113.9"),

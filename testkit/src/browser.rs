@@ -9,9 +9,9 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::environment::hide_settings;
 use crate::process::{Process, Spec};
 use crate::servers::tools;
-use crate::stack::hide_settings;
 
 /// A running script. Dropping it kills it and its process group; Chromium, which has a group of its own, ends with the
 /// script that started it.

@@ -3,7 +3,10 @@
 pub mod api;
 pub mod browser;
 pub mod carriers;
+pub mod environment;
+pub mod heap;
 pub mod metrics;
+pub mod narrow;
 pub mod nat;
 pub mod openai;
 pub mod ports;

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use service_kit::config::PeerTlsFiles;
 use tempfile::TempDir;
 
+use crate::environment::{Whose, hide_settings};
 use crate::ports::free_port;
 use crate::process::Spec;
 use crate::relay::Relay;
@@ -28,7 +29,7 @@ pub struct StackBuilder {
     binary: Option<PathBuf>,
     run_by: Vec<(Role, Vec<String>)>,
     inherit_settings: bool,
-    env: Vec<(Option<Role>, String, String)>,
+    env: Vec<(Whose, String, String)>,
 }
 
 impl Default for StackBuilder {
@@ -121,14 +122,21 @@ impl StackBuilder {
     /// Sets a variable for every service; wins over what the stack itself sets.
     #[must_use]
     pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.env.push((None, key.into(), value.into()));
+        self.env.push((Whose::Everybody, key.into(), value.into()));
         self
     }
 
     /// Sets a variable for the services of one role.
     #[must_use]
     pub fn env_for(mut self, role: Role, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.env.push((Some(role), key.into(), value.into()));
+        self.env.push((Whose::Role(role), key.into(), value.into()));
+        self
+    }
+
+    /// Sets a variable for one service, by its name (`media-1`); wins over what was set for more of them before.
+    #[must_use]
+    pub fn env_of(mut self, name: impl Into<String>, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((Whose::One(name.into()), key.into(), value.into()));
         self
     }
 
@@ -387,11 +395,7 @@ impl Stack {
                 .env("VOXRAY_INTERNAL_TLS_CA_FILE", &files.ca_file);
         }
         spec = settings(spec, port)?;
-        for (_, key, value) in plan
-            .env
-            .iter()
-            .filter(|(only, _, _)| only.is_none_or(|only| only == role))
-        {
+        for (_, key, value) in plan.env.iter().filter(|(whose, _, _)| whose.includes(role, &name)) {
             spec = spec.env(key, value);
         }
         for (_, command) in plan.run_by.iter().filter(|(only, _)| *only == role) {
@@ -419,25 +423,6 @@ async fn start_all(mut services: Vec<Service>) -> anyhow::Result<Vec<Service>> {
     Ok(services)
 }
 
-/// Keeps a developer's own settings from a `voxray` process; with `inherit`, only listeners and stores.
-pub fn hide_settings(mut spec: Spec, inherit: bool) -> Spec {
-    for (key, _) in std::env::vars_os() {
-        if is_setting(&key.to_string_lossy(), inherit) {
-            spec = spec.env_remove(key);
-        }
-    }
-    spec
-}
-
-/// Whether a variable of this process is kept from the services: listeners and stores always come from the stack, and
-/// unless asked for, so does every other setting but where the speech models are.
-fn is_setting(key: &str, inherit: bool) -> bool {
-    let always =
-        matches!(key, "HOST" | "PORT" | "VOXRAY_CONFIG" | "VOXRAY_BIN" | "VOXRAY_TOOLS") || key.starts_with("AWS_");
-    let setting = (key.starts_with("VOXRAY_") && key != "VOXRAY_MODELS") || key.ends_with("_API_KEY");
-    always || (setting && !inherit)
-}
-
 /// The `voxray` command of the same build profile as this program.
 ///
 /// # Errors
@@ -460,35 +445,4 @@ pub fn voxray_binary() -> anyhow::Result<PathBuf> {
         "the voxray command is not built: run `cargo build --workspace` (looked for {})",
         tried.join(", ")
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_developers_own_settings_do_not_reach_the_services_of_a_test() {
-        for key in [
-            "VOXRAY_PROVIDER",
-            "VOXRAY_CONFIG",
-            "OPENAI_API_KEY",
-            "AWS_PROFILE",
-            "PORT",
-        ] {
-            assert!(is_setting(key, false), "{key}");
-        }
-        for key in ["PATH", "HOME", "VOXRAY_MODELS"] {
-            assert!(!is_setting(key, false), "{key}");
-        }
-    }
-
-    #[test]
-    fn a_demonstration_passes_provider_keys_on_but_not_addresses() {
-        for key in ["VOXRAY_PROVIDER", "OPENAI_API_KEY"] {
-            assert!(!is_setting(key, true), "{key}");
-        }
-        for key in ["VOXRAY_CONFIG", "AWS_PROFILE", "HOST"] {
-            assert!(is_setting(key, true), "{key}");
-        }
-    }
 }

@@ -22,6 +22,8 @@ use crate::settings::{self, Settings};
 /// What every service has.
 struct Process {
     scope: TaskScope,
+    /// Hears signals until the very end: the second one hurries whatever is being waited for.
+    signals: TaskScope,
     shutdown: Shutdown,
     stop_listening: CancellationToken,
 }
@@ -30,17 +32,18 @@ impl Process {
     fn new(name: &'static str, settings: &Settings) -> Result<Self, Fatal> {
         let process = Self {
             scope: TaskScope::root(name),
+            signals: TaskScope::root(name),
             shutdown: Shutdown::new(),
             stop_listening: CancellationToken::new(),
         };
         settings::reload_on_hangup(settings, &process.scope)?;
-        let (shutdown, scope) = (process.shutdown.clone(), process.scope.clone());
-        process.scope.spawn("signals", async move {
+        let (shutdown, ended) = (process.shutdown.clone(), process.signals.token());
+        process.signals.spawn("signals", async move {
             tokio::select! {
                 result = shutdown.listen_to_signals() => if let Err(error) = result {
                     tracing::error!(%error, "signals cannot be heard: stop this process with SIGKILL");
                 },
-                () = scope.cancelled() => {}
+                () = ended.cancelled() => {}
             }
         });
         service_kit::metrics::announce(name, env!("CARGO_PKG_VERSION"));
@@ -66,6 +69,7 @@ impl Process {
             () = self.scope.join() => {}
             () = self.shutdown.hurried() => {}
         }
+        self.signals.cancel();
         service_kit::trace::flush().await;
         tracing::info!("stopped");
     }

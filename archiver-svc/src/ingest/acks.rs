@@ -41,6 +41,11 @@ impl Acks {
         stream
     }
 
+    /// The one stream that sends.
+    pub fn stream(&self) -> u64 {
+        self.lock().stream
+    }
+
     /// Everything of this session up to and including `sequence` has arrived.
     pub fn received(&self, session_id: &str, sequence: u64) {
         self.mark(session_id, |marks| marks.received = marks.received.max(Some(sequence)));

@@ -8,12 +8,30 @@ use super::ledger::Ledger;
 use super::nodes::Node;
 use super::session::{Open, Session, Stage, Work};
 use crate::backoff::Backoff;
-use crate::metrics::KindCounts;
+use crate::metrics::{self, KindCounts};
 use crate::recordings::{End, Job, Live, Manifest, ObjectError, Recordings, Task, chain};
+use crate::transcripts::SessionRow;
+
+/// Why a session without a manifest has no audio that is wanted.
+enum Unwanted {
+    /// It was erased.
+    Erased,
+    /// All of its recording is stored, with this length, if SQL is right: its manifest has been cleared up since.
+    Stored(u64),
+}
+
+impl Unwanted {
+    fn of(known: &SessionRow) -> Option<Self> {
+        if known.erased {
+            return Some(Self::Erased);
+        }
+        known.ended_at.and(known.recording_bytes).map(Self::Stored)
+    }
+}
 
 impl Archive {
-    /// Finds out where a session goes on whose first event does not come: for a recorded one the store says it, for
-    /// others the node. While the store is away this holds the node's stream back.
+    /// Finds out where a session goes on of which another archiver has made durable what does not come here: for a recorded
+    /// one the store says it, for others the node. While the store is away this holds the node's stream back.
     pub(super) async fn look_up_missing(
         &self,
         node: &Node,
@@ -21,23 +39,74 @@ impl Archive {
         session: &mut Session,
         work: &mut Work,
     ) -> Result<(), Stopped> {
+        self.look_up_point(node, id, session, work).await?;
+        self.look_up_audio(node, id, session).await
+    }
+
+    async fn look_up_point(
+        &self,
+        node: &Node,
+        id: &str,
+        session: &mut Session,
+        work: &mut Work,
+    ) -> Result<(), Stopped> {
         let first = match session.pending.first_key_value() {
-            Some((first, _)) if session.received == 0 && *first > 1 => *first,
+            Some((first, _)) if *first > session.received + 1 => *first,
             _ => return Ok(()),
         };
-        if !matches!(session.stage, Stage::AwaitingStart) || session.looked_up == first {
+        let is_elsewhere = match session.stage {
+            Stage::AwaitingStart => session.received == 0,
+            // The node was there in between, and has come back.
+            Stage::Open(_) => session.claimed + 1 >= first,
+            Stage::Storing | Stage::Refused => false,
+        };
+        if !is_elsewhere || session.looked_up == first {
             return Ok(());
         }
         session.looked_up = first;
         if let Some(recordings) = &self.recordings
-            && let Some((manifest, etag)) = self.manifest(recordings, id).await?
+            && let Some((manifest, etag)) = self.manifest(node, recordings, id).await?
         {
             self.resume(node, id, session, work, recordings, (manifest, etag));
-        } else if session.claimed + 1 >= first {
+        } else if session.claimed + 1 >= first && (!session.is_recorded() || self.unwanted(id).await?.is_some()) {
             session.adopt(first, go_on(None, 0, false));
             node.open_ledger(id, Ledger::resumed(first - 1, None));
         }
         Ok(())
+    }
+
+    /// Finds out about audio of a session that goes on without a recording: none of it may be wanted.
+    async fn look_up_audio(&self, node: &Node, id: &str, session: &mut Session) -> Result<(), Stopped> {
+        let Some(first) = session.unexpected_audio() else {
+            return Ok(());
+        };
+        match self.unwanted(id).await? {
+            Some(Unwanted::Erased) => session.pass_audio_by(None),
+            Some(Unwanted::Stored(bytes)) => {
+                session.pass_audio_by(Some(bytes));
+                node.settle(id, |ledger| ledger.audio_waits_from(first));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Why no audio is wanted of a session that has no manifest. While the database is away this holds the node's stream
+    /// back.
+    async fn unwanted(&self, id: &str) -> Result<Option<Unwanted>, Stopped> {
+        let Some(transcripts) = &self.transcripts else {
+            return Ok(None);
+        };
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match metrics::query(transcripts.session(id)).await {
+                Ok(known) => return Ok(known.as_ref().and_then(Unwanted::of)),
+                Err(error) => error,
+            };
+            let what = "cannot ask the database about a session";
+            self.pause_until(self.shutdown.draining(), &mut backoff, what, &error)
+                .await?;
+        }
     }
 
     fn resume(
@@ -93,7 +162,12 @@ impl Archive {
         node.open_ledger(id, Ledger::resumed(first - 1, Some(durable)));
     }
 
-    async fn manifest(&self, recordings: &Recordings, id: &str) -> Result<Option<(Manifest, String)>, Stopped> {
+    async fn manifest(
+        &self,
+        node: &Node,
+        recordings: &Recordings,
+        id: &str,
+    ) -> Result<Option<(Manifest, String)>, Stopped> {
         let mut backoff = Backoff::default();
         loop {
             match recordings.store.manifest(id).await {
@@ -103,8 +177,8 @@ impl Archive {
                     return Ok(None);
                 }
                 Err(error) => {
-                    self.pause(&mut backoff, "cannot ask the object store about a recording", &error)
-                        .await?
+                    let what = "cannot ask the object store about a recording";
+                    self.pause(node, &mut backoff, what, &error).await?
                 }
             }
         }
@@ -115,11 +189,8 @@ impl Archive {
         let Some(recordings) = &self.recordings else { return };
         let mut backoff = Backoff::default();
         while let Err(error) = recordings.store.claim_node(node_id, &self.id).await {
-            let waited = self.pause(
-                &mut backoff,
-                "cannot note in the object store who serves a node",
-                &error,
-            );
+            let what = "cannot note in the object store who serves a node";
+            let waited = self.pause_until(self.shutdown.draining(), &mut backoff, what, &error);
             if waited.await.is_err() {
                 return;
             }
@@ -152,7 +223,11 @@ impl Archive {
             }
         }
         for (id, received, live) in std::iter::once(first).chain(recordings) {
-            if live.assembly().pcm_bytes() == 0 || self.finished.last(&id).is_some() {
+            if self.finished.last(&id).is_some() {
+                continue;
+            }
+            metrics::bump(&metrics::LEFT_OPEN);
+            if live.assembly().pcm_bytes() == 0 {
                 continue;
             }
             tracing::warn!(
@@ -209,6 +284,10 @@ fn go_on(recording: Option<Arc<Live>>, stored: u64, damaged: bool) -> Open {
         counts: KindCounts::default(),
         damaged,
         stored,
+        noted_bytes: None,
         traceparent: String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

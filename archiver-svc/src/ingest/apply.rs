@@ -16,7 +16,7 @@ use super::nodes::{Delivery, Fate, FinishedSessions, Node};
 use super::session::{self, Samples, Session, Stage, Work};
 use crate::backoff::Backoff;
 use crate::metrics::{self, DUPLICATES, EVENTS_RECEIVED, Kind, SET_ASIDE};
-use crate::recordings::{End, Finished, Job, Live, Recordings, Task, UploadQueue, chain};
+use crate::recordings::{End, Finished, HEADER_BYTES, Job, Live, Recordings, Task, UploadQueue, chain};
 use crate::register::Register;
 use crate::transcripts::TranscriptStore;
 
@@ -47,6 +47,9 @@ pub enum Stopped {
     /// The node has connected again.
     #[error("another stream of this node has taken over")]
     TakenOver,
+    /// The stream has reached its age.
+    #[error("this stream is old: connect again, here or to another archiver")]
+    Old,
     /// Something that arrived is no good.
     #[error("something of a session was damaged on its way to the store: send again what is not durable")]
     SendAgain,
@@ -86,24 +89,16 @@ impl Archive {
                 node.open_ledger(id, ledger.traced(trace));
             }
         }
-        let growing = self.spool(work.audio).await?;
+        let growing = self.spool(node, work.audio).await?;
         self.acknowledge(node, sessions, &touched, &work.entries);
         if self.transcripts.is_some() {
             for (sequence, entry) in work.entries {
-                self.unless_draining(node.rows.push(sequence, entry)).await?;
+                self.unless_given_up(node, node.rows.push(sequence, entry)).await?;
             }
         }
         for (live, id) in growing {
             if live.wants_uploader() {
-                self.enqueue(
-                    &live,
-                    Task::Parts,
-                    Some(Delivery {
-                        node: Arc::clone(node),
-                        session_id: id,
-                    }),
-                )
-                .await?;
+                self.enqueue(&live, Task::Parts, node, id).await?;
             }
         }
         for (id, ended) in work.ends {
@@ -115,6 +110,7 @@ impl Archive {
     /// Sorts a batch into its sessions and returns those it touched.
     fn arrive(&self, node: &Node, sessions: &mut HashMap<String, Session>, batch: Vec<Event>) -> Vec<String> {
         let mut touched: Vec<String> = Vec::new();
+        let (stream, mut was_elsewhere) = (node.acks.stream(), false);
         for event in batch {
             let Event {
                 session_id: id,
@@ -148,7 +144,10 @@ impl Archive {
                 }
                 *session = Session::default();
             }
-            if session.set_aside && sequence != session.received + 1 {
+            session.stream = stream;
+            let follows_elsewhere = session.follows_elsewhere(sequence, durable);
+            was_elsewhere |= follows_elsewhere;
+            if session.set_aside && sequence != session.received + 1 && !follows_elsewhere {
                 // The node keeps it, and is not to wait for more.
                 node.acks.received(&id, sequence);
                 continue;
@@ -173,6 +172,9 @@ impl Archive {
             if !touched.contains(&id) {
                 touched.push(id);
             }
+        }
+        if was_elsewhere {
+            forget_what_is_older(node, sessions, stream);
         }
         touched
     }
@@ -219,7 +221,7 @@ impl Archive {
     }
 
     /// Appends samples, and returns the recordings that have grown.
-    async fn spool(&self, audio: Vec<Samples>) -> Result<Vec<(Arc<Live>, String)>, Stopped> {
+    async fn spool(&self, node: &Node, audio: Vec<Samples>) -> Result<Vec<(Arc<Live>, String)>, Stopped> {
         let mut growing: Vec<(Arc<Live>, String)> = Vec::new();
         for samples in &audio {
             if !growing.iter().any(|(live, _)| Arc::ptr_eq(live, &samples.live)) {
@@ -239,7 +241,7 @@ impl Archive {
             match outcome {
                 Ok(()) => return Ok(growing),
                 Err(error) => {
-                    self.pause(&mut backoff, "cannot write the spool folder", &error)
+                    self.pause(node, &mut backoff, "cannot write the spool folder", &error)
                         .await?
                 }
             }
@@ -260,6 +262,21 @@ impl Archive {
             return Ok(());
         };
         let (counts, damaged) = (open.counts, open.damaged);
+        if open
+            .noted_bytes
+            .is_some_and(|bytes| !is_length(bytes, ended.total_frames))
+        {
+            tracing::error!(
+                session_id = id,
+                node_id = node.id,
+                stored_bytes = open.noted_bytes,
+                frames_expected = ended.total_frames,
+                "the recording that is stored of a session is not all of it; what is missing of it stays with its node"
+            );
+            session.refuse();
+            node.drop_ledger(id);
+            return Ok(());
+        }
         let Some(live) = open.recording.clone() else {
             session.stage = Stage::Storing;
             node.settle(id, |ledger| {
@@ -273,7 +290,7 @@ impl Archive {
         let fill = if damaged || !is_hashed { ended.total_frames } else { 0 };
         let sequence = session.received;
         let before = live.assembly().pcm_bytes();
-        let file = self.finish(&live, sequence, fill, || self.shutdown.draining()).await?;
+        let file = self.finish(&live, sequence, fill, || self.given_up(node)).await?;
         let filled = live.assembly().pcm_bytes() != before;
         if damaged || filled {
             tracing::error!(
@@ -301,11 +318,7 @@ impl Archive {
             last: Some(sequence),
             complete: !damaged && !filled,
         };
-        let delivery = Delivery {
-            node: Arc::clone(node),
-            session_id: id.to_owned(),
-        };
-        self.enqueue(&live, Task::Finish(end), Some(delivery)).await
+        self.enqueue(&live, Task::Finish(end), node, id.to_owned()).await
     }
 
     /// Completes a recording, with silence behind it when it is shorter than this. What fails is tried until `stop`.
@@ -335,35 +348,40 @@ impl Archive {
     }
 
     /// Waits for a place in the queue: this is what holds a stream back.
-    pub(super) async fn enqueue(
-        &self,
-        live: &Arc<Live>,
-        task: Task,
-        delivery: Option<Delivery>,
-    ) -> Result<(), Stopped> {
-        let job = Job::new(Arc::clone(live), task, delivery);
-        self.unless_draining(self.queue.push(job)).await
+    async fn enqueue(&self, live: &Arc<Live>, task: Task, node: &Arc<Node>, session_id: String) -> Result<(), Stopped> {
+        let job = Job::new(Arc::clone(live), task, Some(Delivery::new(node, session_id)));
+        self.unless_given_up(node, self.queue.push(job)).await
     }
 
-    async fn unless_draining(&self, waits: impl Future<Output = ()>) -> Result<(), Stopped> {
+    async fn unless_given_up(&self, node: &Node, waits: impl Future<Output = ()>) -> Result<(), Stopped> {
         tokio::select! {
             biased;
             () = waits => Ok(()),
-            () = self.shutdown.draining() => Err(Stopped::ShuttingDown),
+            () = self.given_up(node) => Err(Stopped::ShuttingDown),
         }
     }
 
-    /// Waits before something is tried again.
+    /// Resolves when nothing is waited for any more in the name of a node. Draining is enough where it sends again to another
+    /// archiver; what a node sent that is gone is nowhere else, and only being hurried ends the work on it.
+    pub(super) async fn given_up(&self, node: &Node) {
+        self.shutdown.draining().await;
+        if node.is_gone() {
+            self.shutdown.hurried().await;
+        }
+    }
+
+    /// Waits before something is tried again in the name of a node.
     pub(super) async fn pause(
         &self,
+        node: &Node,
         backoff: &mut Backoff,
         what: &'static str,
         error: &(dyn std::error::Error + Send + Sync),
     ) -> Result<(), Stopped> {
-        self.pause_until(self.shutdown.draining(), backoff, what, error).await
+        self.pause_until(self.given_up(node), backoff, what, error).await
     }
 
-    /// [`pause`](Self::pause), ended by something else than draining.
+    /// [`pause`](Self::pause), ended by something else.
     pub(super) async fn pause_until(
         &self,
         stop: impl Future<Output = ()>,
@@ -387,9 +405,29 @@ impl Archive {
     }
 }
 
+/// The node was with another archiver before this stream: of what it has not brought again, it may have brought the end
+/// there. What it does bring later comes from the first event that is not durable, as to an archiver that has just started.
+fn forget_what_is_older(node: &Node, sessions: &mut HashMap<String, Session>, stream: u64) {
+    sessions.retain(|id, session| {
+        let is_kept = session.stream == stream || matches!(session.stage, Stage::Storing | Stage::Refused);
+        if !is_kept {
+            node.drop_ledger(id);
+        }
+        is_kept
+    });
+}
+
 fn matches(file: &Finished, ended: &SessionEnded) -> bool {
     let nothing = file.frames == 0 && ended.pcm_sha256.is_empty();
     file.frames == ended.total_frames && (nothing || ended.pcm_sha256 == file.pcm_sha256)
+}
+
+/// Whether a WAV file of this length holds so many frames, of one channel or two.
+fn is_length(bytes: u64, frames: u64) -> bool {
+    let samples = bytes.saturating_sub(HEADER_BYTES as u64);
+    [2, 4]
+        .map(|frame_bytes| frames.saturating_mul(frame_bytes))
+        .contains(&samples)
 }
 
 fn append_all(audio: &[Samples], skip: usize) -> (usize, io::Result<()>) {

@@ -21,7 +21,7 @@ pub struct Ledger {
     counts: KindCounts,
     ended: bool,
     /// From the first event until all of it is stored.
-    _trace: Span,
+    trace: Span,
 }
 
 impl Ledger {
@@ -37,7 +37,12 @@ impl Ledger {
 
     /// With its place in the trace of its call.
     pub fn traced(self, trace: Span) -> Self {
-        Self { _trace: trace, ..self }
+        Self { trace, ..self }
+    }
+
+    /// The trace of its call, for log lines.
+    pub fn trace_id(&self) -> Option<String> {
+        self.trace.parent().trace_id()
     }
 
     /// Events up to this one were applied, among them turns whose rows are to be written.
@@ -56,6 +61,11 @@ impl Ledger {
     /// The audio of all events up to this one is stored.
     pub fn audio_stored(&mut self, sequence: u64) {
         self.audio = self.audio.map(|audio| audio.max(sequence));
+    }
+
+    /// Audio from this event on is passed by, and durable with the end of the session alone.
+    pub fn audio_waits_from(&mut self, sequence: u64) {
+        self.audio = Some(sequence.saturating_sub(1));
     }
 
     /// There is nothing more to come, and all of its audio is stored.

@@ -5,12 +5,13 @@ mod adopt;
 mod apply;
 mod entry;
 mod ledger;
+mod max_age;
 mod nodes;
 mod rows;
 mod session;
 mod stream;
 
 pub use apply::{Archive, HOUSEKEEPING};
-pub use entry::Recorded;
+pub use entry::{Recorded, start};
 pub use nodes::{Delivery, FinishedSessions, Nodes};
 pub use stream::IngestService;

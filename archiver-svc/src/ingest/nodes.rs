@@ -1,6 +1,7 @@
 //! Nodes: their sessions outlive their streams, so that a reconnect goes on where it was.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::acks::Acks;
 use super::apply::Stopped;
 use super::entry::Recorded;
 use super::ledger::Ledger;
+use super::max_age::{Age, MaxAge};
 use super::rows::Rows;
 use super::session::Session;
 use crate::metrics::KindCounts;
@@ -54,8 +56,11 @@ pub struct Node {
 
 #[derive(Debug)]
 struct Inner {
+    /// Streams that the node has open.
     streams: usize,
-    /// When the last stream ended.
+    /// Streams of which something is applied or held back, also when the node does not have them any more.
+    readers: usize,
+    /// When the last stream ended for the node.
     idle_since: Instant,
     /// Ends the stream in charge.
     current: Ends,
@@ -89,8 +94,10 @@ pub struct Attachment {
     /// The node.
     pub node: Arc<Node>,
     ends: Ends,
+    age: Age,
     /// Nothing was known of this node.
     pub is_new: bool,
+    is_over: AtomicBool,
 }
 
 impl Attachment {
@@ -100,15 +107,29 @@ impl Attachment {
             biased;
             () = self.ends.taken_over.cancelled() => Stopped::TakenOver,
             () = self.ends.send_again.cancelled() => Stopped::SendAgain,
+            () = self.age.is_old() => Stopped::Old,
         }
+    }
+
+    /// The stream is over for the node, whatever of it is still held back here.
+    pub fn disconnected(&self) {
+        if self.is_over.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        {
+            let mut inner = self.node.lock();
+            inner.streams = inner.streams.saturating_sub(1);
+            inner.idle_since = Instant::now();
+        }
+        tracing::info!(node_id = self.node.id, "archive stream closed");
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
+        self.disconnected();
         let mut inner = self.node.lock();
-        inner.streams = inner.streams.saturating_sub(1);
-        inner.idle_since = Instant::now();
+        inner.readers = inner.readers.saturating_sub(1);
     }
 }
 
@@ -124,6 +145,7 @@ impl Node {
             drained,
             inner: Mutex::new(Inner {
                 streams: 0,
+                readers: 0,
                 idle_since: Instant::now(),
                 current: Ends::default(),
                 fates: Vec::new(),
@@ -189,6 +211,12 @@ impl Node {
             self.acks.durable(session_id, durable);
         }
         if let Some(last) = ledger.finished() {
+            tracing::info!(
+                session_id,
+                node_id = self.id,
+                trace_id = ledger.trace_id(),
+                "session archived"
+            );
             ledgers.remove(session_id);
             self.finished.insert(session_id, last);
             let mut inner = self.lock();
@@ -212,6 +240,7 @@ pub struct Nodes {
     nodes: Mutex<HashMap<String, Arc<Node>>>,
     /// How long a node may be without a stream before it counts as dead.
     dead_after: Duration,
+    max_age: MaxAge,
     finished: Arc<FinishedSessions>,
     drained: Drained,
 }
@@ -222,6 +251,7 @@ impl Nodes {
         Self {
             nodes: Mutex::default(),
             dead_after,
+            max_age: MaxAge::new(dead_after),
             finished,
             drained: Drained::default(),
         }
@@ -240,9 +270,16 @@ impl Nodes {
         {
             let mut inner = node.lock();
             inner.streams += 1;
+            inner.readers += 1;
             std::mem::replace(&mut inner.current, ends.clone()).taken_over.cancel();
         }
-        Attachment { node, ends, is_new }
+        Attachment {
+            node,
+            ends,
+            age: self.max_age.begin(),
+            is_new,
+            is_over: AtomicBool::new(false),
+        }
     }
 
     /// No stream will bring rows any more: the writers end when they have written what there is.
@@ -252,11 +289,11 @@ impl Nodes {
         }
     }
 
-    /// Forgets and returns the nodes that are dead.
+    /// Forgets and returns the nodes that are dead, when all that had arrived from them is applied.
     pub fn take_dead(&self) -> Vec<Arc<Node>> {
         self.take(|node| {
             let inner = node.lock();
-            inner.streams == 0 && inner.idle_since.elapsed() >= self.dead_after
+            inner.readers == 0 && inner.idle_since.elapsed() >= self.dead_after
         })
     }
 
@@ -334,9 +371,22 @@ pub struct Delivery {
     pub node: Arc<Node>,
     /// The session.
     pub session_id: String,
+    /// The trace of its call, for log lines.
+    pub trace_id: Option<String>,
 }
 
 impl Delivery {
+    /// For a session of this node.
+    pub fn new(node: &Arc<Node>, session_id: String) -> Self {
+        let ledgers = node.lock_ledgers();
+        let trace_id = ledgers.get(&session_id).and_then(Ledger::trace_id);
+        Self {
+            node: Arc::clone(node),
+            session_id,
+            trace_id,
+        }
+    }
+
     /// The audio of all events up to this one is stored.
     pub fn audio_stored(&self, sequence: u64, counts: KindCounts) {
         self.node.settle(&self.session_id, |ledger| {
@@ -378,6 +428,8 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn ids(nodes: &[Arc<Node>]) -> Vec<&str> {
@@ -400,5 +452,55 @@ mod tests {
         assert_eq!(ids(&nodes.take_dead()), Vec::<&str>::new());
         assert_eq!(ids(&nodes.take_gone()), ["gone"]);
         assert_eq!(ids(&nodes.take_gone()), Vec::<&str>::new());
+    }
+
+    /// Nodes connect through a balancer, again as soon as their stream has ended, to whichever archivers there are.
+    #[tokio::test(start_paused = true)]
+    async fn an_archiver_that_is_added_has_its_share_of_the_nodes_within_an_hour() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let archivers = [(); 2].map(|()| {
+            let nodes = Nodes::new(Duration::from_secs(30), Arc::default());
+            let max_age = MaxAge::new(nodes.dead_after).with_lag(|| Duration::ZERO);
+            Nodes { max_age, ..nodes }
+        });
+        let (running, connections) = (AtomicUsize::new(1), AtomicUsize::new(0));
+        let live = async |number: usize| -> () {
+            loop {
+                let at = connections.fetch_add(1, Ordering::Relaxed) % running.load(Ordering::Relaxed);
+                let attachment = archivers[at].attach(&format!("node-{number}"));
+                assert_eq!(attachment.ends().await, Stopped::Old);
+            }
+        };
+        let attached = |at: usize| {
+            let nodes = archivers[at].lock();
+            nodes.values().filter(|node| node.lock().streams > 0).count()
+        };
+        let look = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!((attached(0), attached(1)), (16, 0));
+            running.store(2, Ordering::Relaxed);
+            tokio::time::sleep(HOUR).await;
+            assert_eq!(attached(0) + attached(1), 16);
+            assert!((7..=9).contains(&attached(1)), "{}", attached(1));
+        };
+        tokio::select! {
+            _ = futures_util::future::join_all((0..16).map(live)) => {}
+            () = look => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_whose_stream_is_held_back_is_gone_when_it_has_closed_it_and_not_dead_before_all_of_it_is_applied() {
+        let nodes = Nodes::new(Duration::from_secs(30), Arc::default());
+        let (lost, held_back) = (nodes.attach("lost"), nodes.attach("held back"));
+
+        lost.disconnected();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        nodes.note_drain();
+
+        assert!(lost.node.is_gone() && !held_back.node.is_gone());
+        assert_eq!(ids(&nodes.take_dead()), Vec::<&str>::new());
+        drop(lost);
+        assert_eq!(ids(&nodes.take_dead()), ["lost"]);
     }
 }

@@ -1,5 +1,8 @@
 //! Transcript rows on their way to SQL, one queue a node: while the database is away, audio goes on. A row that the
-//! database refuses for what is in it does not hold up the others, nor does the note of a recording.
+//! database refuses for what is in it does not hold up the others, nor does the note of a recording, nor a session that
+//! somebody has locked in the database.
+
+mod locked;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use self::locked::{Held, LockedSessions, by_session, is_of_one_session};
 use super::apply::{Archive, Stopped};
 use super::entry::{self, Entry, Recorded};
 use super::nodes::Node;
@@ -36,6 +40,7 @@ pub struct Rows {
 #[derive(Debug, Default)]
 struct Inner {
     waiting: VecDeque<Pending>,
+    locked: LockedSessions,
     /// Set aside until then. They keep their places: when all that may wait is refused, the stream is held back.
     refused: Vec<Pending>,
     retry_at: Option<Instant>,
@@ -69,7 +74,7 @@ impl Rows {
         let places = u32::try_from(bytes).unwrap_or(u32::MAX);
         // The semaphore is never closed; without a permit the row would still be queued, only past the limit.
         let place = Arc::clone(&self.places).acquire_many_owned(places).await.ok();
-        self.lock().waiting.push_back(Pending {
+        self.lock().add(Pending {
             sequence,
             entry,
             refused: None,
@@ -89,7 +94,7 @@ impl Rows {
         if inner.closed {
             return false;
         }
-        inner.waiting.push_back(Pending {
+        inner.add(Pending {
             sequence,
             entry,
             refused: None,
@@ -106,7 +111,7 @@ impl Rows {
         self.changed.notify_one();
     }
 
-    /// The oldest rows, at most so many, waiting for one; none when there will be none.
+    /// The oldest rows that can be written, at most so many, waiting for one; none when there will be none.
     async fn next(&self, most: usize) -> Vec<Pending> {
         loop {
             let retry_at = {
@@ -114,19 +119,35 @@ impl Rows {
                 if inner.retry_at.is_some_and(|at| at <= Instant::now()) {
                     inner.retry_at = None;
                     let refused = std::mem::take(&mut inner.refused);
-                    inner.waiting.extend(refused);
+                    refused.into_iter().for_each(|pending| inner.add(pending));
                 }
-                let count = inner.waiting.len().min(most);
-                if count > 0 || inner.closed {
-                    return inner.waiting.drain(..count).collect();
+                let batch = inner.take(most);
+                if !batch.is_empty() || inner.closed {
+                    return batch;
                 }
-                inner.retry_at
+                inner.retry_at.into_iter().chain(inner.locked.retry_at()).min()
             };
             match retry_at {
                 Some(at) => drop(tokio::time::timeout_at(at, self.changed.notified()).await),
                 None => self.changed.notified().await,
             }
         }
+    }
+
+    /// Takes back what cannot be written because somebody has locked it.
+    fn give_back(&self, held: Held) {
+        let Inner { locked, waiting, .. } = &mut *self.lock();
+        locked.lock(held, waiting);
+    }
+
+    /// The database takes rows of these sessions.
+    fn unlock(&self, part: &[Pending]) {
+        let Inner { locked, waiting, .. } = &mut *self.lock();
+        locked.unlock(part, waiting);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Keeps a refused row until it is tried again. It is not acknowledged, so its node keeps it, too.
@@ -141,117 +162,137 @@ impl Rows {
     }
 }
 
+impl Inner {
+    fn add(&mut self, pending: Pending) {
+        let locked = self.locked.rows_of(pending.entry.session_id());
+        locked.unwrap_or(&mut self.waiting).push_back(pending);
+    }
+
+    /// The rows of a locked session whose turn it is, or the oldest of the others.
+    fn take(&mut self, most: usize) -> Vec<Pending> {
+        if let Some(rows) = self.locked.take_turn(most, Instant::now()) {
+            return rows;
+        }
+        let count = self.waiting.len().min(most);
+        if count == 0 && self.closed {
+            // There is nothing else to do.
+            return self.locked.take_first(most);
+        }
+        self.waiting.drain(..count).collect()
+    }
+}
+
+/// How rows are written at the moment.
+struct Pace {
+    /// Most rows in one transaction: fewer when the database does not get done with so many in time.
+    most: usize,
+    backoff: Backoff,
+}
+
 impl Archive {
     /// Writes the rows of a node until it is gone and all of them are written, or this archiver ends: then the node
     /// sends them to another one.
     pub async fn write_rows(&self, node: Arc<Node>) {
-        let mut most = BATCH;
+        let mut pace = Pace {
+            most: BATCH,
+            backoff: Backoff::default(),
+        };
         loop {
-            let batch = node.rows.next(most).await;
-            if batch.is_empty() || self.write_batch(&node, batch, &mut most).await.is_err() {
+            let batch = node.rows.next(pace.most).await;
+            if batch.is_empty() || self.write_batch(&node, batch, &mut pace).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Writes all of them but those that the database refuses for what is in them, trying as long as the database is not
-    /// there. `most` is how many go into one transaction: fewer when the database does not get done with so many in time.
-    async fn write_batch(&self, node: &Node, batch: Vec<Pending>, most: &mut usize) -> Result<(), Stopped> {
+    /// Writes all of them but those that the database refuses for what is in them, and those of sessions that somebody has
+    /// locked, trying as long as the database is not there.
+    async fn write_batch(&self, node: &Node, batch: Vec<Pending>, pace: &mut Pace) -> Result<(), Stopped> {
         let _waiting = Waiting::begin();
         let is_note = |pending: &Pending| matches!(pending.entry, Entry::Recorded(_));
         let (notes, rows): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_note);
-        let mut backoff = Backoff::default();
-        // The last is the next: halves of what was refused, down to the one row.
-        let mut parts = vec![rows];
-        while let Some(mut part) = parts.pop() {
-            if part.len() > *most {
-                parts.push(part.split_off(*most));
+        // The last is the next: all rows, and then each note by itself. Rows that cannot be written together are cut up
+        // until it is known which of them it is.
+        let mut parts: Vec<_> = notes.into_iter().rev().map(|note| vec![note]).collect();
+        parts.push(rows);
+        let mut held = Held::default();
+        while let Some(part) = parts.pop() {
+            let mut part = held.keep_theirs(part);
+            if part.is_empty() {
+                continue;
             }
-            match self.write_part(&part).await {
+            if part.len() > pace.most {
+                parts.push(part.split_off(pace.most));
+            }
+            let error = match self.write_part(&part).await {
                 Ok(()) => {
-                    if part.len() == *most {
-                        *most = BATCH.min(*most + 1);
+                    if part.len() == pace.most {
+                        pace.most = BATCH.min(pace.most + 1);
                     }
-                    backoff = Backoff::default();
+                    pace.backoff = Backoff::default();
+                    node.rows.unlock(&part);
                     part.iter().for_each(|pending| settle(node, pending));
+                    continue;
                 }
-                Err(error) if error.is_of_content() && part.len() > 1 => {
-                    let later = part.split_off(part.len() / 2);
-                    parts.extend([later, part]);
-                }
-                Err(error) if error.is_of_content() => {
-                    for pending in part {
-                        refuse(node, pending, &error);
+                Err(error) => error,
+            };
+            if error.is_of_content() {
+                match part.len() {
+                    1 => {
+                        node.rows.unlock(&part);
+                        part.into_iter().for_each(|pending| refuse(node, pending, &error));
+                    }
+                    rows => {
+                        let later = part.split_off(rows / 2);
+                        parts.extend([later, part]);
                     }
                 }
-                Err(error) => {
-                    if matches!(error, StoreError::TimedOut(_)) {
-                        // So many may take longer than a transaction may, each time again.
-                        *most = (part.len() / 2).max(1);
-                    }
+                continue;
+            }
+            if error.is_of_lock() && !is_of_one_session(&part) {
+                parts.extend(by_session(part).into_iter().rev());
+                continue;
+            }
+            if error.is_of_lock() {
+                held.hold(part, error);
+                continue;
+            }
+            let what = "cannot write transcript rows";
+            self.pause(node, &mut pace.backoff, what, &error).await?;
+            match (error, part.len()) {
+                (error @ StoreError::TimedOut(_), 1) => held.hold(part, error),
+                (StoreError::TimedOut(_), rows) => {
+                    // So many may take longer than a transaction may, each time again.
+                    pace.most = (rows / 2).max(1);
                     parts.push(part);
-                    self.pause_rows(node, &mut backoff, "cannot write transcript rows", &error)
-                        .await?;
                 }
+                _ => parts.push(part),
             }
         }
-        for note in notes {
-            self.write_note(node, note).await?;
+        // The others need not wait for what is locked. When no more of them will come, it is all there is to do.
+        if let (Some(error), true) = (held.error(), node.rows.is_closed()) {
+            let what = "cannot write the last transcript rows of a node";
+            self.pause(node, &mut pace.backoff, what, error).await?;
         }
+        node.rows.give_back(held);
         Ok(())
     }
 
+    /// Writes rows in one transaction, or one note.
     async fn write_part(&self, part: &[Pending]) -> Result<(), StoreError> {
+        if let [pending] = part
+            && let Entry::Recorded(stored) = &pending.entry
+        {
+            let noted = self
+                .register
+                .note_or_remove(&stored.session_id, &stored.key, stored.bytes);
+            return noted.await;
+        }
         let rows = entry::batch(part.iter().map(|pending| &pending.entry));
         match &self.transcripts {
             Some(store) if !rows.is_empty() => metrics::transaction(store.write(&rows)).await,
             Some(_) | None => Ok(()),
         }
-    }
-
-    /// Writes one note by itself: one that the database refuses does not keep the others.
-    async fn write_note(&self, node: &Node, pending: Pending) -> Result<(), Stopped> {
-        let Entry::Recorded(stored) = &pending.entry else {
-            return Ok(());
-        };
-        let mut backoff = Backoff::default();
-        loop {
-            let noted = self
-                .register
-                .note_or_remove(&stored.session_id, &stored.key, stored.bytes);
-            match noted.await {
-                Ok(()) => {
-                    settle(node, &pending);
-                    return Ok(());
-                }
-                Err(error) if error.is_of_content() => {
-                    refuse(node, pending, &error);
-                    return Ok(());
-                }
-                Err(error) => {
-                    self.pause_rows(node, &mut backoff, "cannot note where a recording is", &error)
-                        .await?;
-                }
-            }
-        }
-    }
-
-    /// Waits before rows are tried again. Draining ends this where the node sends them to another archiver; what a node sent
-    /// that is gone is nowhere else, and only being hurried does.
-    async fn pause_rows(
-        &self,
-        node: &Node,
-        backoff: &mut Backoff,
-        what: &'static str,
-        error: &StoreError,
-    ) -> Result<(), Stopped> {
-        let stop = async {
-            self.shutdown.draining().await;
-            if node.is_gone() {
-                self.shutdown.hurried().await;
-            }
-        };
-        self.pause_until(stop, backoff, what, error).await
     }
 }
 

@@ -15,6 +15,8 @@ use crate::transcripts::{Latency, Row, Timing};
 
 /// Longest session id, bytes: it is part of file names and keys.
 const MAX_SESSION_ID_BYTES: usize = 128;
+/// No call was recorded before this year.
+const FIRST_YEAR: i32 = 2020;
 /// Highest sample rate that is believed, in hertz.
 const MAX_SAMPLE_RATE_HZ: u32 = 192_000;
 
@@ -41,6 +43,8 @@ pub struct Session {
     pub set_aside: bool,
     /// An end that was not the last event to come.
     early_end: Option<SessionEnded>,
+    /// The last stream of its node that brought something of it.
+    pub stream: u64,
     /// Where it stands.
     pub stage: Stage,
 }
@@ -70,6 +74,8 @@ pub struct Open {
     pub damaged: bool,
     /// Audio of events up to this one is stored, by an archiver that may not have written their rows.
     pub stored: u64,
+    /// Its recording is stored with this length, as SQL says. Nothing of it is acknowledged before the end proves it.
+    pub noted_bytes: Option<u64>,
     /// The trace of its call, or empty.
     pub traceparent: String,
 }
@@ -152,9 +158,14 @@ pub fn is_session_id(id: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
-/// Milliseconds since 1970 as a date; nonsense becomes 1970 rather than an error.
+/// Milliseconds since 1970 as a date. What cannot be one, or is that of a clock that was never set, is taken for now:
+/// retention would erase such a call at once.
 pub fn date(unix_ms: u64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    let told = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).ok();
+    told.filter(|told| told.year() >= FIRST_YEAR).unwrap_or_else(|| {
+        let now = OffsetDateTime::now_utc();
+        now.replace_millisecond(now.millisecond()).unwrap_or(now)
+    })
 }
 
 impl Session {
@@ -174,6 +185,40 @@ impl Session {
         self.pending_bytes += audio_bytes(body.as_ref());
         self.pending.insert(sequence, body);
         true
+    }
+
+    /// Whether an event follows what another archiver has made durable and this one has not received: the node was there in
+    /// between.
+    pub fn follows_elsewhere(&self, sequence: u64, durable: u64) -> bool {
+        durable > self.received && sequence <= durable + 1
+    }
+
+    /// Whether a recording of it grows here.
+    pub fn is_recorded(&self) -> bool {
+        matches!(&self.stage, Stage::Open(open) if open.recording.is_some())
+    }
+
+    /// The first event with audio that waits, in a session that goes on here without a recording.
+    pub fn unexpected_audio(&self) -> Option<u64> {
+        let Stage::Open(open) = &self.stage else { return None };
+        if open.recording.is_some() || open.stored == u64::MAX {
+            return None;
+        }
+        let mut audio = self
+            .pending
+            .iter()
+            .filter(|(_, body)| matches!(body, Some(Body::Audio(_))));
+        audio
+            .next()
+            .map(|(sequence, _)| *sequence)
+            .filter(|first| *first > open.stored)
+    }
+
+    /// No audio of this session is wanted: it was erased, or, with a length, stored to its end.
+    pub fn pass_audio_by(&mut self, noted_bytes: Option<u64>) {
+        if let Stage::Open(open) = &mut self.stage {
+            (open.stored, open.noted_bytes) = (u64::MAX, noted_bytes);
+        }
     }
 
     /// Whether more waits behind a gap than this archiver keeps in memory.
@@ -313,6 +358,7 @@ fn start(id: &str, started: &SessionStarted, recordings: Option<&Recordings>) ->
         counts,
         damaged: false,
         stored: 0,
+        noted_bytes: None,
         traceparent: started.traceparent.clone(),
     })
 }

@@ -125,22 +125,37 @@ async fn serve(
             write(&node.acks, stream, &responses).await;
         })
     };
-    let mut outcome = tokio::select! {
-        biased;
-        stopped = attachment.ends() => Err(status(&stopped)),
-        () = shutdown.draining() => Err(status(&Stopped::ShuttingDown)),
-        sessions = attachment.node.sessions.lock() => read(inbound, archive, &attachment, sessions, shutdown).await,
+    let disconnected = async {
+        // Nobody takes answers any more. What had arrived by then may be held back, and is read all the same.
+        responses.closed().await;
+        attachment.disconnected();
+        std::future::pending().await
     };
-    if outcome.is_ok() {
-        // The node has said all it wants to say; it may still wait for what becomes durable.
-        tokio::select! {
-            () = responses.closed() => {}
-            stopped = attachment.ends() => outcome = Err(status(&stopped)),
-            () = shutdown.draining() => {}
-        }
+    tokio::select! {
+        outcome = follow(inbound, archive, &attachment, shutdown, responses) => outcome,
+        outcome = disconnected => outcome,
     }
-    tracing::info!(node_id, "archive stream closed");
-    outcome
+}
+
+async fn follow(
+    inbound: Streaming<IngestRequest>,
+    archive: &Archive,
+    attachment: &Attachment,
+    shutdown: &Shutdown,
+    responses: &Responses,
+) -> Result<(), Status> {
+    tokio::select! {
+        biased;
+        stopped = attachment.ends() => return Err(status(&stopped)),
+        () = archive.given_up(&attachment.node) => return Err(status(&Stopped::ShuttingDown)),
+        sessions = attachment.node.sessions.lock() => read(inbound, archive, attachment, sessions).await?,
+    }
+    // The node has said all it wants to say; it may still wait for what becomes durable.
+    tokio::select! {
+        () = responses.closed() => Ok(()),
+        stopped = attachment.ends() => Err(status(&stopped)),
+        () = shutdown.draining() => Ok(()),
+    }
 }
 
 async fn hello(inbound: &mut Streaming<IngestRequest>) -> Result<String, Status> {
@@ -160,13 +175,12 @@ async fn read(
     archive: &Archive,
     attachment: &Attachment,
     mut sessions: tokio::sync::MutexGuard<'_, std::collections::HashMap<String, super::session::Session>>,
-    shutdown: &Shutdown,
 ) -> Result<(), Status> {
     loop {
         let batch = tokio::select! {
             biased;
             stopped = attachment.ends() => return Err(status(&stopped)),
-            () = shutdown.draining() => return Err(status(&Stopped::ShuttingDown)),
+            () = archive.given_up(&attachment.node) => return Err(status(&Stopped::ShuttingDown)),
             batch = next_batch(&mut inbound) => batch?,
         };
         let Some(batch) = batch else { return Ok(()) };
@@ -236,5 +250,7 @@ fn status(stopped: &Stopped) -> Status {
     match stopped {
         Stopped::ShuttingDown => Status::unavailable(stopped.to_string()),
         Stopped::TakenOver | Stopped::SendAgain => Status::aborted(stopped.to_string()),
+        // The end of a stream at which nothing is wrong.
+        Stopped::Old => Status::ok(stopped.to_string()),
     }
 }

@@ -90,14 +90,14 @@ impl ArchiveQuery for QueryService {
         if known.erased {
             return Err(Status::not_found("this session was erased"));
         }
-        let key = match (known.recording_key, known.recording_bytes) {
-            (Some(key), Some(_)) => key,
+        let (key, bytes) = match (known.recording_key, known.recording_bytes) {
+            (Some(key), Some(bytes)) => (key, bytes),
             (Some(_), None) => return Err(Status::not_found("the recording of this session is not stored yet")),
             (None, _) => return Err(Status::not_found("this session was not recorded")),
         };
         let readable = recordings.read(&key).await.map_err(|error| status(&error.into()))?;
         let readable = readable.ok_or_else(|| Status::not_found("the recording of this session is gone"))?;
-        let stream = recording::stream(readable, &key, &request, &self.scope, &self.shutdown);
+        let stream = recording::stream(readable, (&key, bytes), &request, &self.scope, &self.shutdown);
         Ok(Response::new(stream))
     }
 

@@ -22,11 +22,11 @@ const READ_AHEAD: usize = 4;
 
 type Messages = ReceiverStream<Result<GetRecordingResponse, Status>>;
 
-/// Begins to send a recording. The file is read by a task in `scope`, which ends when nobody listens any more, and when
+/// Begins to send a recording that was noted under this key, with this length. The file is read by a task in `scope`, which ends when nobody listens any more, and when
 /// the archiver drains: a slow listener does not keep it from going, and goes on elsewhere with a range.
 pub fn stream(
     readable: Readable,
-    key: &str,
+    (key, stored_bytes): (&str, u64),
     request: &GetRecordingRequest,
     scope: &TaskScope,
     shutdown: &Shutdown,
@@ -37,6 +37,7 @@ pub fn stream(
         Readable::Url(url) => {
             let info = RecordingInfo {
                 content_type,
+                total_bytes: stored_bytes,
                 url,
                 ..RecordingInfo::default()
             };

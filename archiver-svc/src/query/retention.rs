@@ -11,6 +11,8 @@ use crate::register::{Register, RegisterError};
 
 /// Sessions looked up at once.
 const BATCH: u32 = 200;
+/// Rows deleted at once: what a database does not get done with in time is given back, and would be each hour again.
+const ROWS: u32 = 10_000;
 
 /// Erases what is too old (`days` = 0: nothing is) and completes erasures that could not be completed, at once and then
 /// every `interval`, until draining. Any number of archivers may do this at the same time: erasing twice changes
@@ -69,9 +71,14 @@ async fn run(register: &Register, days: u32) -> Result<(), RegisterError> {
         }
     }
     if let Some(before) = before {
-        let rows = metrics::long_transaction(transcripts.delete_rows_before(before)).await?;
-        if rows > 0 {
-            tracing::info!(target: "audit", rows, retention_days = days, "rows without a session erased by age");
+        loop {
+            let rows = metrics::long_transaction(transcripts.delete_rows_before(before, ROWS)).await?;
+            if rows > 0 {
+                tracing::info!(target: "audit", rows, retention_days = days, "rows without a session erased by age");
+            }
+            if rows < u64::from(ROWS) {
+                break;
+            }
         }
     }
     first_error.map_or(Ok(()), Err)

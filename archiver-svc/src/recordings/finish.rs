@@ -43,9 +43,23 @@ pub(super) struct Completed {
     object: StoredObject,
     /// It is the recording that was to be stored, and not a longer one that was there.
     is_ours: bool,
+    /// It was there already: the upload has become nothing.
+    unused: Option<String>,
 }
 
 impl End {
+    /// At least what the parts hold, of a recording whose node is gone: that is a little more than the point to go on from,
+    /// perhaps up to the middle of a frame, and behind that point nothing may have come here.
+    fn with_parts(&self, manifest: &Manifest) -> Self {
+        let mut end = self.clone();
+        let stored = manifest.part_bytes.saturating_mul(u64::from(manifest.parts_stored()));
+        if end.last.is_none() && end.file.bytes < stored {
+            end.file.bytes = stored;
+            end.file.frames = stored.saturating_sub(HEADER_BYTES as u64) / manifest.format.frame_bytes().max(1);
+        }
+        end
+    }
+
     /// What an object can say of it.
     pub(super) fn known(&self) -> KnownEnd {
         let rate = u64::from(self.file.format.sample_rate_hz).max(1);
@@ -99,6 +113,16 @@ impl RecordingStore {
         if manifest.ended().is_some() {
             return already_stored(manifest, end);
         }
+        let end = &end.with_parts(manifest);
+        // Closed before, with as much or more: it came back and went away again.
+        if let (None, None, Some(object)) = (end.last, &manifest.upload_id, &manifest.object)
+            && object.bytes >= end.file.bytes
+        {
+            return Ok(Stored {
+                bytes: object.bytes,
+                already_there: true,
+            });
+        }
         // An earlier try has made the object and got no further. Meanwhile another one may have come in its place.
         if let Some(made) = &progress.completed {
             let there = self.objects.head(&live.key).await?;
@@ -121,7 +145,9 @@ impl RecordingStore {
         next.object = Some(made.object.clone());
         *etag = self.write_manifest(&next, Some(etag)).await?;
         *manifest = next;
-        progress.completed = None;
+        if let Some(id) = progress.completed.take().and_then(|made| made.unused) {
+            self.give_up(&live.key, &id).await;
+        }
         if end.last.is_some() {
             self.objects.delete(&self.head_key(&live.facts.session_id)).await?;
         }
@@ -228,15 +254,16 @@ impl RecordingStore {
         };
         // What a node left that went away never replaces something as long or longer.
         let is_enough = |head: &super::objects::Head| end.last.is_none() && head.bytes >= end.file.bytes;
-        let (etag, bytes, is_ours) = match there {
+        let unused = manifest.upload_id.clone();
+        let (etag, bytes, is_ours, unused) = match there {
             // It was completed, and whoever did it did not get to say so.
-            Some(head) if is_this(&head) => (head.etag, head.bytes, true),
-            Some(head) if is_enough(&head) => (head.etag, head.bytes, false),
+            Some(head) if is_this(&head) => (head.etag, head.bytes, true, unused),
+            Some(head) if is_enough(&head) => (head.etag, head.bytes, false, unused),
             there => {
                 let condition = Condition::unchanged(there.as_ref().map(|head| head.etag.as_str()));
                 let upload = open_upload(manifest)?;
                 let etag = self.objects.complete(upload, parts, end.file.bytes, &condition).await?;
-                (etag, end.file.bytes, true)
+                (etag, end.file.bytes, true, None)
             }
         };
         let object = StoredObject {
@@ -245,7 +272,11 @@ impl RecordingStore {
             ended: end.last,
             pcm_sha256: hex::encode(end.file.pcm_sha256),
         };
-        Ok(Completed { object, is_ours })
+        Ok(Completed {
+            object,
+            is_ours,
+            unused,
+        })
     }
 }
 

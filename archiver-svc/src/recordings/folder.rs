@@ -129,7 +129,9 @@ impl Objects for FolderStore {
     async fn get_to_file(&self, key: &str, file: &Path) -> Result<(), ObjectError> {
         let (key, file) = (key.to_owned(), file.to_owned());
         self.run(move |place| {
-            let mut from = File::open(place.root.join(&key))?;
+            let Some(mut from) = place.find(&key)? else {
+                return Err(ObjectError::Missing { key });
+            };
             let mut to = OpenOptions::new()
                 .create(true)
                 .truncate(false)

@@ -224,19 +224,24 @@ impl RecordingStore {
                 Ok(())
             }
             Err(error) => {
+                // If it is stored all the same and only its answer was lost, it names an upload that is gone: the next try
+                // opens another one.
                 self.give_up(&live.key, &id).await;
                 Err(error)
             }
         }
     }
 
-    /// Begins again with a recording that was closed when its node went away: its parts are copied from the object.
+    /// Begins again with a recording that was closed when its node went away: its parts are copied from the object. One
+    /// of which there is no object, and no part but the first, needs none.
     pub(super) async fn reopen(&self, live: &Live, progress: &mut Progress) -> Result<(), ObjectError> {
         let Some((manifest, etag)) = &mut progress.manifest else {
             return Ok(());
         };
-        let (None, Some(object)) = (&manifest.upload_id, &manifest.object) else {
-            return Ok(());
+        let object_etag = match (&manifest.upload_id, &manifest.object) {
+            (None, Some(object)) => object.etag.as_str(),
+            (None, None) if manifest.parts.is_empty() => "",
+            (Some(_), _) | (None, None) => return Ok(()),
         };
         let id = self.objects.create_upload(&self.new_object(live)).await?;
         let mut next = manifest.clone();
@@ -248,7 +253,7 @@ impl RecordingStore {
             let copied = CopiedPart {
                 from: manifest.part_bytes.saturating_mul(u64::from(number - 1)),
                 length: manifest.part_bytes,
-                etag: &object.etag,
+                etag: object_etag,
             };
             match self.objects.copy_part(upload, number, copied).await {
                 Ok(etag) => part.etag = etag,
@@ -262,7 +267,7 @@ impl RecordingStore {
         match self.write_manifest(&next, Some(etag)).await {
             Ok(written) => {
                 (*manifest, *etag) = (next, written);
-                tracing::info!(key = live.key, "a recording that was closed goes on");
+                tracing::info!(key = live.key, "a recording goes on with another upload");
                 Ok(())
             }
             Err(error) => {
@@ -299,8 +304,12 @@ impl RecordingStore {
         });
         if let ObjectError::UploadGone { operation } = why {
             let needed = manifest.part_bytes.saturating_mul(u64::from(manifest.parts_stored()));
-            // Completed, and then whoever did it died: the object has the parts. Else they are lost.
-            if manifest.object.as_ref().is_none_or(|object| object.bytes < needed) {
+            // Completed, and then whoever did it died: the object has the parts.
+            let is_in_object = manifest.object.as_ref().is_some_and(|object| object.bytes >= needed);
+            // The first part is no part of the upload before the end. Any other is lost.
+            let head = self.head_key(&live.facts.session_id);
+            let goes_on = is_in_object || (manifest.parts.is_empty() && self.objects.head(&head).await?.is_some());
+            if !goes_on {
                 return Err(ObjectError::UploadGone { operation });
             }
             manifest.upload_id = None;
@@ -317,7 +326,7 @@ impl RecordingStore {
     }
 
     /// Parts of an upload that is given up cost money until they are aborted; the sweeper does what is missed here.
-    async fn give_up(&self, key: &str, id: &str) {
+    pub(super) async fn give_up(&self, key: &str, id: &str) {
         if let Err(error) = self.objects.abort(Upload { key, id }).await {
             tracing::debug!(error = super::chain(&error), "cannot abort a multipart upload");
         }

@@ -35,7 +35,7 @@ pub use read::Readable;
 pub use spool::SpoolDir;
 pub use sweep::run_sweeper;
 pub use upload::{Job, Task, run_uploader};
-pub use wav::Format;
+pub use wav::{Format, HEADER_BYTES};
 
 use folder::FolderStore;
 use objects::{Condition, Objects};
@@ -222,6 +222,22 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(ObjectError::File(std::io::Error::other(error))),
+    }
+}
+
+#[cfg(test)]
+impl RecordingStore {
+    /// WAV files in a folder.
+    pub async fn test(folder: &std::path::Path) -> Self {
+        let objects = FolderStore::open(folder, folder::PART_BYTES)
+            .await
+            .unwrap_or_else(|fatal| panic!("{fatal}"));
+        Self {
+            objects: Arc::new(objects),
+            base_path: String::new(),
+            format: AudioFormat::Wav,
+            tags: Vec::new(),
+        }
     }
 }
 

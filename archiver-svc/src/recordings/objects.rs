@@ -30,7 +30,8 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     /// A small object and its ETag.
     async fn get_bytes(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, ObjectError>;
 
-    /// Copies an object to the beginning of a local file, leaving the rest of that file alone.
+    /// Copies an object to the beginning of a local file, leaving the rest of that file alone. [`ObjectError::Missing`]:
+    /// it is not there.
     async fn get_to_file(&self, key: &str, file: &Path) -> Result<(), ObjectError>;
 
     /// Opens an object for a client; `None` when a folder does not have it. Whether a bucket has it shows when the URL
@@ -191,6 +192,12 @@ pub enum ObjectError {
         /// What was asked.
         operation: &'static str,
     },
+    /// An object that the manifest speaks of is not there: whoever completed the recording has removed it.
+    #[error("{key} is not in the store any more; was it deleted by hand or by a lifecycle rule?")]
+    Missing {
+        /// Its key.
+        key: String,
+    },
     /// S3 said no, or did not answer.
     #[error("S3: {operation} failed")]
     S3 {
@@ -251,7 +258,10 @@ pub enum ObjectError {
 impl ObjectError {
     /// Somebody else changed what was about to be changed: look again.
     pub fn is_changed(&self) -> bool {
-        matches!(self, Self::Conflict { .. } | Self::UploadGone { .. })
+        matches!(
+            self,
+            Self::Conflict { .. } | Self::UploadGone { .. } | Self::Missing { .. }
+        )
     }
 }
 

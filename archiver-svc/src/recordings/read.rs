@@ -1,6 +1,9 @@
 //! Recordings read back and deleted.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
+
+use service_kit::config::AudioFormat;
 
 use super::objects::Upload;
 use super::{ObjectError, RecordingStore};
@@ -33,24 +36,37 @@ impl RecordingStore {
         self.objects.read(key).await
     }
 
-    /// Deletes a recording, in S3 with its older versions, and what there is of it before it is complete. One that is
+    /// Deletes a recording in whatever format, in S3 with its older versions, and what there is of it before it is complete. One that is
     /// not there is no error.
     ///
     /// # Errors
     /// Whatever the store said; then ask again.
     pub async fn erase(&self, session_id: &str, key: &str) -> Result<(), ObjectError> {
-        let uploads = self.objects.list_uploads(key).await?;
-        for upload in uploads.iter().filter(|upload| upload.key == key) {
+        let keys = in_every_format(key);
+        let uploads = self.objects.list_uploads(without_extension(key)).await?;
+        for upload in uploads.iter().filter(|upload| keys.contains(&upload.key)) {
             let upload = Upload {
                 key: &upload.key,
                 id: &upload.id,
             };
             self.objects.abort(upload).await?;
         }
-        let (manifest, head) = (self.manifest_key(session_id), self.head_key(session_id));
-        for key in [key, &manifest, &head] {
+        let unfinished = [self.manifest_key(session_id), self.head_key(session_id)];
+        for key in keys.iter().chain(&unfinished) {
             self.objects.erase(key).await?;
         }
         Ok(())
     }
+}
+
+fn without_extension(key: &str) -> &str {
+    key.rsplit_once('.').map_or(key, |(stem, _)| stem)
+}
+
+/// Where something of a recording may be beside what is noted of it: `recording.format` may have been another one when its
+/// call was sent before.
+fn in_every_format(key: &str) -> BTreeSet<String> {
+    let formats = [AudioFormat::Wav, AudioFormat::Flac, AudioFormat::Ogg];
+    let others = formats.map(|format| format!("{}.{}", without_extension(key), format.extension()));
+    others.into_iter().chain([key.to_owned()]).collect()
 }

@@ -127,21 +127,16 @@ impl Sweep {
 
     /// Makes an object of the parts there are.
     async fn close_orphan(&self, manifest: Manifest, etag: String) -> Result<(), RegisterError> {
-        let frame_bytes = manifest.format.frame_bytes().max(1);
         let session_id = manifest.facts.session_id.clone();
-        // The parts hold a little more than the point to go on from, perhaps up to the middle of a frame.
-        let stored = manifest.part_bytes.saturating_mul(u64::from(manifest.parts_stored()));
-        let frames = stored.saturating_sub(super::wav::HEADER_BYTES as u64) / frame_bytes;
         let Some(assembly) = Assembly::resume(self.spools.file(&session_id), &manifest) else {
             let key = self.store.manifest_key(&session_id);
             return Err(ObjectError::Manifest { key }.into());
         };
         let live = Arc::new(Live::resumed(manifest, etag, assembly));
-        let mut file = {
+        let file = {
             let live = Arc::clone(&live);
             super::blocking(move || Ok(live.assembly().finish()?)).await?
         };
-        (file.bytes, file.frames) = (stored, frames);
         let end = End {
             file,
             last: None,
@@ -158,6 +153,8 @@ impl Sweep {
     async fn note_object(&self, manifest: &Manifest) -> Result<(), RegisterError> {
         let Some(object) = &manifest.object else { return Ok(()) };
         let session_id = &manifest.facts.session_id;
+        // Its start may never have got into SQL, and retention goes by that.
+        self.register.begun(&manifest.facts, &manifest.key).await?;
         let noted = self.register.note_or_remove(session_id, &manifest.key, object.bytes);
         Ok(noted.await?)
     }

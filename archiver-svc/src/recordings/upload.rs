@@ -276,6 +276,7 @@ fn verdict(error: &UploadError) -> Verdict {
         },
         ObjectError::Conflict { .. }
         | ObjectError::UploadGone { .. }
+        | ObjectError::Missing { .. }
         | ObjectError::S3 { .. }
         | ObjectError::NotTagged { .. }
         | ObjectError::Answer(_)
@@ -290,9 +291,13 @@ fn finish(queue: &UploadQueue, job: Job, done: Done) {
     let key = &job.live.key;
     queue.done(key);
     metrics::bump(&metrics::JOBS_SUCCESS);
+    let session_id = &job.live.facts.session_id;
+    let trace_id = job.delivery.as_ref().and_then(|delivery| delivery.trace_id.as_deref());
     match done {
-        Done::Parts => tracing::debug!(key, "parts of a running recording stored"),
+        Done::Parts => tracing::debug!(session_id, trace_id, key, "parts of a running recording stored"),
         Done::Noted(stored) | Done::Noting(stored) => tracing::info!(
+            session_id,
+            trace_id,
             key,
             bytes = stored.bytes,
             complete = matches!(&job.task, Task::Finish(end) if end.complete),
@@ -312,7 +317,7 @@ fn finish(queue: &UploadQueue, job: Job, done: Done) {
 #[cfg(test)]
 impl Job {
     /// A job of this key that does nothing.
-    pub(super) fn test(key: &str) -> Self {
+    pub fn test(key: &str) -> Self {
         let format = super::Format {
             sample_rate_hz: 8000,
             channels: 2,

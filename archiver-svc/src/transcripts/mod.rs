@@ -27,6 +27,10 @@ pub use types::{Batch, End, Erasure, Latency, Page, Row, SessionRow, Start, Timi
 /// stopped answering would be missing in the pool until TCP gives it up.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a statement waits for a lock that somebody else holds, seconds: the rows of other sessions wait with it. A
+/// transaction of another archiver takes milliseconds.
+const LOCK_TIMEOUT_SECS: u32 = 3;
+
 /// Where transcripts are kept. Everything here can be done twice and changes nothing the second time; nothing is ever
 /// added to a session that was erased.
 #[async_trait]
@@ -68,8 +72,9 @@ pub trait TranscriptStore: Send + Sync {
         limit: u32,
     ) -> Result<Vec<String>, StoreError>;
 
-    /// Deletes rows from before this, whatever their session (those of older releases have none), and returns how many.
-    async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError>;
+    /// Deletes rows from before this, whatever their session (those of older releases have none), at most `limit`, and returns
+    /// how many.
+    async fn delete_rows_before(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
 
     /// Closes the connections.
     async fn close(&self);
@@ -95,6 +100,7 @@ impl StoreError {
         match self {
             Self::Date(_) => "decode",
             Self::TimedOut(_) => "timeout",
+            Self::Sql(_) if self.is_of_lock() => "lock",
             Self::Sql(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed) => "connection",
             Self::Sql(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => "pool",
             Self::Sql(sqlx::Error::Database(error)) if error.kind() != sqlx::error::ErrorKind::Other => "constraint",
@@ -105,7 +111,7 @@ impl StoreError {
 }
 
 impl StoreError {
-    /// The database takes part, and refuses a row for what is in it (too long, or against a constraint of the table):
+    /// The database takes part, and refuses a row for what is in it (too long, or against a constraint or trigger of the table):
     /// the same row is refused again, and another one may not be.
     pub fn is_of_content(&self) -> bool {
         let Self::Sql(sqlx::Error::Database(error)) = self else {
@@ -119,9 +125,26 @@ impl StoreError {
         // 1366: text that the column's character set does not have; its SQLSTATE says nothing.
         let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
         let is_of_charset = mysql.is_some_and(|error| error.number() == 1366);
-        // Data exceptions and integrity constraint violations (SQL:2016, part 2, clause 24).
-        let is_of_class = |code: &str| code.starts_with("22") || code.starts_with("23");
-        is_of_charset || error.code().is_some_and(|code| is_of_class(&code))
+        // MySQL says HY000 of a CHECK that is violated (3819), and the driver knows the number.
+        let is_of_constraint = error.kind() != sqlx::error::ErrorKind::Other;
+        // Data exceptions, integrity constraint violations and those of a view (SQL:2016, part 2, clause 24); what triggers
+        // raise in MySQL (45000, "unhandled user-defined exception") and PostgreSQL (P0001); and its rows that are too large
+        // for an index (54000, <https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+        let is_of_class = |code: &str| {
+            ["22", "23", "44", "45"].iter().any(|class| code.starts_with(class)) || ["P0001", "54000"].contains(&code)
+        };
+        is_of_charset || is_of_constraint || error.code().is_some_and(|code| is_of_class(&code))
+    }
+
+    /// The database takes part, and somebody holds a lock on what is to be written: only who waits for that lock is in
+    /// the way.
+    pub fn is_of_lock(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        // MySQL: ER_LOCK_WAIT_TIMEOUT; its SQLSTATE says nothing. PostgreSQL: lock_not_available.
+        let mysql = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
+        mysql.is_some_and(|error| error.number() == 1205) || error.code().is_some_and(|code| code == "55P03")
     }
 }
 

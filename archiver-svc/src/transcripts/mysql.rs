@@ -19,8 +19,8 @@ use time::OffsetDateTime;
 
 use self::statements::Statements;
 use super::{
-    Batch, Erasure, Page, PoolSettings, Row, SessionRow, StoreError, Table, Timing, TranscriptStore, not_a_dsn,
-    refused, release, session_ids, sql, unfit,
+    Batch, Erasure, LOCK_TIMEOUT_SECS, Page, PoolSettings, Row, SessionRow, StoreError, Table, Timing, TranscriptStore,
+    not_a_dsn, refused, release, session_ids, sql, unfit,
 };
 
 /// How long to wait for a connection before the write counts as failed (and is tried again).
@@ -78,6 +78,9 @@ impl MysqlStore {
                     // What another transaction has committed before this one got its lock must be seen.
                     let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
                     sqlx::raw_sql(isolation).execute(&mut *connection).await?;
+                    let lock_timeout = format!("SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_SECS}");
+                    let lock_timeout = sqlx::AssertSqlSafe(lock_timeout);
+                    sqlx::raw_sql(lock_timeout).execute(&mut *connection).await?;
                     sqlx::raw_sql(IDLE_TIMEOUT).execute(connection).await.map(drop)
                 })
             })
@@ -303,8 +306,9 @@ impl TranscriptStore for MysqlStore {
         Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
-    async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError> {
-        let deleted = query(&self.sql.delete_before).bind(before).execute(&self.pool).await?;
+    async fn delete_rows_before(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        let delete = query(&self.sql.delete_before).bind(before).bind(i64::from(limit));
+        let deleted = delete.execute(&self.pool).await?;
         Ok(deleted.rows_affected())
     }
 

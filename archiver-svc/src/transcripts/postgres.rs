@@ -13,7 +13,7 @@ use sqlx::query::Query;
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _};
 use time::OffsetDateTime;
 
-use self::statements::{LOCK_SESSIONS, LOCK_TABLES, Statements, TABLE_EXISTS};
+use self::statements::{LOCK_TABLES, Statements, TABLE_EXISTS};
 use super::{
     Batch, End, Erasure, Page, PoolSettings, Row, SessionRow, Start, StoreError, Table, Timing, TranscriptStore,
     not_a_dsn, refused, release, session_ids, sql, unfit,
@@ -89,9 +89,8 @@ impl PostgresStore {
     /// A transaction that alone writes to these sessions. `session_ids` are sorted.
     async fn begin_with(&self, session_ids: &[&str]) -> Result<Transaction, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query(LOCK_SESSIONS)
+        query(&self.sql.lock_sessions)
             .bind(session_ids)
-            .persistent(false)
             .execute(&mut *transaction)
             .await?;
         Ok(transaction)
@@ -251,10 +250,11 @@ impl TranscriptStore for PostgresStore {
         Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
-    async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError> {
+    async fn delete_rows_before(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let deleted = query(&self.sql.delete_before)
             .bind(before)
+            .bind(i64::from(limit))
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;

@@ -260,9 +260,10 @@ impl TranscriptStore for SqliteStore {
         Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
-    async fn delete_rows_before(&self, before: OffsetDateTime) -> Result<u64, StoreError> {
+    async fn delete_rows_before(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
         let deleted = query(&self.sql.delete_before)
             .bind(stamp(before))
+            .bind(limit)
             .execute(&self.pool)
             .await?;
         Ok(deleted.rows_affected())

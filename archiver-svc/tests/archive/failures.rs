@@ -1,9 +1,6 @@
 //! Stores that fail, archivers and nodes that die: nothing is lost.
 
-use std::time::Duration;
-
 use crate::common::{self, Call, Node, Place, assert_rows};
-use archiver_svc::Options;
 use voxray_proto::archive::event::Body;
 
 #[tokio::test]
@@ -76,72 +73,6 @@ async fn a_node_that_reconnects_goes_on_where_it_was() {
 
     assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
     assert_rows(&call, &archiver.rows("call-1").await);
-}
-
-#[tokio::test]
-async fn what_a_dead_node_sent_is_stored_and_replaced_when_it_comes_back_with_all_of_it() {
-    let place = Place::new();
-    let options = Options {
-        node_dead_after: Some(Duration::ZERO),
-        ..Options::default()
-    };
-    let archiver = place.try_start(options).await.unwrap_or_else(|fatal| panic!("{fatal}"));
-    let call = Call::recorded("call-1", 10, 160);
-    let mut node = Node::connect(archiver.address, "n1").await;
-    node.send_all(&call.events[..5]).await;
-    node.until_received("call-1", 5).await;
-
-    drop(node);
-    common::until(|| place.recording("call-1").exists()).await;
-    let part = std::fs::read(place.recording("call-1")).unwrap();
-    assert!(part.len() > 44 && part.len() < call.wav().len());
-    assert_eq!(part[44..], call.wav()[44..part.len()]);
-
-    let mut node = Node::connect(archiver.address, "n1").await;
-    node.send_all(&call.events).await;
-    node.until_durable("call-1", call.last()).await;
-    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
-}
-
-/// A little longer than a node that lives takes to connect again.
-const GONE: Duration = Duration::from_secs(6);
-
-#[tokio::test]
-async fn what_a_lost_node_sent_is_stored_by_an_archiver_that_is_shut_down_before_it_counts_as_dead() {
-    let place = Place::new();
-    let archiver = place.start().await;
-    // The store is away when it is shut down, and comes back.
-    let in_the_way = place.config.recording.folder.join("recordings/2026");
-    std::fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
-    std::fs::write(&in_the_way, "not a folder").unwrap();
-    let (cut, whole) = (Call::recorded("call-1", 10, 160), Call::recorded("call-2", 10, 160));
-    let mut node = Node::connect(archiver.address, "n1").await;
-    node.send_all(&cut.events[..5]).await;
-    node.until_received("call-1", 5).await;
-    node.send_all(&whole.events).await;
-    node.until_received("call-2", whole.last()).await;
-    drop(node);
-    tokio::time::sleep(GONE).await;
-
-    archiver.shutdown.request();
-    let readiness = archiver.archiver.readiness();
-    common::until(|| readiness.check().is_err()).await;
-    let stopped = archiver.archiver.stopped();
-    tokio::pin!(stopped);
-    // Every recording has been tried again by then: the longest wait between two tries is shorter.
-    let ended = tokio::time::timeout(GONE, &mut stopped).await;
-    assert!(ended.is_err(), "given up");
-    std::fs::remove_file(&in_the_way).unwrap();
-    stopped.await;
-
-    let part = std::fs::read(place.recording("call-1")).unwrap();
-    assert!(part.len() > 44 && part.len() < cut.wav().len());
-    assert_eq!(part[44..], cut.wav()[44..part.len()]);
-    assert_eq!(std::fs::read(place.recording("call-2")).unwrap(), whole.wav());
-    let again = place.start().await;
-    let noted = again.transcripts.as_ref().unwrap().session("call-2").await.unwrap();
-    assert_eq!(noted.unwrap().recording_bytes, Some(whole.wav().len() as u64));
-    assert_rows(&whole, &again.rows("call-2").await);
 }
 
 #[tokio::test]

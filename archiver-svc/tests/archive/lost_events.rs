@@ -1,7 +1,7 @@
 //! Events that a node's disk has lost: what is left is archived, and nobody else waits for them.
 
-use voxray_proto::archive::AudioChunk;
 use voxray_proto::archive::event::Body;
+use voxray_proto::archive::{AudioChunk, SessionStarted};
 
 use crate::common::{Call, Node, Place, assert_rows, metric};
 
@@ -74,4 +74,36 @@ async fn lost_audio_is_silence_in_a_recording_that_is_stored_all_the_same() {
     assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
     let rows = archiver.rows("call-1").await;
     assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn of_a_call_whose_beginning_is_lost_the_later_turns_are_stored_and_its_node_is_told() {
+    let place = Place::new();
+    let archiver = place.start().await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let mut call = Call::recorded("call-1", 9, 160);
+    // As an outbox sends it: nothing tells the format of the audio.
+    for (index, event) in call.events.iter_mut().enumerate() {
+        match &event.body {
+            Some(Body::Started(_)) => event.body = Some(Body::Started(SessionStarted::default())),
+            Some(Body::Audio(_)) => event.body = None,
+            Some(Body::Turn(_)) if index < 5 => event.body = None,
+            Some(Body::Turn(_) | Body::Ended(_)) | None => {}
+        }
+    }
+
+    node.send_all(&call.events).await;
+    node.until_durable("call-1", call.last()).await;
+
+    let turns = |call: &Call| {
+        let turns = call.events.iter().filter_map(|event| match &event.body {
+            Some(Body::Turn(turn)) => Some(turn.text.clone()),
+            _ => None,
+        });
+        turns.collect::<Vec<_>>()
+    };
+    let texts: Vec<String> = archiver.rows("call-1").await.into_iter().map(|row| row.text).collect();
+    assert!(!texts.is_empty());
+    assert_eq!(texts, turns(&call));
+    assert!(!place.recording("call-1").exists());
 }

@@ -14,16 +14,16 @@ use crate::common::{self, Call, Node, Place, Running, assert_rows};
 /// Length of a part in these tests, bytes.
 const PART: u64 = 64 * 1024;
 /// Frames of a chunk: 200 ms, 6400 bytes.
-const CHUNK: usize = 1600;
+pub const CHUNK: usize = 1600;
 
-fn options() -> Options {
+pub fn options() -> Options {
     Options {
         folder_part_bytes: Some(PART),
         ..Options::default()
     }
 }
 
-async fn start(place: &Place, options: Options) -> Running {
+pub async fn start(place: &Place, options: Options) -> Running {
     place.try_start(options).await.unwrap_or_else(|fatal| panic!("{fatal}"))
 }
 
@@ -35,7 +35,7 @@ async fn send_until_parts(node: &mut Node, call: &Call, events: usize, parts: u6
     node.durable[&call.id]
 }
 
-fn unfinished(place: &Place, what: &str) -> usize {
+pub fn unfinished(place: &Place, what: &str) -> usize {
     let folder = place.config.recording.folder.join(what);
     std::fs::read_dir(folder).map_or(0, |entries| entries.count())
 }
@@ -79,6 +79,55 @@ async fn a_long_call_that_ended_before_its_first_part_could_be_stored_is_stored_
 }
 
 #[tokio::test]
+async fn a_long_call_in_any_order_and_with_everything_twice_is_stored_in_parts_as_it_was() {
+    let place = Place::new();
+    let archiver = start(&place, options()).await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let call = Call::recorded("call-1", 60, CHUNK);
+    let mut events: Vec<_> = call.events.iter().chain(&call.events).cloned().collect();
+    // A fixed shuffle: neighbours end up far apart, and the end long before the last part.
+    events.sort_by_key(|event| event.sequence * 7919 % 101);
+
+    node.send_all(&events).await;
+    node.until_durable("call-1", call.last()).await;
+
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &archiver.rows("call-1").await);
+    assert_eq!(unfinished(&place, ".uploads"), 0);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_gone_before_its_second_part_is_begun_again_and_later_the_recording_stays_with_its_node() {
+    for (parts, is_lost) in [(1, false), (2, true)] {
+        let place = Place::new();
+        let archiver = start(&place, options()).await;
+        let mut node = Node::connect(archiver.address, "n1").await;
+        let call = Call::recorded("call-1", 60, CHUNK);
+        // Ten chunks are just less than a part.
+        let sent = 1 + parts * 15 + 8;
+        node.send_all(&call.events[..sent]).await;
+        node.until_received("call-1", sent as u64).await;
+        node.until_durable("call-1", parts as u64 * 15).await;
+        let durable = node.durable["call-1"];
+
+        let uploads = std::fs::read_dir(place.config.recording.folder.join(".uploads")).unwrap();
+        let uploads: Vec<_> = uploads.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(uploads.len(), 1);
+        std::fs::remove_file(&uploads[0]).unwrap();
+        node.send_all(&call.events[sent..]).await;
+        if is_lost {
+            node.until_received("call-1", call.last()).await;
+            assert_eq!(node.durable["call-1"], durable);
+            continue;
+        }
+        node.until_durable("call-1", call.last()).await;
+
+        assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+        assert_eq!(unfinished(&place, ".uploads"), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_second_archiver_goes_on_behind_what_the_first_made_durable() {
     let place = Place::new();
     let first = start(&place, options()).await;
@@ -105,6 +154,15 @@ async fn lose_rows_from(place: &Place, turn: u32) {
     let mut database = sqlx::SqliteConnection::connect(dsn).await.unwrap();
     let rows = sqlx::query("DELETE FROM call_transcripts WHERE seq >= $1").bind(turn);
     assert!(rows.execute(&mut database).await.unwrap().rows_affected() > 0);
+    database.close().await.unwrap();
+    forget_note(place).await;
+}
+
+/// As if it had not been noted that the recording is stored.
+async fn forget_note(place: &Place) {
+    use sqlx::Connection;
+    let dsn = place.config.transcripts.dsn.expose();
+    let mut database = sqlx::SqliteConnection::connect(dsn).await.unwrap();
     let noted = sqlx::query("UPDATE call_transcripts_sessions SET recording_bytes = NULL");
     noted.execute(&mut database).await.unwrap();
     database.close().await.unwrap();
@@ -136,6 +194,17 @@ async fn turns_of_which_only_the_audio_was_stored_are_written_by_the_archiver_th
         assert_rows(&call, &second.rows("call-1").await);
         assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
         assert_eq!(noted_bytes(&second).await, Some(call.wav().len() as u64));
+    }
+}
+
+/// Waits until SQL knows that the recording is stored, and returns its length.
+async fn until_noted(archiver: &Running) -> u64 {
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        look.tick().await;
+        if let Some(bytes) = noted_bytes(archiver).await {
+            return bytes;
+        }
     }
 }
 
@@ -268,6 +337,42 @@ async fn what_a_dead_node_sent_of_a_long_call_is_closed_and_goes_on_when_it_come
 }
 
 #[tokio::test]
+async fn a_node_that_comes_back_and_dies_again_before_it_has_sent_more_leaves_what_is_closed_as_it_is() {
+    // What it sends then: some audio, less than is closed; or none, a turn of whose acknowledgement it has not heard.
+    for (durable, sent) in [(46, 2), (45, 1)] {
+        let place = Place::new();
+        let dies_at_once = Options {
+            node_dead_after: Some(Duration::ZERO),
+            ..options()
+        };
+        let archiver = start(&place, dies_at_once).await;
+        let call = Call::recorded("call-1", 80, CHUNK);
+        let mut node = Node::connect(archiver.address, "n1").await;
+        node.send_all(&call.events[..60]).await;
+        // Chunk 31, which is event 47, is the end of the third part.
+        node.until_durable("call-1", 46).await;
+        node.until_received("call-1", 60).await;
+        drop(node);
+        until_noted(&archiver).await;
+        let closed = std::fs::read(place.recording("call-1")).unwrap();
+        forget_note(&place).await;
+
+        let mut node = Node::connect(archiver.address, "n1").await;
+        node.send_all(&call.behind(durable)[..sent]).await;
+        node.until_received("call-1", durable + sent as u64).await;
+        drop(node);
+        until_noted(&archiver).await;
+        assert!(std::fs::read(place.recording("call-1")).unwrap() == closed);
+
+        let mut node = Node::connect(archiver.address, "n1").await;
+        node.send_all(&call.behind(46)).await;
+        node.until_durable("call-1", call.last()).await;
+        assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+        common::until(|| unfinished(&place, ".uploads") == 0).await;
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_went_to_another_archiver_is_not_taken_for_dead() {
     let mut place = Place::new();
     let dies_at_once = Options {
@@ -297,6 +402,34 @@ async fn a_node_that_went_to_another_archiver_is_not_taken_for_dead() {
     moved.send_all(&call.behind(durable)[20..]).await;
     moved.until_durable("call-1", call.last()).await;
     assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+}
+
+#[tokio::test]
+async fn a_call_that_comes_back_from_another_archiver_goes_on_behind_what_that_one_made_durable() {
+    let mut place = Place::new();
+    let first = start(&place, options()).await;
+    place.config.archiver.spool_dir = place.dir.path().join("second-spool");
+    let second = start(&place, options()).await;
+    let (call, said) = (Call::recorded("call-1", 80, CHUNK), Call::unrecorded("call-2", 9));
+    let mut node = Node::connect(first.address, "n1").await;
+    let durable = send_until_parts(&mut node, &call, 20, 1).await;
+    node.send_all(&said.events[..3]).await;
+    node.until_durable("call-2", 3).await;
+
+    let mut away = Node::connect(second.address, "n1").await;
+    away.send_all(&call.behind(durable)[..50]).await;
+    away.until_durable("call-1", 30).await;
+    away.send_all(&said.behind(3)[..4]).await;
+    away.until_durable("call-2", 7).await;
+
+    let mut back = Node::connect(first.address, "n1").await;
+    back.send_all(&call.behind(away.durable["call-1"])).await;
+    back.send_all(&said.behind(7)).await;
+    back.until_durable("call-1", call.last()).await;
+    back.until_durable("call-2", said.last()).await;
+    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
+    assert_rows(&call, &first.rows("call-1").await);
+    assert_rows(&said, &first.rows("call-2").await);
 }
 
 #[tokio::test]
@@ -345,15 +478,7 @@ async fn a_recording_that_nobody_goes_on_with_is_closed_with_what_is_stored_of_i
     let second = start(&place, options()).await;
     common::until(|| place.recording("call-1").exists() && unfinished(&place, ".uploads") == 0).await;
     let closed = std::fs::read(place.recording("call-1")).unwrap();
-    let noted = async {
-        let mut look = tokio::time::interval(Duration::from_millis(5));
-        while noted_bytes(&second).await.is_none() {
-            look.tick().await;
-        }
-        noted_bytes(&second).await
-    };
-    let noted = tokio::time::timeout(Duration::from_secs(60), noted).await.unwrap();
-    assert_eq!(noted, Some(closed.len() as u64));
+    assert_eq!(until_noted(&second).await, closed.len() as u64);
     assert!(junk.iter().all(|file| file.exists()));
     assert_eq!(closed.len() as u64 % PART, 0);
     assert_eq!(closed[44..], call.wav()[44..closed.len()]);

@@ -1,10 +1,16 @@
 //! What stops an archiver at start, and who is not let in: each says what to do.
 
+use std::time::Duration;
+
 use crate::common::{self, Call, Node, Place};
 use archiver_svc::Options;
 use service_kit::config::Secret;
 use service_kit::exit::{self, Fatal};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tonic::Code;
+use voxray_proto::archive::event::Body;
+use voxray_proto::archive::{Event, Turn};
 
 async fn refusal(place: &Place) -> Fatal {
     match place.try_start(Options::default()).await {
@@ -106,6 +112,43 @@ async fn a_node_with_another_token_is_not_let_in() {
         Err(status) => status,
     };
     assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_stranger_is_let_go_and_a_node_stays() {
+    let mut place = Place::new();
+    place.config.http.connections.header_timeout = Duration::from_millis(200);
+    let archiver = place.start().await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let mut stranger = TcpStream::connect(archiver.address).await.unwrap();
+
+    // A reset is as good as a close.
+    let _ = stranger.read_to_end(&mut Vec::new()).await;
+
+    let call = Call::unrecorded("call-1", 1);
+    node.send_all(&call.events).await;
+    node.until_durable("call-1", call.last()).await;
+}
+
+#[tokio::test]
+async fn a_message_larger_than_any_event_ends_its_stream() {
+    let place = Place::new();
+    let archiver = place.start().await;
+    let mut node = Node::connect(archiver.address, "n1").await;
+    let turn = Turn {
+        text: "x".repeat(1024 * 1024),
+        ..Turn::default()
+    };
+    let event = Event {
+        session_id: "call-1".to_owned(),
+        sequence: 1,
+        body: Some(Body::Turn(turn)),
+        ..Event::default()
+    };
+
+    node.send(&event).await;
+
+    assert_eq!(node.until_closed().await.code(), Code::OutOfRange);
 }
 
 #[tokio::test]

@@ -50,6 +50,28 @@ async fn erasures_that_cannot_be_completed_do_not_keep_what_is_behind_them() {
 }
 
 #[tokio::test]
+async fn more_old_rows_than_are_deleted_at_once_are_all_deleted() {
+    let mut place = Place::new();
+    let first = place.start().await;
+    let dsn = place.config.transcripts.dsn.expose().to_owned();
+    let pool = sqlx::SqlitePool::connect(&dsn).await.unwrap();
+    let insert = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
+                  INSERT INTO call_transcripts (session_id, role, text, seq, created_at) \
+                  SELECT 'of-an-older-release', 'user', 'hello', i, '2020-01-01T00:00:00.000Z' FROM n";
+    sqlx::raw_sql(insert).execute(&pool).await.unwrap();
+    first.kill().await;
+
+    place.config.archiver.retention_days = 1;
+    let _second = place.start().await;
+
+    let mut look = tokio::time::interval(Duration::from_millis(5));
+    let left = || sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM call_transcripts").fetch_one(&pool);
+    while left().await.unwrap() > 0 {
+        look.tick().await;
+    }
+}
+
+#[tokio::test]
 async fn the_recording_of_an_erased_call_that_the_store_does_not_remove_holds_up_nothing_and_is_removed_when_it_can_be()
 {
     let place = Place::new();

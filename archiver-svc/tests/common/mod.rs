@@ -215,6 +215,7 @@ pub fn config(dir: &Path) -> Config {
         },
         http: config::Http {
             connections: config::ConnectionLimits::default(),
+            trusted_proxies: service_kit::networks::Networks::default(),
             host: [127, 0, 0, 1].into(),
             port: 0,
             admin: None,
@@ -275,7 +276,6 @@ pub fn config(dir: &Path) -> Config {
             proxy_host: None,
             media_public_url: None,
             verify_signatures: true,
-            trusted_proxies: Vec::new(),
             busy_message: String::new(),
             busy_redirect_url: None,
             outbound_from: Vec::new(),

@@ -190,7 +190,10 @@ impl Sender {
             let cause = std::error::Error::source(&broken)
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            if reported {
+            // As it does with streams that are old: nothing is wrong.
+            if matches!(broken, Broken::Closed) {
+                tracing::info!(archiver = %self.endpoint.uri(), "the archiver has closed the stream; connecting again");
+            } else if reported {
                 tracing::debug!(%broken, cause, "archive stream broken again");
             } else {
                 reported = true;

@@ -71,12 +71,17 @@ pub struct CallSetup {
 pub async fn run(setup: CallSetup) -> EndReason {
     let scope = setup.scope.clone();
     let session_id = setup.session_id.clone();
+    tracing::info!(%session_id, transport = setup.transport.name, "call began");
     let reason = match Call::start(setup) {
         Ok((call, conversation)) => call.talk(conversation).await,
         Err(error) => EndReason::TransportFailed(error.to_string()),
     };
     scope.cancel();
-    tracing::info!(%session_id, reason = reason.as_str(), "call ended");
+    let why = match &reason {
+        EndReason::TransportFailed(why) => Some(why.as_str()),
+        _ => None,
+    };
+    tracing::info!(%session_id, reason = reason.as_str(), why, "call ended");
     reason
 }
 
@@ -106,7 +111,7 @@ struct Call {
     started: Instant,
     /// Since when the transport has taken nothing.
     stuck_since: Option<Instant>,
-    /// How late the timer fired that releases the next frames.
+    /// How long the next frames could have been released before they are.
     lateness: Duration,
 }
 
@@ -180,10 +185,12 @@ impl Call {
                 return self.finish(reason).await;
             }
             let deadline = conversation.poll_deadline().map(|deadline| self.started + deadline);
+            let late = || deadline.map(|deadline| deadline.elapsed()).unwrap_or_default();
             tokio::select! {
                 biased;
+                // Whatever comes first: on a node that falls behind, what the caller says is there before the clock is asked.
                 event = self.events.recv(), if !self.caller_gone => {
-                    self.lateness = Duration::ZERO;
+                    self.lateness = late();
                     let event = event.unwrap_or(CallerEvent::Closed(EndReason::CallerHungUp));
                     if let Some(reason) = self.hear(event, &mut conversation) {
                         return self.finish(reason).await;
@@ -191,11 +198,11 @@ impl Call {
                 }
                 // The call holds a sender itself, so this queue never closes before the call does.
                 Some(input) = self.inputs.recv() => {
-                    self.lateness = Duration::ZERO;
+                    self.lateness = late();
                     conversation.handle_input(self.now(), self.settle(input));
                 }
                 () = sleep_until(deadline) => {
-                    self.lateness = deadline.map(|deadline| deadline.elapsed()).unwrap_or_default();
+                    self.lateness = late();
                     conversation.handle_input(self.now(), Input::Tick);
                 }
                 () = self.context.tasks.cancelled() => {
@@ -354,7 +361,11 @@ impl Call {
                     self.tell(CallerCommand::Clear);
                 }
                 Output::CallTool { reply, call } => self.call_tool(reply, call, conversation),
-                Output::Turn(turn) => self.record.turn(turn),
+                Output::Turn(turn) => {
+                    // What was said is the transcript's to keep.
+                    tracing::debug!(role = ?turn.role, interrupted = turn.interrupted, "turn");
+                    self.record.turn(turn);
+                }
                 Output::Notice(notice) => self.notify(notice),
                 Output::Leave(reason) => self.leave(reason),
                 Output::HangUp(reason) => return Some(reason),

@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use media_core::Time;
 use media_core::audio::resample::UnsupportedRate;
-use media_core::conversation::{EndReason, Notice, SttEvent, TurnRecord, UtteranceId};
+use media_core::conversation::{EndReason, Notice, Role, SttEvent, TurnRecord, UtteranceId};
 use media_core::mute::Mute;
 use media_core::recorder::Channels;
-use media_core::redact::Redactor;
+use media_core::redact::{Redactor, Unfinished};
+use media_core::text::join;
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{RecordingFormat, SessionEnded, SessionStarted, Turn, TurnTiming};
 
@@ -25,6 +26,9 @@ pub struct CallRecord {
     archive: Option<Arc<dyn ArchiveSession>>,
     sound: Option<Sound>,
     redactor: Option<Arc<Redactor>>,
+    unfinished: Unfinished,
+    /// The agent's sentences of this turn, as far as they have begun.
+    saying: String,
     started: SystemTime,
     turns: u32,
     failed: bool,
@@ -71,6 +75,8 @@ impl CallRecord {
             archive,
             sound,
             redactor: call.redactor,
+            unfinished: Unfinished::default(),
+            saying: String::new(),
             started,
             turns: 0,
             failed: false,
@@ -149,6 +155,11 @@ impl CallRecord {
 
     /// What the conversation lets know.
     pub fn noticed(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Speaking { text, .. } if self.redactor.is_some() => self.saying = join(&self.saying, text.trim()),
+            Notice::AgentStoppedSpeaking => self.saying.clear(),
+            _ => {}
+        }
         let Some(sound) = self.sound.as_mut() else { return };
         let spoken = sound.spoken();
         if let Some(mute) = sound.muting() {
@@ -159,11 +170,17 @@ impl CallRecord {
     /// A finished turn.
     pub fn turn(&mut self, turn: TurnRecord) {
         self.turns = turn.seq + 1;
-        if let Some(mute) = self.muting() {
-            mute.turn(&turn);
-        }
-        let text = match &self.redactor {
-            Some(redactor) => redactor.redact(&turn.text).into_owned(),
+        let text = match self.redactor.clone() {
+            Some(redactor) => {
+                let found = match turn.role {
+                    Role::User => redactor.find_in_turn(&mut self.unfinished, &turn.text),
+                    Role::Assistant => redactor.find_in_beginning(&self.saying, &turn.text),
+                };
+                if let Some(mute) = self.muting() {
+                    mute.turn(&turn, &found.ranges());
+                }
+                found.taken_out_of(&turn.text).into_owned()
+            }
             None => turn.text,
         };
         let body = Body::Turn(Turn {

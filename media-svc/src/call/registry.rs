@@ -29,7 +29,7 @@ pub use types::{
 };
 
 use super::phone::PhoneLine;
-use crate::metrics::{SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
+use crate::metrics::{DRAINING, SESSIONS_ACTIVE, SESSIONS_CAPACITY, SESSIONS_REJECTED};
 
 /// Sessions per core that a node begins with when `media.max_sessions` is 0 and speech is recognised and made elsewhere: a
 /// core carries about four times as many (`make bench-media`), so that providers slower than scripted ones, tools and
@@ -242,6 +242,7 @@ impl Calls {
             let first = load.draining_since.is_none();
             if first {
                 load.draining_since = Some(Instant::now());
+                DRAINING.set(1);
             }
             first
         });

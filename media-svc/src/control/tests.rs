@@ -1,8 +1,8 @@
 //! What the control plane can count on, over real gRPC.
 
 use media_core::conversation::Input;
-use service_kit::config::{Links, PeerTlsFiles};
-use service_kit::grpc::{AttachToken, PeerTls};
+use service_kit::config::{ConnectionLimits, Links, PeerTlsFiles};
+use service_kit::grpc::{self, AttachToken, PeerTls};
 use tokio::sync::mpsc;
 use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
@@ -46,8 +46,8 @@ async fn listening(
     let scope = TaskScope::root("test");
     let served = [MediaTransport::Telephony, MediaTransport::WebSocket];
     let calls = Calls::new(&scope, capacity, &served);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, incoming) = grpc::incoming(listener, &ConnectionLimits::default(), "media.control_port").unwrap();
     let token = Secret::new(TOKEN);
     let control = Control {
         calls: calls.clone(),
@@ -56,7 +56,7 @@ async fn listening(
         webrtc: None,
         tasks: scope.child("control requests"),
     };
-    serve(listener, control, &token, server, &scope);
+    serve(incoming, control, &token, server, &scope);
     (address, calls, scope)
 }
 
@@ -135,6 +135,18 @@ async fn refusals_have_the_codes_of_the_contract() {
         .await
         .unwrap_err();
     assert_eq!(drained.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_message_without_bounds_is_refused() {
+    let (mut client, calls, _scope) = serving(1).await;
+    let endless = CreateSessionRequest {
+        body_json: "x".repeat(5 * 1024 * 1024),
+        ..create("a", Transport::Telephony)
+    };
+    let refused = client.create_session(endless).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange);
+    assert!(calls.list().is_empty());
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ impl Reporter {
         let mut away = false;
         let mut registered = false;
         let mut incomplete = false;
+        // Whether calls may be listed here that are over: a process of this name may have had some before this one.
+        let mut stale = true;
         loop {
             let now = *load.borrow_and_update();
             let was_away = away;
@@ -49,14 +51,15 @@ impl Reporter {
                 );
                 self.restores.send_replace(Some(Instant::now()));
                 incomplete = true;
+                stale = true;
             }
             if incomplete && !away {
                 incomplete = !self.restore_reservations(&calls).await;
             }
-            if outcome.is_ok() && !registered {
-                registered = true;
-                self.leave_former_life(&calls).await;
+            if stale && !away {
+                stale = !self.leave_what_is_over(&calls).await;
             }
+            registered |= !away;
             match outcome {
                 Ok(_) if was_away => tracing::info!("registered again"),
                 Ok(_) => {}
@@ -67,36 +70,36 @@ impl Reporter {
                 ),
             }
             tokio::select! {
-                () = tokio::time::sleep(if away || incomplete { STORE_RETRY } else { NODE_HEARTBEAT }) => {}
+                () = tokio::time::sleep(if away || incomplete || stale { STORE_RETRY } else { NODE_HEARTBEAT }) => {}
                 () = state_change(&mut load, now) => {}
             }
         }
     }
 
-    /// Calls that a process of this name had which did not live to see their ends are over: it reports again, so nobody
-    /// else can tell.
-    async fn leave_former_life(&self, calls: &Calls) {
+    /// Calls that are listed here and that nobody has are over: a former process of this name did not live to see their
+    /// ends, or a replica that took over had not heard of them. False when the store could not be told of all.
+    async fn leave_what_is_over(&self, calls: &Calls) -> bool {
         let sessions = match self.store.sessions().await {
             Ok(sessions) => sessions,
             Err(error) => {
-                tracing::warn!(%error, "calls of this node's former life stay listed until they expire");
-                return;
+                tracing::debug!(%error, "calls that are over may stay listed; the store is asked again");
+                return false;
             }
         };
-        let left = sessions.into_iter().filter(|session| {
-            let began = match session.state {
-                SessionState::Connected | SessionState::Ending => true,
-                SessionState::Created | SessionState::Reserved => false,
-            };
-            let ours = session.node_id.as_deref() == Some(self.record.node_id.as_str());
-            began && ours && !calls.knows(&session.session_id)
-        });
-        for SessionRecord { session_id, .. } in left {
-            tracing::info!(session_id, "a call of this node's former life is over");
+        let ours = sessions
+            .into_iter()
+            .filter(|session| session.has_begun() && session.node_id.as_deref() == Some(self.record.node_id.as_str()));
+        for SessionRecord { session_id, .. } in ours {
+            if calls.knows(&session_id) {
+                continue;
+            }
+            tracing::info!(session_id, "a call is still listed here and is over");
             if let Err(error) = self.store.leave_session(&session_id, &self.record.node_id).await {
-                tracing::warn!(session_id, %error, "a call that is over stays listed until it expires");
+                tracing::debug!(session_id, %error, "a call that is over stays listed; the store is told again");
+                return false;
             }
         }
+        true
     }
 
     /// Frees the slots of sessions that were reserved here and went to another node: behind one address for all nodes

@@ -190,6 +190,22 @@ async fn calls_that_a_process_of_this_name_did_not_live_to_end_are_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_a_call_that_a_replica_had_not_heard_of_is_told_once_more() {
+    let mut setup = setup(5);
+    let (_slot, _orders) = connect(&setup.calls, "here");
+    assert_eq!(setup.seen.recv().await, beat(1, false));
+    assert_eq!(setup.seen.recv().await, beat(1, false));
+
+    // It took over between two reports.
+    *setup.store.connected.lock().unwrap() = vec![("elsewhere", "node-2"), ("ended", "node-1"), ("here", "node-1")];
+    *setup.store.empty.lock().unwrap() = true;
+
+    assert_eq!(setup.seen.recv().await, beat(1, false));
+    assert_eq!(setup.seen.recv().await, Some(Seen::Left("ended".to_owned())));
+    assert_eq!(setup.seen.recv().await, beat(1, false), "and nothing else");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_with_more_calls_than_it_can_carry_keeps_them_and_takes_no_more() {
     let setup = setup(5);
     let (_a, _b) = (connect(&setup.calls, "a"), connect(&setup.calls, "b"));

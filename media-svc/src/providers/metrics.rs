@@ -115,18 +115,21 @@ static TTS_FALLBACKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
 });
 
-/// Makes the counters of the three stages exist at 0, so that a rate can be taken from the first event on. Fallback
-/// providers are refused by the configuration of this release: those counters stay there.
+/// Makes what the three stages count exist at 0, so that a rate can be taken from the first event on; successes too, which
+/// are counted by how long they took: what part of all requests fails is known also where none has ever succeeded.
+/// Fallback providers are refused by the configuration of this release: those counters stay there.
 pub fn declare(stt: &Labels, llm: &Labels, tts: &Labels) {
     let stages = [
-        (stt, &STT_RETRIES, &STT_FALLBACKS, &STT_ERRORS),
-        (llm, &LLM_RETRIES, &LLM_FALLBACKS, &LLM_ERRORS),
-        (tts, &TTS_RETRIES, &TTS_FALLBACKS, &TTS_ERRORS),
+        (stt, &STT_RETRIES, &STT_FALLBACKS, &STT_ERRORS, &STT_TRANSCRIPTION),
+        (llm, &LLM_RETRIES, &LLM_FALLBACKS, &LLM_ERRORS, &LLM_GENERATION),
+        (tts, &TTS_RETRIES, &TTS_FALLBACKS, &TTS_ERRORS, &TTS_SYNTHESIS),
     ];
-    for (labels, retries, fallbacks, errors) in stages {
+    for (labels, retries, fallbacks, errors, successes) in stages {
+        let of = [labels.provider, labels.model.as_str()];
         for counter in [retries, fallbacks] {
-            counter.with_label_values(&[labels.provider, labels.model.as_str()]);
+            counter.with_label_values(&of);
         }
+        successes.with_label_values(&of);
         errors.with_label_values(&[labels.provider, labels.model.as_str(), "timeout"]);
     }
 }

@@ -117,6 +117,11 @@ impl Admitted {
         self.slot.watch_media(media);
     }
 
+    /// The session's trace, for log lines.
+    pub fn trace_id(&self) -> Option<String> {
+        self.slot.trace().trace_id()
+    }
+
     /// The session's trace goes on from here, unless it was announced with one.
     pub fn continue_trace(&mut self, trace: Parent) {
         if self.slot.trace().trace_id().is_none() {

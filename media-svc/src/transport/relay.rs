@@ -273,18 +273,18 @@ async fn pass_on(
         Ok(socket) => socket?,
         Err(_) => return Err(NotPassedOn::TimedOut),
     };
-    let (session_id, node) = (&owner.session_id, &owner.node_id);
+    let (session_id, media_node) = (&owner.session_id, &owner.node_id);
     if owner.connected {
         PHONE_STREAM_CUTS.with_label_values(&["passed_on"]).inc();
         tracing::info!(
             session_id,
-            node,
+            media_node,
             "a stream came back here after a cut and is passed on to the node that has its call"
         );
     } else {
         tracing::info!(
             session_id,
-            node,
+            media_node,
             "there is no room here: a socket is passed on to the node that keeps its slot"
         );
     }

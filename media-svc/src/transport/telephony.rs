@@ -268,7 +268,8 @@ async fn serve(gate: Arc<Gate>, mut admitted: Admitted, expected: Expected, toke
     let body = merged(expected.parameters, start);
     let call_id = expected.id;
     let (session_id, provider) = (admitted.session_id.clone(), start.provider);
-    tracing::info!(%session_id, provider = provider.name(), "a phone stream has begun");
+    let trace_id = admitted.trace_id();
+    tracing::info!(%session_id, trace_id, provider = provider.name(), "a phone stream has begun");
     let token = token.filter(|_| provider.may_return());
     let away = Away::default();
     caller.way_back = token.clone().map(|token| WayBack {

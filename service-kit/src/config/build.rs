@@ -10,19 +10,20 @@ use super::load::{Problem, Profile};
 use super::recording;
 use super::schema::{SCHEMA, find};
 use super::sources::{Merged, Values};
+use super::store;
 use super::transcripts;
 use super::value::Value;
 use super::{
     Agent, Archiver, ClientTransport, Config, InterruptionStrategy, Limits, Links, Log, Media, MediaTransport, Outbox,
-    PeerTlsFiles, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Store, StoreKind, Telephony,
-    TransferNotTaken, TurnDetection, TurnTaking, WebRtc,
+    PeerTlsFiles, PhoneAccounts, Pipeline, Recording, S3, Secret, Secrets, Telephony, TransferNotTaken, TurnDetection,
+    TurnTaking, WebRtc,
 };
 
 /// Makes the configuration; problems go to `merged`, and the result is used only when there are none.
 pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
     let (api_keys, server_api_keys) = reloadable(&merged.values);
     let http = listeners::build(merged);
-    let store = store(merged);
+    let store = store::build(merged);
     let transcripts = transcripts::build(merged, profile);
     let service_token = service_token(merged, profile);
     let peer_tls = peer_tls(merged, profile);
@@ -70,7 +71,6 @@ pub(super) fn build(merged: &mut Merged, profile: Profile) -> Config {
             proxy_host: v.text("proxy_host"),
             media_public_url: v.text("media_public_url"),
             verify_signatures: v.flag("telephony.verify_signatures"),
-            trusted_proxies: v.list("telephony.trusted_proxies"),
             busy_message: v.word("telephony.busy_message"),
             busy_redirect_url: v.text("telephony.busy_redirect_url"),
             outbound_from: v.list("telephony.outbound_from"),
@@ -261,25 +261,6 @@ pub(super) fn log_level(v: &Values) -> tracing::Level {
         "warn" => tracing::Level::WARN,
         "error" => tracing::Level::ERROR,
         _ => tracing::Level::INFO,
-    }
-}
-
-fn store(merged: &mut Merged) -> Store {
-    let url = merged.values.text("redis_url");
-    let is_redis = merged.values.word("session_store") == "redis";
-    if is_redis && url.is_none() && !merged.is_broken("redis_url") {
-        merged.problem("redis_url", "needed because session_store is redis (redis://host:6379)");
-    }
-    Store {
-        kind: if is_redis {
-            StoreKind::Redis {
-                url: Secret::new(url.unwrap_or_default()),
-                ca_file: merged.values.text("redis_ca_file").map(PathBuf::from),
-            }
-        } else {
-            StoreKind::Memory
-        },
-        session_ttl_secs: merged.values.number("session_ttl_secs"),
     }
 }
 

@@ -13,7 +13,9 @@ use super::sources::{Merged, Values};
 pub struct ConnectionLimits {
     /// Most open connections; 0 = no limit.
     pub max_connections: usize,
-    /// From the connection to the head of its first request, TLS handshake included.
+    /// Most open connections from one address, other than a trusted proxy's; 0 = no limit.
+    pub max_connections_per_address: usize,
+    /// From the connection to the end of the TLS handshake, and from there to the head of the first request.
     pub header_timeout: Duration,
     /// From the head of a request to the end of its body.
     pub body_timeout: Duration,
@@ -21,6 +23,8 @@ pub struct ConnectionLimits {
     pub request_timeout: Duration,
     /// From the end of an answer to the head of the next request.
     pub idle_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub write_timeout: Duration,
 }
 
 impl Default for ConnectionLimits {
@@ -28,10 +32,12 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             max_connections: 0,
+            max_connections_per_address: 0,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(15),
             request_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -53,10 +59,12 @@ pub(super) fn limits(v: &Values) -> ConnectionLimits {
     let seconds = |key| Duration::from_secs_f64(v.float(key));
     ConnectionLimits {
         max_connections: v.number("limits.max_connections"),
+        max_connections_per_address: v.number("limits.max_connections_per_address"),
         header_timeout: seconds("limits.header_timeout_secs"),
         body_timeout: seconds("limits.body_timeout_secs"),
         request_timeout: seconds("limits.request_timeout_secs"),
         idle_timeout: seconds("limits.idle_timeout_secs"),
+        write_timeout: seconds("limits.write_timeout_secs"),
     }
 }
 

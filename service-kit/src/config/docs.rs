@@ -55,7 +55,11 @@ fn property(key: &Key) -> Json {
             let choices = unsupported::supported(&key.path, choices);
             json!({ "type": "array", "items": { "type": "string", "enum": choices }, "minItems": 1 })
         }
-        Kind::Url(schemes) => json!({ "type": "string", "pattern": format!("^({})://", schemes.join("|")) }),
+        Kind::Url(schemes) => {
+            // In a pattern a plus is none.
+            let schemes = schemes.join("|").replace('+', "\\+");
+            json!({ "type": "string", "pattern": format!("^({schemes})://") })
+        }
         Kind::IceServers => json!({
             "type": "array",
             "items": { "anyOf": [

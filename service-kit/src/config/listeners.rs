@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use super::sources::Merged;
 use super::{Http, Tls, connections};
+use crate::networks::{Network, Networks};
 
 /// Makes the listeners' part; problems go to `merged`.
 pub(super) fn build(merged: &mut Merged) -> Http {
     let tls = tls(merged);
     let host = host(merged, "host").unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let admin = admin(merged, host);
+    let trusted_proxies = trusted_proxies(merged);
     let v = &merged.values;
     Http {
         host,
@@ -20,6 +22,7 @@ pub(super) fn build(merged: &mut Merged) -> Http {
         cors_allowed_origins: v.list("cors_allowed_origins"),
         max_request_body_bytes: v.number("max_request_body_bytes"),
         connections: connections::limits(v),
+        trusted_proxies,
     }
 }
 
@@ -36,6 +39,19 @@ fn host(merged: &mut Merged, key: &str) -> Option<IpAddr> {
         );
     }
     address
+}
+
+fn trusted_proxies(merged: &mut Merged) -> Networks {
+    const KEY: &str = "telephony.trusted_proxies";
+    let entries = merged.values.list(KEY);
+    let networks = entries.iter().filter_map(|entry| {
+        let network = entry.parse::<Network>();
+        if let Err(error) = &network {
+            merged.problem(KEY, format!("{entry:?} is {error}"));
+        }
+        network.ok()
+    });
+    networks.collect()
 }
 
 /// The operators' listener; without a port of its own there is none.

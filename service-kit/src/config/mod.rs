@@ -13,6 +13,7 @@ mod recording;
 mod schema;
 mod secret;
 mod sources;
+mod store;
 mod transcripts;
 mod unsupported;
 mod value;
@@ -28,7 +29,10 @@ pub use load::{ConfigError, Loaded, Problem, Profile, Sources, load, reload};
 pub use recording::{AudioFormat, RecordingTag, S3Encryption};
 pub use schema::{Key, Kind, SCHEMA, find};
 pub use secret::{Secret, Secrets};
+pub use store::{RedisTls, Store, StoreKind};
 pub use transcripts::{Redact, TranscriptDriver, Transcripts};
+
+use crate::networks::Networks;
 
 /// The whole effective configuration. Cheap to clone behind an `Arc`; secrets can be re-read while it lives.
 #[derive(Debug, Clone)]
@@ -96,6 +100,8 @@ pub struct Http {
     pub max_request_body_bytes: usize,
     /// What a client may take up, and for how long.
     pub connections: ConnectionLimits,
+    /// `telephony.trusted_proxies`: peers who speak for others, and whose `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: Networks,
 }
 
 /// PEM files of the public listener; re-read when they change.
@@ -134,29 +140,6 @@ pub struct WebRtc {
     pub ice_servers: Vec<IceServer>,
     /// Session limit in seconds after the first inbound audio; 0 = none.
     pub max_duration_secs: f64,
-}
-
-/// Session store.
-#[derive(Debug, Clone)]
-pub struct Store {
-    /// Memory (one process) or Redis.
-    pub kind: StoreKind,
-    /// Life of an idle session in seconds.
-    pub session_ttl_secs: u64,
-}
-
-/// Kind of the session store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreKind {
-    /// In this process.
-    Memory,
-    /// Shared by all instances.
-    Redis {
-        /// One server, Sentinel or Cluster.
-        url: Secret,
-        /// Authority of the servers' certificates in PEM.
-        ca_file: Option<PathBuf>,
-    },
 }
 
 /// Buffers on the hot path.
@@ -263,8 +246,6 @@ pub struct Telephony {
     pub media_public_url: Option<String>,
     /// Whether webhook signatures are checked when the secret is set.
     pub verify_signatures: bool,
-    /// Peers whose `X-Forwarded-*` headers are believed (addresses or CIDR).
-    pub trusted_proxies: Vec<String>,
     /// What callers hear when nobody takes their call.
     pub busy_message: String,
     /// Where the provider asks for another document instead.

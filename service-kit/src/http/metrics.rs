@@ -56,7 +56,7 @@ static OPEN: LazyLock<IntGauge> = LazyLock::new(|| {
 static REFUSED: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
         "http_connections_refused_total",
-        "Connections closed at once because limits.max_connections were open.",
+        "Connections closed at once because limits.max_connections were open, or limits.max_connections_per_address from theirs.",
     )
 });
 
@@ -78,7 +78,7 @@ impl Drop for OpenConnection {
 }
 
 /// Counts one connection that was closed because there were too many.
-pub(super) fn record_refused() {
+pub(crate) fn record_refused() {
     REFUSED.inc();
 }
 

@@ -6,6 +6,7 @@
 //! a port merge their routers first. Handlers return [`Data`] or [`ApiError`]; what axum itself refuses comes out in the
 //! same envelope.
 
+mod arrivals;
 mod auth;
 mod connections;
 mod envelope;
@@ -19,6 +20,9 @@ mod origin;
 mod server;
 mod timeouts;
 mod tls;
+
+pub(crate) use connections::slots;
+pub(crate) use metrics::record_refused;
 
 pub use auth::{check_api_key, presented_api_key, requester};
 pub use envelope::{Data, RequestId, TwoAudiences, current_request_id};

@@ -4,17 +4,19 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use axum::Router;
-use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsAcceptor;
+use axum_server::{Handle, Server};
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
 use tokio_util::sync::CancellationToken;
 
+use super::arrivals::{Arrivals, Door, Hearing, Peer};
 use super::connections::Bounded;
 use super::tls::CertificateFiles;
 use crate::config::{ConnectionLimits, Http, Tls};
 use crate::exit::{CANNOT_CREATE, Fatal};
+use crate::networks::Networks;
 use crate::tasks::TaskScope;
 
 /// Largest head of a request in bytes (URL and headers together); more is answered 431.
@@ -65,15 +67,20 @@ pub fn serve_public(
     scope: &TaskScope,
     stop: CancellationToken,
 ) -> Result<SocketAddr, Fatal> {
-    serve_within(listener, router, http.tls.as_ref(), http.connections, scope, stop)
+    let limits = Limits {
+        connections: http.connections,
+        proxies: &http.trusted_proxies,
+    };
+    serve_within(listener, router, http.tls.as_ref(), limits, scope, stop)
 }
 
 /// Serves `router` on `listener` in a task of `scope`, with `ConnectInfo<SocketAddr>`, `TCP_NODELAY` and, when
 /// configured, TLS whose certificate is read again when its file changes; with the usual time-outs and any number of
 /// connections. Returns the bound address.
 ///
-/// When `stop` or `scope` is cancelled nothing more is accepted and running requests get the time that any request has;
-/// upgraded sockets are left alone. A service cancels it at the end of its drain, not at the start: probes must still be answered meanwhile.
+/// When `stop` or `scope` is cancelled nothing more is accepted, who is connected already may send the request that they
+/// have come with, and running requests get the time that any request has; upgraded sockets are left alone. A service
+/// cancels it at the end of its drain, not at the start: probes must still be answered meanwhile.
 ///
 /// # Errors
 /// Exit status 66 when the certificate or key cannot be read, 73 when the listener cannot be used.
@@ -84,14 +91,28 @@ pub fn serve(
     scope: &TaskScope,
     stop: CancellationToken,
 ) -> Result<SocketAddr, Fatal> {
-    serve_within(listener, router, tls, ConnectionLimits::default(), scope, stop)
+    let limits = Limits {
+        connections: ConnectionLimits::default(),
+        proxies: &Networks::default(),
+    };
+    serve_within(listener, router, tls, limits, scope, stop)
+}
+
+/// What the clients of a listener may take up.
+struct Limits<'a> {
+    connections: ConnectionLimits,
+    /// Peers that speak for many of them.
+    proxies: &'a Networks,
 }
 
 fn serve_within(
     listener: TcpListener,
     router: Router,
     tls: Option<&Tls>,
-    limits: ConnectionLimits,
+    Limits {
+        connections: limits,
+        proxies,
+    }: Limits<'_>,
     scope: &TaskScope,
     stop: CancellationToken,
 ) -> Result<SocketAddr, Fatal> {
@@ -103,7 +124,11 @@ fn serve_within(
         )
     };
     let address = listener.local_addr().map_err(unusable)?;
-    let mut server = axum_server::from_tcp(listener).map_err(unusable)?;
+    listener.set_nonblocking(true).map_err(unusable)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(unusable)?;
+    let door = Door::default();
+    let arrivals = Arrivals::new(listener, door.clone()).map_err(unusable)?;
+    let mut server = Server::<Peer>::from_listener(arrivals);
     let builder = std::mem::replace(server.http_builder(), Builder::new(TokioExecutor::new()));
     *server.http_builder() = builder.http1_only();
     // Counted from the end of the answer before, so it is how long a connection may be idle as well; the first request
@@ -120,14 +145,14 @@ fn serve_within(
     let server = server
         .handle(handle.clone())
         .first_request_timeout(limits.header_timeout)
-        .accept_error_handler(|peer: Option<&SocketAddr>, error: &io::Error| {
+        .accept_error_handler(|peer: Option<&Peer>, error: &io::Error| {
             tracing::debug!(?peer, %error, "a connection was not accepted");
         });
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
 
     match tls {
         None => {
-            let server = server.acceptor(Bounded::new(NoDelayAcceptor::new(), limits.max_connections));
+            let server = server.acceptor(Hearing(Bounded::new(NoDelayAcceptor::new(), limits, proxies)));
             scope.spawn(
                 "http listener",
                 async move { report(address, server.serve(service).await) },
@@ -138,7 +163,7 @@ fn serve_within(
             let acceptor = RustlsAcceptor::new(files.config())
                 .handshake_timeout(limits.header_timeout)
                 .acceptor(NoDelayAcceptor::new());
-            let server = server.acceptor(Bounded::new(acceptor, limits.max_connections));
+            let server = server.acceptor(Hearing(Bounded::new(acceptor, limits, proxies)));
             let stopped = ended.clone();
             scope.spawn("certificate watcher", async move {
                 let _ = stopped.run_until_cancelled(files.watch()).await;
@@ -156,6 +181,7 @@ fn serve_within(
             () = cancelled.cancelled() => {}
         }
         ended.cancel();
+        door.close().await;
         // A phone provider may be in the middle of what was asked.
         handle.graceful_shutdown(Some(limits.request_timeout));
     });

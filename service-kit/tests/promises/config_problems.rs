@@ -107,6 +107,10 @@ fn a_wrong_type_is_refused_with_what_is_allowed() {
             "host: \"example.com\" is not an IP address; allowed: an IP address or localhost",
         ),
         (
+            r#"{"telephony.trusted_proxies": ["10.0.0.7", "10.0.0.0/33"]}"#,
+            "telephony.trusted_proxies: \"10.0.0.0/33\" is neither an address (10.0.0.7) nor a network",
+        ),
+        (
             r#"{"s3.endpoint": "localhost:9000"}"#,
             "s3.endpoint: \"localhost:9000\" is not allowed; allowed: a URL starting with http://, https://",
         ),
@@ -257,6 +261,14 @@ fn what_has_to_go_together_is_checked() {
             &["tls_cert_file", "tls_key_file"][..],
         ),
         (&[("session_store", "redis")], &["redis_url"]),
+        (
+            &[("redis_url", "redis+sentinel://h/main"), ("redis_ca_file", "ca.pem")],
+            &["redis_ca_file"],
+        ),
+        (
+            &[("redis_url", "rediss://h"), ("redis_cert_file", "cert.pem")],
+            &["redis_key_file"],
+        ),
         (&[("transcripts.driver", "postgres")], &["transcripts.driver"]),
         (
             &[("transcripts.table_name", "a; drop table b")],

@@ -1,15 +1,19 @@
 //! What one client can take up: connections, headers, bodies, time. Real sockets; time passes when everything waits.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::WebSocketUpgrade;
 use axum::routing::{get, post};
+use futures_util::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use crate::common::{Server, answer, config};
+use crate::common::{Server, answer, config, write_certificate};
 
 fn routes() -> Router {
     Router::new()
@@ -26,7 +30,17 @@ fn routes() -> Router {
 
 /// A connection on which one request was answered, and which stays open.
 async fn answered(address: SocketAddr) -> Option<TcpStream> {
-    let mut socket = TcpStream::connect(address).await.unwrap();
+    answered_on(TcpStream::connect(address).await.unwrap()).await
+}
+
+/// The same from another address of this machine.
+async fn answered_from(own: [u8; 4], address: SocketAddr) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::from(own), 0).into()).unwrap();
+    answered_on(socket.connect(address).await.unwrap()).await
+}
+
+async fn answered_on(mut socket: TcpStream) -> Option<TcpStream> {
     socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.ok()?;
     let mut begin = [0; 12];
     socket.read_exact(&mut begin).await.ok()?;
@@ -42,9 +56,9 @@ async fn rest_of(socket: &mut TcpStream) -> String {
 }
 
 /// A head, then a byte every second for as long as the server takes it; then what it has said.
-async fn dripped(server: &Server, head: &str) -> String {
+async fn dripped(server: &Server, head: impl AsRef<[u8]>) -> String {
     let mut socket = TcpStream::connect(server.address).await.unwrap();
-    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(head.as_ref()).await.unwrap();
     let (mut read, mut write) = socket.split();
     let mut said = Vec::new();
     let drip = async {
@@ -58,6 +72,15 @@ async fn dripped(server: &Server, head: &str) -> String {
         () = drip => {}
     }
     String::from_utf8_lossy(&said).into_owned()
+}
+
+/// What an answer is made from: says when it is let go.
+struct Held(mpsc::Sender<()>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
 }
 
 fn counted(line: &str) -> bool {
@@ -94,6 +117,78 @@ async fn a_head_that_drips_in_is_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tls_handshake_that_drips_in_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(&[("limits.header_timeout_secs", "3")]);
+    config.http.tls = Some(write_certificate(folder.path()).0);
+    let server = Server::start_bare(routes(), &config);
+    let began = Instant::now();
+
+    // A record of 512 bytes, and the beginning of the greeting in it.
+    let said = dripped(&server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
+
+    assert_eq!(said, "");
+    let took = began.elapsed().as_secs();
+    assert!((3..60).contains(&took), "{took} s of some 500");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_of_its_answer_loses_it() {
+    let (tell, mut let_go) = mpsc::channel(1);
+    let endless = get(move || {
+        let pieces = stream::unfold(Held(tell), |held| async {
+            Some((Ok::<_, std::io::Error>(vec![0; 64 * 1024]), held))
+        });
+        async { Body::from_stream(pieces) }
+    });
+    let config = config(&[("limits.write_timeout_secs", "5")]);
+    let server = Server::start(Router::new().route("/endless", endless), &config, &[]);
+    let began = Instant::now();
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    socket
+        .write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+
+    // What the answer is made from is let go, and so is the connection.
+    let gone = tokio::time::timeout(Duration::from_secs(600), let_go.recv()).await;
+
+    assert_eq!(gone, Ok(Some(())));
+    assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
+    let said = rest_of(&mut socket).await;
+    assert!(said.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn an_address_has_no_more_connections_than_it_may_and_a_trusted_proxy_speaks_for_many() {
+    let (one, other, proxy) = ([127, 0, 0, 2], [127, 0, 0, 3], [127, 0, 0, 4]);
+    let settings = [
+        ("limits.max_connections_per_address", "2"),
+        ("telephony.trusted_proxies", "127.0.0.4"),
+    ];
+    let server = Server::start_bare(routes(), &config(&settings));
+    let first = answered_from(one, server.address).await.unwrap();
+    let _second = answered_from(one, server.address).await.unwrap();
+
+    assert!(answered_from(one, server.address).await.is_none(), "a third was let in");
+    assert!(counted("http_connections_refused_total "));
+    assert!(answered_from(other, server.address).await.is_some());
+    let mut behind = Vec::new();
+    for _ in 0..4 {
+        behind.push(answered_from(proxy, server.address).await.unwrap());
+    }
+
+    drop(first);
+    // The server has to notice first.
+    let again = async {
+        while answered_from(one, server.address).await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_that_drips_in_is_answered_408_and_the_connection_ends() {
     let config = config(&[("limits.body_timeout_secs", "3")]);
     let server = Server::start(routes(), &config, &[]);
@@ -120,7 +215,7 @@ async fn a_body_that_drips_in_is_answered_408_and_the_connection_ends() {
 async fn a_connection_without_a_further_request_is_closed() {
     let server = Server::start_bare(routes(), &config(&[("limits.idle_timeout_secs", "5")]));
     let mut socket = answered(server.address).await.unwrap();
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
 
     rest_of(&mut socket).await;
 

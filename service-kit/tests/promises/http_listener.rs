@@ -1,12 +1,11 @@
 //! Listeners: ports, slow clients, TLS, and how they end.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
-use crate::common::{Server, config};
+use crate::common::{Server, config, write_certificate};
 use axum::Router;
 use axum::extract::{ConnectInfo, WebSocketUpgrade};
-use axum::routing::get;
+use axum::routing::{get, post};
 use futures_util::{SinkExt, StreamExt};
 use service_kit::config::Tls;
 use service_kit::exit;
@@ -115,15 +114,41 @@ async fn a_request_that_is_running_when_the_listener_stops_gets_its_answer() {
     assert_eq!(response.unwrap().text().await.unwrap(), "done");
 }
 
-fn write_certificate(folder: &Path) -> (Tls, reqwest::Certificate) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let tls = Tls {
-        cert_file: folder.join("cert.pem"),
-        key_file: folder.join("key.pem"),
-    };
-    std::fs::write(&tls.cert_file, made.cert.pem()).unwrap();
-    std::fs::write(&tls.key_file, made.signing_key.serialize_pem()).unwrap();
-    (tls, reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap())
+/// A balancer that is connected has sent its request, and does not send it again when it is no GET.
+#[tokio::test]
+async fn who_got_in_before_the_listener_stops_is_answered() {
+    const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    let server = Server::start_bare(Router::new().route("/", post(async || "done")), &config(&[]));
+    // The server has accepted it when one that came later is answered.
+    let mut accepted = TcpStream::connect(server.address).await.unwrap().into_std().unwrap();
+    assert_eq!(server.post("/").send().await.unwrap().status(), 200);
+    // This one it knows nothing of: nothing is awaited until it is asked to stop.
+    let mut queued = std::net::TcpStream::connect(server.address).unwrap();
+    queued.set_nonblocking(true).unwrap();
+
+    server.stop.cancel();
+    for socket in [&mut accepted, &mut queued] {
+        std::io::Write::write_all(socket, REQUEST).unwrap();
+    }
+
+    for socket in [accepted, queued] {
+        let mut answer = Vec::new();
+        TcpStream::from_std(socket)
+            .unwrap()
+            .read_to_end(&mut answer)
+            .await
+            .unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"done"));
+    }
+    server.scope.join().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_does_not_hold_up_the_end() {
+    let server = Server::start_bare(echo(), &config(&[]));
+    let _silent = TcpStream::connect(server.address).await.unwrap();
+    server.stop.cancel();
+    server.scope.join().await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod common;
 mod config_docs;
 mod config_problems;
 mod config_sources;
+mod grpc_listener;
 mod http_envelopes;
 mod http_guards;
 mod http_limits;

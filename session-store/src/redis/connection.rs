@@ -8,12 +8,13 @@ use ::redis::cluster::ClusterClientBuilder;
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
-    TlsCertificates, Value, cmd,
+    Value, cmd,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::address::{Address, Host, Login, Topology};
+use super::pem::Pem;
 
 /// Longest wait for an answer: beyond it the caller is better served by an error.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -39,23 +40,62 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Connects.
-    pub(super) async fn open(address: Address, ca_pem: Option<Vec<u8>>) -> RedisResult<Self> {
+    /// Connects; the files are used with TLS.
+    pub(super) async fn open(address: Address, files: Pem) -> RedisResult<Self> {
         if address.topology == Topology::Cluster {
-            return Ok(Self::Cluster(cluster(&address, ca_pem).await?));
+            return Ok(Self::Cluster(cluster(&address, &files).await?));
         }
         let server = Server {
             address,
-            ca_pem,
+            files,
             state: Mutex::default(),
         };
         server.connection().await?;
         Ok(Self::Server(Arc::new(server)))
     }
+
+    /// Whether keys with different hash tags may be on different servers.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
 }
 
-async fn cluster(address: &Address, ca_pem: Option<Vec<u8>>) -> RedisResult<ClusterConnection> {
-    let hosts = address.hosts.iter().map(|host| address.server(host));
+/// The client begins anew with the servers it was made with when it has lost its way, so it is made with all there are:
+/// those of the URL may be gone by then.
+async fn cluster(address: &Address, files: &Pem) -> RedisResult<ClusterConnection> {
+    let mut told = cluster_of(address, &address.hosts, files).await?;
+    let slots: Value = cmd("CLUSTER").arg("SLOTS").query_async(&mut told).await?;
+    let mut hosts = address.hosts.clone();
+    for host in servers_in(&slots) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    cluster_of(address, &hosts, files).await
+}
+
+/// Servers in the answer of `CLUSTER SLOTS`: of each range the first and the last slot, then its servers, of which each
+/// begins with name and port.
+fn servers_in(slots: &Value) -> Vec<Host> {
+    let list = |value: &Value| match value {
+        Value::Array(list) => list.clone(),
+        _ => Vec::new(),
+    };
+    let ranges = list(slots);
+    let servers = ranges.iter().flat_map(|range| list(range).into_iter().skip(2));
+    let hosts = servers.filter_map(|server| match list(&server).as_slice() {
+        [Value::BulkString(name), Value::Int(port), ..] => Some(Host {
+            name: String::from_utf8(name.clone()).ok()?,
+            port: u16::try_from(*port).ok()?,
+        }),
+        _ => None,
+    });
+    // Of some servers the others know no name.
+    hosts.filter(|host| !matches!(host.name.as_str(), "" | "?")).collect()
+}
+
+async fn cluster_of(address: &Address, hosts: &[Host], files: &Pem) -> RedisResult<ClusterConnection> {
+    let hosts = hosts.iter().map(|host| address.server(host));
     let mut builder = ClusterClientBuilder::new(hosts.collect::<RedisResult<Vec<_>>>()?)
         .connection_timeout(CONNECT_TIMEOUT)
         .response_timeout(RESPONSE_TIMEOUT)
@@ -63,17 +103,10 @@ async fn cluster(address: &Address, ca_pem: Option<Vec<u8>>) -> RedisResult<Clus
         .retries(CLUSTER_RETRIES)
         .min_retry_wait(50)
         .max_retry_wait(400);
-    if address.tls && ca_pem.is_some() {
-        builder = builder.certs(certificates(ca_pem));
+    if address.tls {
+        builder = builder.certs(files.certificates());
     }
     builder.build()?.get_async_connection().await
-}
-
-fn certificates(root_cert: Option<Vec<u8>>) -> TlsCertificates {
-    TlsCertificates {
-        client_tls: None,
-        root_cert,
-    }
 }
 
 impl ConnectionLike for Connection {
@@ -117,7 +150,7 @@ impl ConnectionLike for Connection {
 /// One server: a fixed one, or the primary of the moment.
 pub(super) struct Server {
     address: Address,
-    ca_pem: Option<Vec<u8>>,
+    files: Pem,
     state: Mutex<State>,
 }
 
@@ -222,9 +255,10 @@ impl Server {
     }
 
     async fn dial(&self, to: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
-        let client = match (&self.ca_pem, self.address.tls) {
-            (Some(pem), true) => Client::build_with_tls(to, certificates(Some(pem.clone())))?,
-            (Some(_) | None, _) => Client::open(to)?,
+        let client = if self.address.tls {
+            Client::build_with_tls(to, self.files.certificates())?
+        } else {
+            Client::open(to)?
         };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT / 2))
@@ -242,4 +276,26 @@ async fn in_time<T>(operation: impl Future<Output = RedisResult<T>>) -> RedisRes
 
 fn io_error(why: String) -> RedisError {
     RedisError::from((ErrorKind::Io, "not connected", why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_server_of_a_cluster_that_has_a_name_is_known() {
+        let server = |name: &str, port| {
+            let id = Value::BulkString(b"id".to_vec());
+            Value::Array(vec![Value::BulkString(name.into()), Value::Int(port), id])
+        };
+        let range =
+            |from, to, servers: Vec<Value>| Value::Array([vec![Value::Int(from), Value::Int(to)], servers].concat());
+        let slots = Value::Array(vec![
+            range(0, 9_999, vec![server("10.0.0.1", 7_000), server("?", 7_001)]),
+            range(10_000, 16_383, vec![server("", 7_002), server("redis-3", 7_003)]),
+        ]);
+        let found = servers_in(&slots);
+        let found: Vec<_> = found.iter().map(|host| (host.name.as_str(), host.port)).collect();
+        assert_eq!(found, [("10.0.0.1", 7_000), ("redis-3", 7_003)]);
+    }
 }

@@ -3,25 +3,30 @@
 
 mod address;
 mod connection;
+mod error;
 pub mod keys;
+mod lineage;
+mod pem;
 mod scripts;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
-use ::redis::{ErrorKind, RedisError, cmd};
+use ::redis::{RedisError, cmd};
 use async_trait::async_trait;
-use futures_util::future::try_join_all;
+use futures_util::future::{join, try_join_all};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use service_kit::config::Secret;
+use service_kit::config::{RedisTls, Secret};
 use service_kit::exit::{self, Fatal};
 
 use crate::{Claim, HOLD_GRACE, NODE_TTL, NodeRecord, PLACING, Rate, SessionRecord, Store, StoreError};
 use address::Address;
 use connection::Connection;
 pub(crate) use connection::LONGEST_OPERATION;
+use error::unanswered;
+use lineage::Lineage;
+use pem::Pem;
 
 /// How long it is remembered for whom a session counts; as long as the tenant's own list.
 const HOLDER_TTL: Duration = Duration::from_secs(86_400);
@@ -29,14 +34,15 @@ const HOLDER_TTL: Duration = Duration::from_secs(86_400);
 /// Sessions, nodes, keys and claims in Redis, over a connection that comes back by itself.
 pub struct RedisStore {
     connection: Connection,
+    lineage: Lineage,
 }
 
 impl RedisStore {
-    /// Connects and checks that Redis answers. With `ca_file`, its certificates are what a server's has to be signed by.
+    /// Connects and checks that Redis answers.
     ///
-    /// Errors: the URL is not one (exit status 64), the file cannot be read (66), or nobody answers there, or the password
-    /// is refused (69).
-    pub async fn connect(url: &Secret, ca_file: Option<&Path>) -> Result<Self, Fatal> {
+    /// Errors: the URL is not one (exit status 64), a file cannot be read (66), or nobody answers there, or the password or
+    /// a certificate is refused (69).
+    pub async fn connect(url: &Secret, tls: &RedisTls) -> Result<Self, Fatal> {
         let address = Address::parse(url.expose()).map_err(|error| {
             Fatal::new(
                 exit::CONFIG,
@@ -44,27 +50,48 @@ impl RedisStore {
                 "set redis_url (VOXRAY_REDIS_URL) to redis://[user:password@]host:6379[/db], redis+sentinel://host,host/name or redis+cluster://host,host; rediss for TLS",
             )
         })?;
-        let ca_pem = ca_file.map(std::fs::read).transpose().map_err(|error| {
-            Fatal::new(
-                exit::NO_INPUT,
-                format!("redis_ca_file cannot be read: {error}"),
-                "set redis_ca_file (VOXRAY_REDIS_CA_FILE) to the authority's certificate in PEM",
-            )
-        })?;
-        let hosts = address.shown();
-        let unavailable = |why: String| {
-            Fatal::new(
-                exit::UNAVAILABLE,
-                format!("Redis at {hosts} cannot be used: {why}"),
-                "start Redis there or correct redis_url (VOXRAY_REDIS_URL); a single process needs none: session_store=memory",
-            )
+        let files = Pem::read(tls)?;
+        let (hosts, with_tls) = (address.shown(), address.tls);
+        let unavailable = |error: RedisError| {
+            let why = error::why(&error);
+            let what = format!("Redis at {hosts} cannot be used: {why}");
+            Fatal::new(exit::UNAVAILABLE, what, error::remedy(&error, with_tls))
         };
-        let connection = Connection::open(address, ca_pem)
-            .await
-            .map_err(|error| unavailable(kind_of(&error)))?;
-        let store = Self { connection };
-        store.ping().await.map_err(|StoreError(why)| unavailable(why))?;
+        let store = Self {
+            connection: Connection::open(address, files).await.map_err(unavailable)?,
+            lineage: Lineage::default(),
+        };
+        store.answers().await.map_err(unavailable)?;
+        if let Err(StoreError(why)) = store.replication_ids().await {
+            tracing::warn!(
+                why,
+                "Redis does not tell its replication id, so a failover that no report of a node falls into goes unnoticed; let this user of Redis do what docs/redis-keys.md lists"
+            );
+        }
         Ok(store)
+    }
+
+    async fn answers(&self) -> Result<(), RedisError> {
+        // Not PING: of a cluster that has lost a part any server answers that.
+        cmd("EXISTS")
+            .arg(keys::NODES)
+            .query_async::<u8>(&mut self.connection.clone())
+            .await
+            .map(drop)
+    }
+
+    /// Of the servers that keep the sessions, in the order of the shards.
+    async fn replication_ids(&self) -> Result<Vec<String>, StoreError> {
+        // Outside of a cluster all of them are on one server.
+        let shards = if self.connection.is_cluster() { keys::SHARDS } else { 1 };
+        let ids = (0..shards).map(|shard| async move {
+            scripts::REPLICATION_ID
+                .key(keys::sessions(shard))
+                .invoke_async(&mut self.connection.clone())
+                .await
+                .map_err(unanswered)
+        });
+        try_join_all(ids).await
     }
 
     async fn put(&self, key: String, index: &str, id: &str, value: String, ttl: Duration) -> Result<(), StoreError> {
@@ -276,17 +303,31 @@ impl Store for RedisStore {
     }
 
     async fn heartbeat(&self, node: &NodeRecord) -> Result<bool, StoreError> {
-        scripts::HEARTBEAT
-            .key(keys::node(&node.node_id))
-            .key(keys::NODES)
-            .key(keys::placed(&node.node_id))
-            .arg(to_json(node)?)
-            .arg(millis(NODE_TTL))
-            .arg(&node.node_id)
-            .arg(millis(PLACING))
-            .invoke_async(&mut self.connection.clone())
-            .await
-            .map_err(unanswered)
+        let json = to_json(node)?;
+        let report = async {
+            scripts::HEARTBEAT
+                .key(keys::node(&node.node_id))
+                .key(keys::NODES)
+                .key(keys::placed(&node.node_id))
+                .arg(json)
+                .arg(millis(NODE_TTL))
+                .arg(&node.node_id)
+                .arg(millis(PLACING))
+                .invoke_async(&mut self.connection.clone())
+                .await
+                .map_err(unanswered)
+        };
+        // Side by side: a report may not take twice the longest operation.
+        let (known, ids) = join(report, self.replication_ids()).await;
+        let known: bool = known?;
+        let same = match ids {
+            Ok(ids) => self.lineage.is_still(ids),
+            Err(error) => {
+                tracing::debug!(%error, "a part of Redis does not tell its replication id; the next report asks again");
+                true
+            }
+        };
+        Ok(known && same)
     }
 
     async fn remove_node(&self, node_id: &str) -> Result<(), StoreError> {
@@ -413,13 +454,7 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        // Not PING: of a cluster that has lost a part any server answers that.
-        cmd("EXISTS")
-            .arg(keys::NODES)
-            .query_async::<u8>(&mut self.connection.clone())
-            .await
-            .map(drop)
-            .map_err(unanswered)
+        self.answers().await.map_err(unanswered)
     }
 }
 
@@ -455,23 +490,4 @@ fn millis(ttl: Duration) -> u64 {
 
 fn to_json(record: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(record).map_err(|error| StoreError(error.to_string()))
-}
-
-fn unanswered(error: RedisError) -> StoreError {
-    StoreError(kind_of(&error))
-}
-
-/// The error as text, told so that it never repeats the URL and its password.
-fn kind_of(error: &RedisError) -> String {
-    if error.is_timeout() {
-        return "timed out".to_owned();
-    }
-    if error.kind() == ErrorKind::AuthenticationFailed {
-        return "it wants another user or password".to_owned();
-    }
-    match error.code() {
-        Some("NOAUTH" | "WRONGPASS") => "it wants another user or password".to_owned(),
-        Some("READONLY") => "it is a read-only replica".to_owned(),
-        _ => error.to_string(),
-    }
 }

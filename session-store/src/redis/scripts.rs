@@ -191,6 +191,14 @@ return known",
     )
 });
 
+/// `KEYS`: any of the server that is asked. Answers the id of the history that its data is of, or nil.
+pub static REPLICATION_ID: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')",
+    )
+});
+
 /// `KEYS`: placed, report. `ARGV`: ticket, time to live in ms. Writes the ticket when the node has room by its last
 /// report and the tickets written since, and answers whether it has.
 pub static PLACE: LazyLock<Script> = LazyLock::new(|| {

@@ -6,14 +6,17 @@
     reason = "a test that cannot go on fails, and tells how long a failover took"
 )]
 
+mod cluster;
+mod sentinel;
 mod server;
-mod topologies;
+mod tls;
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::Duration;
 
 use server::Server;
-use service_kit::config::Secret;
+use service_kit::config::{RedisTls, Secret, StoreKind};
 use session_store::redis::keys;
 use session_store::{NODE_TTL, Rate, RedisStore, Store, conformance};
 
@@ -23,6 +26,43 @@ async fn the_redis_store_keeps_every_promise_of_the_trait() {
     let store = server.store().await;
     // Redis has no virtual clock: what must be gone after a while is looked for after a while.
     conformance::all(&store, tokio::time::sleep).await;
+}
+
+/// How often each operation was timed so far, by the metrics that a service exports.
+fn timed() -> BTreeMap<String, u64> {
+    let text = service_kit::metrics::render();
+    let lines = text.lines();
+    let counts = lines.filter_map(|line| line.strip_prefix("session_store_duration_seconds_count{operation=\""));
+    let counts = counts.map(|count| {
+        let (operation, times) = count.split_once("\"} ").unwrap();
+        (operation.to_owned(), times.parse().unwrap())
+    });
+    counts.collect()
+}
+
+/// How often each operation is timed while the store that a service opens is asked everything.
+async fn timed_by(kind: StoreKind) -> BTreeMap<String, u64> {
+    let before = timed();
+    let store = session_store::open(&kind).await.unwrap();
+    conformance::all(&*store, tokio::time::sleep).await;
+    let since = timed().into_iter().map(|(operation, times)| {
+        let before = before.get(&operation).copied().unwrap_or_default();
+        (operation, times - before)
+    });
+    since.collect()
+}
+
+#[tokio::test]
+async fn the_same_operations_are_timed_in_memory_and_in_redis() {
+    let server = Server::start(&[]);
+    let redis = StoreKind::Redis {
+        url: server.url(),
+        tls: RedisTls::default(),
+    };
+
+    let memory = timed_by(StoreKind::Memory).await;
+    assert_eq!(timed_by(redis).await, memory);
+    assert!(memory.len() > 20, "{memory:?}");
 }
 
 #[tokio::test]
@@ -197,7 +237,7 @@ async fn a_refused_connection_says_where_and_what_to_do_and_no_password() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = Secret::new(format!("redis://me:hunter2@127.0.0.1:{port}/0"));
 
-    let fatal = RedisStore::connect(&url, None).await.err().unwrap();
+    let fatal = RedisStore::connect(&url, &RedisTls::default()).await.err().unwrap();
 
     assert_eq!(fatal.status, service_kit::exit::UNAVAILABLE);
     assert!(fatal.what.contains(&format!("127.0.0.1:{port}")), "{fatal}");
@@ -210,19 +250,20 @@ async fn a_wrong_password_is_told_without_repeating_it() {
     let server = Server::start(&["--requirepass", "right"]);
     let url = Secret::new(format!("redis://:hunter2@127.0.0.1:{}", server.port));
 
-    let fatal = RedisStore::connect(&url, None).await.err().unwrap();
+    let fatal = RedisStore::connect(&url, &RedisTls::default()).await.err().unwrap();
 
     assert_eq!(fatal.status, service_kit::exit::UNAVAILABLE);
-    assert!(fatal.what.contains("password"), "{fatal}");
+    assert!(
+        fatal.what.contains("password") && fatal.remedy.contains("VOXRAY_REDIS_URL"),
+        "{fatal}"
+    );
     assert!(!fatal.to_string().contains("hunter2"), "{fatal}");
 }
 
 #[tokio::test]
 async fn a_url_that_is_none_is_a_configuration_error() {
-    let fatal = RedisStore::connect(&Secret::new("postgres://u:hunter2@db"), None)
-        .await
-        .err()
-        .unwrap();
+    let url = Secret::new("postgres://u:hunter2@db");
+    let fatal = RedisStore::connect(&url, &RedisTls::default()).await.err().unwrap();
 
     assert_eq!(fatal.status, service_kit::exit::CONFIG);
     assert!(!fatal.to_string().contains("hunter2"), "{fatal}");

@@ -3,10 +3,42 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use redis::{Client, IntoConnectionInfo, RedisConnectionInfo, cmd};
-use service_kit::config::Secret;
+use service_kit::config::{RedisTls, Secret};
 use session_store::RedisStore;
+
+/// Long enough for anything on a machine that is busy with something else.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// A user who may do what docs/redis-keys.md says that Voxray needs, and no more.
+pub const USER: [&str; 10] = [
+    "--user",
+    "voxray",
+    "on",
+    ">p@ss",
+    "~voxray:*",
+    "+@all",
+    "-@admin",
+    "-@dangerous",
+    "+info",
+    "+role",
+];
+/// The same in a URL.
+pub const LOGIN: &str = "voxray:p%40ss";
+
+/// Asks until it is so.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(began.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
 
 /// Gone with this value.
 pub struct Server {
@@ -76,7 +108,7 @@ impl Server {
     }
 
     pub async fn store(&self) -> RedisStore {
-        RedisStore::connect(&self.url(), None).await.unwrap()
+        RedisStore::connect(&self.url(), &RedisTls::default()).await.unwrap()
     }
 
     pub async fn ask<T: redis::FromRedisValue>(&self, command: &str, arguments: &[&str]) -> T {

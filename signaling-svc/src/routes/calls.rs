@@ -95,7 +95,7 @@ pub async fn place(
         check_page(&headers, &app.config.http.cors_allowed_origins)?;
     }
     let provider = check(&app, &request)?;
-    let public_base = urls::callback_base(&app.config, &app.trusted_proxies, client.peer, &headers);
+    let public_base = urls::callback_base(&app.config, client.peer, &headers);
     let public_base = public_base.ok_or_else(no_public_host)?;
     let key = idempotency::key(&app, &headers, &client, "calls", &request, IDEMPOTENCY_TTL).await?;
     if let Some(key) = &key

@@ -12,11 +12,12 @@ use service_kit::http::{ApiError, ApiJson};
 use service_kit::trace::Parent;
 use session_store::{NodeRecord, SessionRecord, SessionState};
 use tonic::Code;
+use tracing::Instrument;
 use utoipa::ToSchema;
 use voxray_proto::control::{AddCandidatesRequest, Candidate, OfferRequest, OfferResponse, Transport};
 
 use super::shape::{SessionId, Shape};
-use crate::app::{App, TOKEN_TTL, name, placement_trace};
+use crate::app::{App, TOKEN_TTL, name, placement_lines, placement_trace, say_placed};
 use crate::error::store_error;
 
 /// Most candidates in one request. A browser finds some twenty, and sends them as it finds them.
@@ -168,7 +169,7 @@ pub async fn add_candidates(
             Err(ApiError::invalid_field("candidates", status.message()))
         }
         Err(status) => {
-            tracing::warn!(node = %node.node_id, code = ?status.code(), "candidates did not reach their node");
+            tracing::warn!(media_node = %node.node_id, code = ?status.code(), "candidates did not reach their node");
             Err(does_not_answer())
         }
     }
@@ -223,7 +224,7 @@ async fn on_its_node(
             Code::DeadlineExceeded | Code::Cancelled => Err(does_not_answer()),
             Code::Unavailable if session.has_begun() => Err(does_not_answer()),
             code => {
-                tracing::debug!(node = %node.node_id, ?code, "the session moves to another node");
+                tracing::debug!(media_node = %node.node_id, ?code, "the session moves to another node");
                 Ok(None)
             }
         },
@@ -232,6 +233,7 @@ async fn on_its_node(
 
 async fn on_a_new_node(app: &App, request: OfferRequest) -> Result<(NodeRecord, OfferResponse), ApiError> {
     let trace = placement_trace(&request.session_id, Transport::Webrtc);
+    let logged = placement_lines(&request.session_id, &trace);
     // The old peer connection, if any, is not there.
     let request = OfferRequest {
         pc_id: String::new(),
@@ -242,9 +244,11 @@ async fn on_a_new_node(app: &App, request: OfferRequest) -> Result<(NodeRecord, 
         let (request, parent) = (request.clone(), trace.parent());
         async move { nodes.offer(&url, request, &parent).await }
     });
-    let placed = placed.await.inspect_err(|_| trace.fail("no node has taken it"));
+    let placed = placed.instrument(logged.clone()).await;
+    let placed = placed.inspect_err(|_| trace.fail("no node has taken it"));
     let (node, answer) = placed.map_err(|error| error.into_api("sdp"))?;
     trace.set("voxray.node", node.node_id.clone());
+    logged.in_scope(|| say_placed(&node, Transport::Webrtc));
     Ok((node, answer))
 }
 

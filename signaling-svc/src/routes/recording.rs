@@ -11,7 +11,7 @@ use futures_util::stream;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LOCATION, RANGE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use service_kit::http::ApiError;
 use tonic::Streaming;
 use voxray_proto::archive::get_recording_response::Message;
@@ -25,7 +25,8 @@ use crate::archive::api_error;
 const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
 
 /// Gives the recording of a call: `302` to a URL of the object store that works for five minutes, or the file. One range
-/// of bytes is honoured; of several, all of the file is sent.
+/// of bytes is honoured; of several, all of the file is sent. `HEAD` gives type and length in both cases, without a redirect: the
+/// URL is signed for `GET` alone.
 #[utoipa::path(get, path = "/sessions/{id}/recording", tag = "archive",
     params(("id" = String, Path, description = "Session id"),
         ("Range" = Option<String>, Header, description = "`bytes=0-1023`, `bytes=1024-`, `bytes=-1024`")),
@@ -39,6 +40,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
 pub async fn recording(
     State(app): State<Arc<App>>,
     SessionId(session_id): SessionId,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -50,9 +52,23 @@ pub async fn recording(
     let mut messages = app.archive.recording(request).await?;
     let first = messages.message().await.map_err(|status| api_error(&status))?;
     match first.and_then(|first| first.message) {
+        // Archivers of earlier releases do not say how long it is.
+        Some(Message::Info(info)) if method == Method::HEAD && !info.url.is_empty() && info.total_bytes > 0 => {
+            described(&info)
+        }
         Some(Message::Info(info)) => answer(info, messages),
         Some(Message::Data(_)) | None => Err(ApiError::unavailable("the archive does not answer")),
     }
+}
+
+/// What is in the object store, in headers.
+fn described(info: &RecordingInfo) -> Result<Response, ApiError> {
+    let mut response = StatusCode::OK.into_response();
+    set(&mut response, CONTENT_TYPE, &info.content_type)?;
+    set(&mut response, CONTENT_LENGTH, &info.total_bytes.to_string())?;
+    set(&mut response, ACCEPT_RANGES, "bytes")?;
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    Ok(response)
 }
 
 fn answer(info: RecordingInfo, messages: Streaming<GetRecordingResponse>) -> Result<Response, ApiError> {

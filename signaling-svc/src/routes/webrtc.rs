@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use service_kit::http::{ApiError, ApiJson};
 use service_kit::ids;
 use session_store::SessionState;
+use tracing::Instrument;
 use utoipa::ToSchema;
 use voxray_proto::control::{OfferRequest, Transport};
 
 use super::shape::Shape;
-use crate::app::{App, NewSession, TOKEN_TTL, placement_trace};
+use crate::app::{App, NewSession, TOKEN_TTL, placement_lines, placement_trace, say_placed};
 use crate::error::store_error;
 use crate::limits::Client;
 
@@ -58,11 +59,13 @@ pub async fn offer(
         ..OfferRequest::default()
     };
     let trace = placement_trace(&new.session_id, Transport::Webrtc);
+    let logged = placement_lines(&new.session_id, &trace);
     let placed = app
         .place(Transport::Webrtc, |nodes, url| {
             let (request, parent) = (request.clone(), trace.parent());
             async move { nodes.offer(&url, request, &parent).await }
         })
+        .instrument(logged.clone())
         .await;
     let (node, answer) = match placed {
         Ok(placed) => placed,
@@ -73,6 +76,7 @@ pub async fn offer(
         }
     };
     trace.set("voxray.node", node.node_id.clone());
+    logged.in_scope(|| say_placed(&node, Transport::Webrtc));
     // Written before the client has the answer: the node says `connected` over it, never the other way round.
     let record = new.record(Some(&node.node_id), SessionState::Reserved);
     if let Err(error) = app.store.put_session(&record, TOKEN_TTL).await {

@@ -62,7 +62,7 @@ impl FromRequest<Arc<App>> for Webhook {
         let (form, json) = read_body(&headers, &body)?;
         Ok(Self {
             is_post,
-            url: urls::public_url(&app.config, &app.trusted_proxies, peer, &headers, &uri),
+            url: urls::public_url(&app.config, peer, &headers, &uri),
             query: pairs(uri.query().unwrap_or_default().as_bytes()),
             headers,
             uri,

@@ -126,6 +126,64 @@ async fn a_key_places_no_more_calls_than_it_may_and_the_provider_is_not_asked_fo
 }
 
 #[tokio::test]
+async fn every_route_that_starts_a_session_is_limited_by_key_and_by_address() {
+    let routes = [
+        ("/start", json!({})),
+        ("/start", json!({"transport": "websocket"})),
+        ("/webrtc/offer", json!({"offer": "v=0"})),
+        ("/calls", request("twilio")),
+    ];
+    let limits = [
+        "limits.starts_per_minute",
+        "limits.starts_per_minute_per_address",
+        "limits.sessions_per_key",
+    ];
+    for (path, body) in &routes {
+        for limit in limits {
+            let setup = setup(&[KEYS, (limit, "1")]).await;
+            let ask = |prefix: &str| {
+                let request = Request::post(format!("{prefix}{path}"))
+                    .header("x-api-key", "a")
+                    .header("content-type", "application/json")
+                    .extension(ConnectInfo(std::net::SocketAddr::from((HOME, 4711))))
+                    .body(Body::from(body.to_string()));
+                setup.plane.send(request.unwrap())
+            };
+            let first = ask("").await;
+            assert!(first.status.is_success(), "{path} {limit}: {}", first.text);
+            let placed = setup.node.created().len() + setup.node.offers().len();
+            for prefix in ["", "/api/v1"] {
+                retry_after(&ask(prefix).await);
+            }
+            let further = setup.node.created().len() + setup.node.offers().len() - placed;
+            assert_eq!(further, 0, "{path} {limit}: who is refused holds no slot");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_webhook_that_is_not_checked_is_limited_by_address() {
+    // provider, its own path or the one that is configured
+    let routes = [
+        ("", "/telephony/twilio"),
+        ("", "/telephony/telnyx"),
+        ("", "/telephony/plivo"),
+        ("", "/telephony/exotel"),
+        ("", "/telephony/vonage"),
+        ("twilio", "/"),
+    ];
+    for (configured, path) in routes {
+        let limit = ("limits.starts_per_minute_per_address", "1");
+        let setup = setup(&[limit, ("runner_transport", configured)]).await;
+        for prefix in ["", "/api/v1", ""] {
+            // Nobody says which call it is: each is another one.
+            setup.plane.send(form(&format!("{prefix}{path}"), &[])).await;
+        }
+        assert_eq!(setup.node.created().len(), 1, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_start_that_fails_is_given_back() {
     let store = Switch::new();
     let plane = Plane::start(&store, &[("limits.sessions_per_key", "1")]).await;

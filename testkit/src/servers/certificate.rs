@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use service_kit::config::PeerTlsFiles;
 
 /// A certificate of its own authority for 127.0.0.1 and localhost.
@@ -38,7 +38,8 @@ impl Certificate {
     }
 }
 
-/// Files for `internal_tls.*`: an authority, and a certificate of it for 127.0.0.1.
+/// An authority, and a certificate of it for 127.0.0.1 that servers and clients show: files for `internal_tls.*`, and for
+/// servers that want to see certificates.
 ///
 /// # Errors
 /// When the library cannot make them or the folder takes no files.
@@ -46,9 +47,13 @@ pub fn peer_certificates(folder: &Path) -> anyhow::Result<PeerTlsFiles> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Of the same name, each would pass for self-signed with OpenSSL.
+    params.distinguished_name.push(DnType::CommonName, "authority");
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
-    let own = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &authority)?;
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+    params.distinguished_name.push(DnType::CommonName, "peer");
+    let own = params.signed_by(&key, &authority)?;
     let file = |name: &str, text: String| {
         let path = folder.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

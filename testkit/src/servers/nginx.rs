@@ -94,12 +94,12 @@ fn configuration(port: u16, folder: &str, signaling: &[Service], media: &[Servic
     Ok(config)
 }
 
-/// `/{node}/telephony/ws/…` goes to that node: what `media_public_url` with `{node}` needs of a front.
+/// `/{node}/telephony/ws/…` and `/{node}/ws` go to that node: what `media_public_url` with `{node}` needs of a front.
 fn node_paths(media: &[Service]) -> String {
     let paths = media.iter().map(|service| {
         let (name, url) = (service.name(), service.url());
         format!(
-            "\n        location ~ ^/{name}(/telephony/ws/.*)$ {{\n            proxy_pass {url}$1;\n            \
+            "\n        location ~ ^/{name}(/telephony/ws/.*|/ws)$ {{\n            proxy_pass {url}$1$is_args$args;\n            \
              proxy_read_timeout 3600s;\n        }}"
         )
     });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use archiver_svc::Options;
-use service_kit::config::Secret;
+use service_kit::config::{AudioFormat, Secret};
 use service_kit::grpc::AttachToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -11,7 +11,7 @@ use voxray_proto::archive::archive_query_client::ArchiveQueryClient;
 use voxray_proto::archive::{EraseSessionRequest, EraseSessionResponse};
 use voxray_testkit::wait::eventually;
 
-use crate::common::{Call, Node, Running, TOKEN, assert_rows};
+use crate::common::{Call, Node, Place, Running, TOKEN, assert_rows};
 use crate::databases::{Databases, archive, session};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -116,6 +116,76 @@ async fn the_rest_of_an_erased_call_finds_another_archiver_that_takes_it() {
         node.until_durable("call-1", call.last()).await;
         assert!(second.rows("call-1").await.is_empty(), "{}", database.name);
     }
+}
+
+#[tokio::test]
+async fn the_rest_of_a_long_recorded_call_that_was_erased_while_it_ran_finds_another_archiver_that_takes_it() {
+    let servers = Databases::start().await;
+    for database in servers.all() {
+        let in_parts = || Options {
+            folder_part_bytes: Some(64 * 1024),
+            ..Options::default()
+        };
+        let call = Call::recorded("call-1", 60, 1600);
+        let first = database.start_with(in_parts()).await;
+        let mut node = Node::connect(first.address, "n1").await;
+        node.send_all(&call.events[..50]).await;
+        // Chunk 31, which is event 47, is the end of the third part.
+        node.until_durable("call-1", 46).await;
+        erase(&first, "call-1").await;
+        first.kill().await;
+
+        let second = database.start_with(in_parts()).await;
+        let mut node = Node::connect(second.address, "n1").await;
+        node.send_all(&call.behind(46)).await;
+
+        node.until_durable("call-1", call.last()).await;
+        assert!(second.rows("call-1").await.is_empty(), "{}", database.name);
+        let left = |folder: &str| {
+            let left = std::fs::read_dir(database.place.config.recording.folder.join(folder));
+            left.map_or(0, |left| left.count())
+        };
+        assert!(!database.place.recording("call-1").exists(), "{}", database.name);
+        assert_eq!(
+            (left(".uploads"), left("recordings/.open")),
+            (0, 0),
+            "{}",
+            database.name
+        );
+    }
+}
+
+#[tokio::test]
+async fn of_a_call_that_was_stored_in_another_format_before_nothing_is_left() {
+    let mut place = Place::new();
+    let dies_at_once = Options {
+        node_dead_after: Some(Duration::ZERO),
+        ..Options::default()
+    };
+    let first = place
+        .try_start(dies_at_once)
+        .await
+        .unwrap_or_else(|fatal| panic!("{fatal}"));
+    let call = Call::recorded("call-1", 8, 400);
+    let mut node = Node::connect(first.address, "n1").await;
+    node.send_all(&call.events[..6]).await;
+    node.until_received("call-1", 6).await;
+    drop(node);
+    let closed = place.recording("call-1");
+    let there = eventually("what came before the node was lost", LIMIT, || async {
+        Ok(closed.exists().then_some(()))
+    });
+    there.await.unwrap();
+    first.kill().await;
+    place.config.recording.format = AudioFormat::Flac;
+    let second = place.start().await;
+    archive(&second, "n1", &call).await;
+    let whole = closed.with_extension("flac");
+    assert!(closed.exists() && whole.exists());
+
+    erase(&second, "call-1").await;
+
+    assert!(!closed.exists() && !whole.exists());
 }
 
 #[tokio::test]

@@ -18,3 +18,4 @@ mod retention;
 mod rows;
 mod single_process;
 mod tls;
+mod unread;

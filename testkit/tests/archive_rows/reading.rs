@@ -4,10 +4,11 @@ use archiver_svc::Options;
 use aws_sdk_s3::config::Credentials;
 use reqwest::{Method, StatusCode};
 use service_kit::config::TranscriptDriver;
+use voxray_proto::archive::event::Body;
 use voxray_testkit::servers::{Postgres, S3};
 
 use crate::common::{Call, Place, Running};
-use crate::databases::{Database, archive};
+use crate::databases::{Database, Databases, archive};
 use crate::plane::{KEY, Plane};
 
 const ID: &str = "8f14e45f-ceea-467f-a0e6-1c1f0d5f3c1b";
@@ -130,7 +131,14 @@ async fn a_recording_in_s3_is_a_redirect_to_a_url_that_needs_no_key() {
     archive(&archiver, "n1", &call).await;
     let plane = plane(&database.place, &archiver).await;
 
-    let answer = plane.get(&format!("/sessions/{ID}/recording")).await;
+    let path = format!("/sessions/{ID}/recording");
+    // The URL is good for GET only, so HEAD is not sent there.
+    let head = plane.request(Method::HEAD, &path).send().await.unwrap();
+    assert_eq!(head.status(), StatusCode::OK);
+    assert_eq!(head.headers()["content-type"], "audio/wav");
+    assert_eq!(head.headers()["content-length"], call.wav().len().to_string().as_str());
+    assert_eq!(head.headers()["cache-control"], "private, no-store");
+    let answer = plane.get(&path).await;
     assert_eq!(answer.status(), StatusCode::FOUND);
     let url = answer.headers()["location"].to_str().unwrap().to_owned();
     assert!(url.starts_with(&public), "{url}");
@@ -138,6 +146,8 @@ async fn a_recording_in_s3_is_a_redirect_to_a_url_that_needs_no_key() {
         url.contains("X-Amz-Expires=300") && !url.contains(s3.secret_key()),
         "{url}"
     );
+    let forbidden = plane.client.head(&url).send().await.unwrap();
+    assert_eq!(forbidden.status(), StatusCode::FORBIDDEN);
     // A player asks for ranges there.
     let fetched = plane.client.get(&url).send().await.unwrap();
     assert_eq!(fetched.status(), StatusCode::OK);
@@ -255,6 +265,55 @@ async fn the_calls_of_a_day_are_listed_page_by_page() {
     assert_eq!(page["sessions"].as_array().unwrap().len(), ids.len());
     assert_eq!(page["sessions"][0]["hasRecording"], true);
     assert_eq!(page["sessions"][0]["startedAt"], "2026-03-04T05:06:07Z");
+}
+
+/// A call that began then, milliseconds since 1970.
+fn begun_at(id: &str, began: u64) -> Call {
+    let mut call = Call::unrecorded(id, 1);
+    for event in &mut call.events {
+        match &mut event.body {
+            Some(Body::Started(started)) => started.started_at_unix_ms = began,
+            Some(Body::Turn(turn)) => turn.created_at_unix_ms = began,
+            Some(Body::Ended(ended)) => ended.ended_at_unix_ms = began + 1000,
+            Some(Body::Audio(_)) | None => {}
+        }
+    }
+    call
+}
+
+#[tokio::test]
+async fn a_call_is_listed_on_the_day_in_utc_in_which_it_began_to_the_millisecond() {
+    let servers = Databases::start().await;
+    // 2026-03-05 00:00:00 UTC
+    let midnight = 1_772_668_800_000;
+    let calls = [
+        ("8f14e45f-ceea-467f-a0e6-000000000001", midnight - 1),
+        ("8f14e45f-ceea-467f-a0e6-000000000002", midnight),
+    ];
+    for database in servers.all() {
+        let archiver = database.start().await;
+        for (id, began) in calls {
+            archive(&archiver, "n1", &begun_at(id, began)).await;
+        }
+        let plane = plane(&database.place, &archiver).await;
+
+        for (day, expected) in [
+            ("2026-03-03", vec![]),
+            ("2026-03-04", vec![(calls[0].0, "2026-03-04T23:59:59.999Z")]),
+            ("2026-03-05", vec![(calls[1].0, "2026-03-05T00:00:00Z")]),
+            ("2026-03-06", vec![]),
+        ] {
+            let page = plane.data(Method::GET, &format!("/archive/sessions?day={day}")).await;
+            let listed = page["sessions"].as_array().unwrap().iter();
+            let listed: Vec<_> = listed
+                .map(|session| {
+                    let text = |name: &str| session[name].as_str().unwrap();
+                    (text("sessionId"), text("startedAt"))
+                })
+                .collect();
+            assert_eq!(listed, expected, "{} {day}", database.name);
+        }
+    }
 }
 
 #[tokio::test]

@@ -91,6 +91,92 @@ async fn a_table_of_someone_else_without_a_unique_key_gets_no_row_twice_in_any_d
     }
 }
 
+/// Text that no compression makes short.
+fn noise(length: usize) -> String {
+    let mut state = 1_u64;
+    let letters = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + u8::try_from((state >> 33) % 26).unwrap())
+    });
+    letters.take(length).collect()
+}
+
+#[tokio::test]
+async fn a_row_that_a_constraint_or_a_trigger_refuses_holds_up_nothing_but_its_own_call_in_any_database() {
+    let servers = Databases::start().await;
+    for database in servers.all() {
+        // 3819 as MySQL sends it for a CHECK, with an SQLSTATE that says nothing.
+        let (refusing, texts) = match database.name {
+            "sqlite" => (
+                "CREATE TRIGGER refusing BEFORE INSERT ON call_transcripts WHEN NEW.text LIKE 'refuse%' \
+                 BEGIN SELECT RAISE(ABORT, 'no'); END",
+                vec!["refuse".to_owned()],
+            ),
+            "mariadb" => (
+                "CREATE TRIGGER refusing BEFORE INSERT ON call_transcripts FOR EACH ROW BEGIN \
+                 IF NEW.text LIKE 'refuse 3819%' THEN \
+                 SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 3819, MESSAGE_TEXT = 'Check constraint is violated.'; \
+                 ELSEIF NEW.text LIKE 'refuse 1644%' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'; \
+                 END IF; END",
+                vec!["refuse 3819".to_owned(), "refuse 1644".to_owned()],
+            ),
+            _ => (
+                "CREATE INDEX ON call_transcripts (text); \
+                 CREATE FUNCTION refusing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 IF NEW.text LIKE 'refuse%' THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW; END $$; \
+                 CREATE TRIGGER refusing BEFORE INSERT ON call_transcripts FOR EACH ROW EXECUTE FUNCTION refusing()",
+                vec!["refuse".to_owned(), noise(20_000)],
+            ),
+        };
+        let archiver = database.start().await;
+        database.execute(refusing).await;
+        let mut node = Node::connect(archiver.address, "n1").await;
+        for (number, text) in texts.into_iter().enumerate() {
+            let mut refused = Call::unrecorded(&format!("refused-{number}"), 4);
+            if let Some(Body::Turn(turn)) = &mut refused.events[2].body {
+                turn.text = text;
+            }
+            let other = Call::unrecorded(&format!("other-{number}"), 4);
+            node.send_all(&refused.events).await;
+            node.send_all(&other.events).await;
+            node.until_durable(&other.id, other.last()).await;
+            assert_rows(&other, &archiver.rows(&other.id).await);
+            node.until_durable(&refused.id, 2).await;
+            let kept: Vec<_> = archiver.rows(&refused.id).await.iter().map(|row| row.seq).collect();
+            assert_eq!(
+                (kept, node.durable[&refused.id]),
+                (vec![0, 2, 3], 2),
+                "{}",
+                database.name
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn long_turns_in_any_script_and_with_emoji_come_back_as_they_were_from_every_database() {
+    let servers = Databases::start().await;
+    for database in servers.all() {
+        let mut call = Call::unrecorded("call-1", 3);
+        // Far more than the 64 KiB of MySQL's TEXT, in characters of one to four bytes, some of several code points.
+        let piece = "a é € 漢字 मानक 😀 👩\u{200d}👩\u{200d}👧\u{200d}👦 🇩🇪 \u{10ffff} \\ ' \" % \n";
+        for event in &mut call.events {
+            if let Some(Body::Turn(turn)) = &mut event.body {
+                turn.text = piece.repeat(4_000);
+                assert!(turn.text.len() > 4 * 65_536 && turn.text.len() < 1 << 20);
+            }
+        }
+        let archiver = database.start().await;
+
+        archive(&archiver, "n1", &call).await;
+
+        let texts: Vec<String> = archiver.rows("call-1").await.into_iter().map(|row| row.text).collect();
+        assert!(texts == vec![piece.repeat(4_000); 3], "{}", database.name);
+    }
+}
+
 /// As a node sends it.
 const TIMING: TurnTiming = TurnTiming {
     endpoint_ms: 700,

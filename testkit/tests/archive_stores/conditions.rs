@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use archiver_svc::Options;
+use axum::http::{Method, StatusCode};
+use axum::response::IntoResponse;
 use service_kit::config::S3Encryption;
 use tokio::sync::Barrier;
 use voxray_testkit::wait;
 
 use crate::common::{Call, Node, Place, assert_rows};
-use crate::proxy::Proxy;
+use crate::proxy::{Decision, Proxy, Way, rule};
 use crate::{BUCKET, key, long_call, options, s3_with_bucket, start, use_s3};
 
 #[tokio::test]
@@ -17,18 +19,18 @@ async fn of_two_archivers_that_store_a_call_at_the_same_moment_one_is_told_that_
     let s3 = s3_with_bucket().await;
     // Both have looked and found nothing before either of them writes.
     let both = Arc::new(Barrier::new(2));
-    let is_recording = |method: &axum::http::Method, target: &str| {
-        *method == axum::http::Method::PUT && target.contains("/2026/03/04/") && target.contains("call-1.wav")
+    let is_recording = |method: &Method, target: &str| {
+        *method == Method::PUT && target.contains("/2026/03/04/") && target.contains("call-1.wav")
     };
-    let rule = move |method: &axum::http::Method, target: &str| {
+    let rule = move |method: &Method, target: &str| {
         let waits = is_recording(method, target).then(|| Arc::clone(&both));
         let wait = async move {
             if let Some(both) = waits {
                 both.wait().await;
             }
-            None
+            Way::Through
         };
-        Box::pin(wait) as std::pin::Pin<Box<dyn Future<Output = _> + Send>>
+        Box::pin(wait) as Decision
     };
     let proxy = Proxy::start(s3.endpoint(), Arc::new(rule)).await;
     let (mut place, mut other) = (Place::new(), Place::new());
@@ -96,15 +98,16 @@ async fn a_part_that_changed_on_the_archivers_disk_is_not_stored_and_its_node_se
 }
 
 #[tokio::test]
-async fn every_object_is_asked_to_be_encrypted_with_the_key_of_the_configuration() {
+async fn every_object_and_every_upload_is_asked_to_be_encrypted_with_the_key_of_the_configuration() {
     let s3 = s3_with_bucket().await;
     // This server has no keys of that kind; what counts is what it is asked for.
-    let rule = |method: &axum::http::Method, _: &str| {
-        let writes = matches!(method.as_str(), "PUT" | "POST");
-        let answer = writes.then_some(axum::http::StatusCode::SERVICE_UNAVAILABLE);
-        Box::pin(async move { answer }) as std::pin::Pin<Box<dyn Future<Output = _> + Send>>
-    };
-    let proxy = Proxy::start(s3.endpoint(), Arc::new(rule)).await;
+    let rule = rule(|method, target| match method.as_str() {
+        // Behind the first part the upload is begun.
+        "PUT" if target.contains("/.open/long.head") => Way::Answered([("etag", "\"first\"")].into_response()),
+        "PUT" | "POST" => Way::Answered(StatusCode::SERVICE_UNAVAILABLE.into_response()),
+        _ => Way::Through,
+    });
+    let proxy = Proxy::start(s3.endpoint(), rule).await;
     let mut place = Place::new();
     use_s3(&mut place, &s3);
     place.config.s3.endpoint = Some(proxy.endpoint());
@@ -116,23 +119,21 @@ async fn every_object_is_asked_to_be_encrypted_with_the_key_of_the_configuration
 
     node.send_all(&short.events).await;
     node.send_all(&long.events[..100]).await;
-    let asks = |what: fn(&str) -> bool| {
-        let seen = proxy.seen();
-        seen.into_iter()
-            .find(|seen| matches!(seen.method.as_str(), "PUT" | "POST") && what(&seen.target))
-    };
-    for what in [(|target| target.contains("/short.wav")) as fn(&str) -> bool, |target| {
-        target.contains("/.open/long.head")
-    }] {
-        let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
-        let request = loop {
-            look.tick().await;
-            if let Some(request) = asks(what) {
-                break request;
-            }
-        };
-        assert_eq!(request.headers["x-amz-server-side-encryption"], "aws:kms");
-        assert_eq!(request.headers["x-amz-server-side-encryption-aws-kms-key-id"], "a-key");
+    for (method, key, what) in [
+        ("PUT", "/short.wav", ""),
+        ("PUT", "/.open/long.head", ""),
+        ("POST", "/long.wav", "uploads"),
+    ] {
+        let is_asked = |target: &str| target.contains(key) && target.contains(what);
+        let asked = wait::eventually(key, Duration::from_secs(60), || async {
+            let seen = proxy.seen().into_iter();
+            let mut seen = seen.filter(|seen| seen.method.as_str() == method && is_asked(&seen.target));
+            Ok(seen.next())
+        });
+        let request = asked.await.unwrap();
+        assert_eq!(request.headers["x-amz-server-side-encryption"], "aws:kms", "{key}");
+        let kms_key = &request.headers["x-amz-server-side-encryption-aws-kms-key-id"];
+        assert_eq!(kms_key, "a-key", "{key}");
     }
 }
 
@@ -142,12 +143,11 @@ async fn the_mark_of_what_is_not_the_whole_call_is_set_when_s3_has_refused_it_on
     let s3 = s3_with_bucket().await;
     let refused = Arc::new(AtomicBool::new(false));
     let is_tagging = |target: &str| target.contains("/long.wav") && target.contains("tagging");
-    let rule = move |method: &axum::http::Method, target: &str| {
-        let first = *method == axum::http::Method::PUT && is_tagging(target) && !refused.swap(true, Ordering::AcqRel);
-        let answer = first.then_some(axum::http::StatusCode::SERVICE_UNAVAILABLE);
-        Box::pin(async move { answer }) as std::pin::Pin<Box<dyn Future<Output = _> + Send>>
-    };
-    let proxy = Proxy::start(s3.endpoint(), Arc::new(rule)).await;
+    let rule = rule(move |method, target| {
+        let first = *method == Method::PUT && is_tagging(target) && !refused.swap(true, Ordering::AcqRel);
+        first.then_some(StatusCode::SERVICE_UNAVAILABLE).into()
+    });
+    let proxy = Proxy::start(s3.endpoint(), rule).await;
     let mut place = Place::new();
     use_s3(&mut place, &s3);
     place.config.s3.endpoint = Some(proxy.endpoint());
@@ -176,9 +176,9 @@ async fn the_mark_of_what_is_not_the_whole_call_is_set_when_s3_has_refused_it_on
         let seen = proxy.seen().into_iter().filter(|seen| what(seen));
         seen.map(|seen| seen.status.as_u16()).collect()
     };
-    let tagged = statuses(&|seen| seen.method == axum::http::Method::PUT && is_tagging(&seen.target));
+    let tagged = statuses(&|seen| seen.method == Method::PUT && is_tagging(&seen.target));
     assert_eq!(tagged, [503, 200]);
     // What was stored is not stored again for it.
-    let opened = statuses(&|seen| seen.method == axum::http::Method::POST && seen.target.contains("uploads"));
+    let opened = statuses(&|seen| seen.method == Method::POST && seen.target.contains("uploads"));
     assert_eq!(opened, [200]);
 }

@@ -1,7 +1,7 @@
 //! An erasure that could not remove everything does not say that it has.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use voxray_testkit::servers::S3;
 use voxray_testkit::wait;
 
 use crate::common::{Call, Node, Place, Running, TOKEN};
-use crate::proxy::{Proxy, Rule};
+use crate::proxy::{Proxy, Rule, rule};
 use crate::{BUCKET, key, options, s3_with_bucket, start, use_s3};
 
 async fn erase(archiver: &Running, id: &str) -> Result<EraseSessionResponse, tonic::Status> {
@@ -33,10 +33,9 @@ async fn erase(archiver: &Running, id: &str) -> Result<EraseSessionResponse, ton
 /// Requests for versions are answered with this status, while it lasts.
 fn versions_answer(status: StatusCode, lasts: &Arc<AtomicBool>) -> Rule {
     let lasts = Arc::clone(lasts);
-    Arc::new(move |method: &Method, target: &str| {
+    rule(move |method, target| {
         let is_asked = *method == Method::GET && target.contains("versions");
-        let answer = (is_asked && lasts.load(Ordering::SeqCst)).then_some(status);
-        Box::pin(async move { answer })
+        (is_asked && lasts.load(Ordering::SeqCst)).then_some(status).into()
     })
 }
 
@@ -104,6 +103,12 @@ impl tracing::Subscriber for Audit {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
+/// From here on it is kept. Everything of a test runs on its own thread.
+fn listen_to_audit() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Audit).unwrap());
+}
+
 /// Whether one line of this thread says all of this.
 fn audit_says(all: &[&str]) -> bool {
     let lines = SAID.lock().unwrap();
@@ -116,8 +121,7 @@ fn audit_says(all: &[&str]) -> bool {
 #[tokio::test]
 async fn an_erasure_during_which_s3_does_not_answer_is_completed_when_it_does() {
     let lasts = Arc::new(AtomicBool::new(true));
-    // Everything of this test runs on its own thread.
-    tracing::subscriber::set_global_default(Audit).unwrap();
+    listen_to_audit();
     let (s3, _proxy, _place, archiver) = two_versions(StatusCode::SERVICE_UNAVAILABLE, &lasts).await;
 
     let refused = erase(&archiver, "call-1").await.unwrap_err();
@@ -166,4 +170,35 @@ async fn an_erasure_that_may_not_see_the_versions_of_a_versioned_bucket_is_not_c
         Ok((versions(&s3, "call-1").await == 0).then_some(()))
     });
     gone.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_is_erased_by_age_is_in_the_audit_log() {
+    listen_to_audit();
+    let mut place = Place::new();
+    let archiver = place.start().await;
+    let call = Call::recorded("by-age", 6, 800);
+    let mut node = Node::connect(archiver.address, "n1").await;
+    node.send_all(&call.events).await;
+    node.until_durable("by-age", call.last()).await;
+    archiver.kill().await;
+    assert!(place.recording("by-age").exists() && !audit_says(&["by-age"]));
+
+    place.config.archiver.retention_days = 30;
+    let _second = place.start().await;
+
+    let said = wait::eventually("the audit log", Duration::from_secs(60), || async {
+        let said = audit_says(&[
+            "session erased by age",
+            "session_id=\"by-age\"",
+            "rows=3",
+            "recording=true",
+            "again=false",
+            "retention_days=30",
+        ]);
+        Ok(said.then_some(()))
+    });
+    said.await
+        .unwrap_or_else(|error| panic!("{error}: {:?}", SAID.lock().unwrap()));
+    assert!(!place.recording("by-age").exists());
 }

@@ -2,17 +2,22 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "panics are how a test fails, in its helpers too"
 )]
 
+mod answers;
 #[path = "../../../archiver-svc/tests/common/mod.rs"]
 mod common;
 mod conditions;
 mod decoded;
 mod encoded;
 mod erasure;
+mod locked_session;
+mod memory;
 mod proxy;
 mod silent_database;
+mod uploads;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! An HTTP proxy before the S3 server: it notes what passes, and answers or delays what a test picks.
+//! An HTTP proxy before the S3 server: it notes what passes, and answers or delays what a test picks, or loses the answer.
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,8 +23,35 @@ pub struct Seen {
     pub status: StatusCode,
 }
 
-/// What a test does to a request, by method, path and query; `None` passes it on.
-pub type Rule = Arc<dyn Fn(&Method, &str) -> Pin<Box<dyn Future<Output = Option<StatusCode>> + Send>> + Send + Sync>;
+/// What becomes of a request.
+pub enum Way {
+    /// It is passed on, and its answer back.
+    Through,
+    /// The server never sees it, and this is answered.
+    Answered(Response),
+    /// The server does it, and this is answered: what it says is lost.
+    Lost(Response),
+}
+
+impl From<Option<StatusCode>> for Way {
+    fn from(answer: Option<StatusCode>) -> Self {
+        answer.map_or(Self::Through, |status| Self::Answered(status.into_response()))
+    }
+}
+
+/// What a test decides, perhaps a while later.
+pub type Decision = Pin<Box<dyn Future<Output = Way> + Send>>;
+
+/// What a test does to a request, by method, path and query.
+pub type Rule = Arc<dyn Fn(&Method, &str) -> Decision + Send + Sync>;
+
+/// A rule that takes no time.
+pub fn rule(decide: impl Fn(&Method, &str) -> Way + Send + Sync + 'static) -> Rule {
+    Arc::new(move |method: &Method, target: &str| {
+        let way = decide(method, target);
+        Box::pin(async move { way })
+    })
+}
 
 /// It runs as long as this lives.
 pub struct Proxy {
@@ -80,10 +107,13 @@ impl Proxy {
 
 async fn pass(State(ways): State<Ways>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let target = uri.path_and_query().unwrap().to_string();
-    let answered = (ways.rule)(&method, &target).await;
-    let response = match answered {
-        Some(status) => status.into_response(),
-        None => pass_on(&ways, &method, &target, &headers, body).await,
+    let response = match (ways.rule)(&method, &target).await {
+        Way::Through => pass_on(&ways, &method, &target, &headers, body).await,
+        Way::Answered(answer) => answer,
+        Way::Lost(answer) => {
+            pass_on(&ways, &method, &target, &headers, body).await;
+            answer
+        }
     };
     ways.seen.lock().unwrap().push(Seen {
         method,

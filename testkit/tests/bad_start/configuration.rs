@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use service_kit::exit;
+use voxray_testkit::environment::hide_settings;
 use voxray_testkit::process::{Process, Spec};
-use voxray_testkit::stack::{hide_settings, voxray_binary};
+use voxray_testkit::stack::voxray_binary;
 
 use crate::support::{SECRET, Voxray};
 

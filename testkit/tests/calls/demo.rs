@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use voxray_testkit::environment::hide_settings;
 use voxray_testkit::process::{Process, Spec};
-use voxray_testkit::stack::{hide_settings, voxray_binary};
+use voxray_testkit::stack::voxray_binary;
 
 /// The call takes three quarters of a minute; a machine that is busy with other tests is slower to start.
 const LIMIT: Duration = Duration::from_secs(240);

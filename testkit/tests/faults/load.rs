@@ -36,11 +36,11 @@ const STAGGER: Duration = Duration::from_millis(60);
 /// So often a caller is asked in a row to come back, on a machine that others use as well; then that is no answer.
 const MOST_RETRIES: usize = 3;
 /// Pause of a caller whose call has failed.
-const CALL_AGAIN: Duration = Duration::from_millis(500);
+pub const CALL_AGAIN: Duration = Duration::from_millis(500);
 /// How long callers listen before they go on: the agent has answered by then, unless the machine is busy.
 const LISTENS: Duration = Duration::from_millis(2_800);
-/// The same of callers who are in a hurry.
-const LISTENS_BRIEFLY: Duration = Duration::from_millis(1_500);
+/// Quiet after which callers of a fleet take it that the agent has finished: longer than its pause between two sentences.
+const HEARD_OUT: Duration = Duration::from_millis(800);
 
 /// The agent's ears, mind and voice, for all calls.
 pub async fn agent() -> OpenAiServer {
@@ -121,7 +121,7 @@ impl Load {
     }
 
     /// The same where the callers' provider knows the deployment by this URL, and callers of whom each says something
-    /// short and is gone again. The streams of every second caller come to one address for all nodes, whatever node is
+    /// short, hears the answer and is gone again. The streams of every second caller come to one address for all nodes, whatever node is
     /// named.
     #[allow(dead_code, reason = "the tests of fleets use it")]
     pub async fn of_brief_calls(url: &str, stack: &Stack, callers: usize) -> Self {
@@ -251,14 +251,32 @@ fn script(number: usize) -> Vec<Step> {
     steps
 }
 
-/// Hears the greeting, says the shortest of all things, and leaves soon after.
-fn brief_script(_number: usize) -> Vec<Step> {
-    let (text, samples) = CLIPS[0].clone();
-    vec![
-        Step::Silence(LISTENS_BRIEFLY),
-        Step::Say { text, samples },
-        Step::Silence(LISTENS),
-    ]
+/// Hears the greeting out, says the shortest of all things, in which there is no pause for the agent to answer in, hears the
+/// answer out, and leaves, if it does not ask again first. A call in which either is not heard has failed.
+fn brief_script(number: usize) -> Vec<Step> {
+    let hear_out = || Step::WaitForAnswer {
+        quiet: HEARD_OUT,
+        timeout: scale::patience(),
+    };
+    let mut steps = vec![hear_out()];
+    for _ in 0..rounds(number) {
+        let (text, samples) = shortest();
+        steps.extend([Step::Say { text, samples }, hear_out()]);
+    }
+    steps
+}
+
+/// How often a caller of a fleet asks: where rolling lasts, every fourth stays longer than the others.
+#[allow(dead_code, reason = "the tests of fleets use it")]
+pub fn rounds(number: usize) -> usize {
+    let stays = !scale::rolling().is_zero() && number.is_multiple_of(4);
+    if stays { 4 } else { 1 }
+}
+
+/// Text and sound (8 kHz) of the shortest recording.
+#[allow(dead_code, reason = "the tests of fleets use it")]
+pub fn shortest() -> (String, Vec<i16>) {
+    CLIPS[0].clone()
 }
 
 /// Text and sound of the recordings, the shortest first, read once.

@@ -33,6 +33,18 @@ pub fn kill_time() -> Duration {
     Duration::from_secs(number("VOXRAY_FAULTS_KILL_SECS", 16))
 }
 
+/// How long a fleet is replaced, again and again; none for once (`VOXRAY_FLEET_SECS`).
+#[allow(dead_code, reason = "the tests of fleets use it")]
+pub fn rolling() -> Duration {
+    Duration::from_secs(number("VOXRAY_FLEET_SECS", 0))
+}
+
+/// Callers at a time of a fleet that is replaced (`VOXRAY_FLEET_CALLS`).
+#[allow(dead_code, reason = "the tests of fleets use it")]
+pub fn fleet_calls() -> usize {
+    usize::try_from(number("VOXRAY_FLEET_CALLS", 60)).unwrap()
+}
+
 /// Whether faults last so long that what callers notice of them can be told from what else this machine does.
 pub fn is_long() -> bool {
     fault() >= Duration::from_secs(60)

@@ -249,6 +249,20 @@ pub fn assert_turns(session_id: &str, turns: &[Turn], expected: u32) {
     }
 }
 
+/// In each of these calls the agent has greeted, was asked, and has answered.
+#[allow(dead_code, reason = "the tests of fleets use it")]
+pub async fn assert_answered(stack: &Stack, calls: &[Recorded]) {
+    let turns = turns(stack).await.unwrap();
+    for Recorded { session_id, .. } in calls {
+        let said = turns.get(session_id).map_or(&[][..], Vec::as_slice);
+        let roles: Vec<&str> = said.iter().map(|turn| turn.role.as_str()).collect();
+        assert!(
+            roles.starts_with(&["assistant", "user", "assistant"]),
+            "{session_id}: {said:?}"
+        );
+    }
+}
+
 /// What an archive is like after a fault.
 pub struct Archived {
     pub calls: usize,

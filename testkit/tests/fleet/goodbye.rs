@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use voxray::caller::{Call, CallReport, Step, rms};
 use voxray_testkit::api::data;
 use voxray_testkit::openai::{Answer, Endpoint, tone};
@@ -73,9 +73,15 @@ async fn ask_to_drain(node: &Service) {
     assert_eq!(body["data"]["status"], "draining");
 }
 
-async fn drains(node: &Service) {
+/// It says so to balancers and to placement.
+async fn drains(stack: &Stack, node: &Service) {
     let told = eventually("the node says that it drains", LIMIT, || async {
-        Ok((gauges::ready(node).await?.0 == 503).then_some(()))
+        let body: Value = gauges::get(&format!("{}/nodes", stack.signaling[0].url())).await?;
+        let listed = body["data"]["nodes"].as_array().into_iter().flatten();
+        let is_out = listed
+            .into_iter()
+            .any(|listed| listed["node"] == node.name() && listed["draining"] == true);
+        Ok((is_out && gauges::ready(node).await?.0 == 503).then_some(()))
     });
     told.await.unwrap();
 }
@@ -112,11 +118,14 @@ async fn a_call_that_outlasts_the_drain_ends_with_a_sentence_and_a_second_signal
     // Asking is enough, and asking twice changes nothing.
     ask_to_drain(patient).await;
     ask_to_drain(patient).await;
-    drains(patient).await;
+    drains(&stack, patient).await;
     // The signal that follows is the first one; the second hurries.
     ask_to_drain(hurried).await;
     hurried.terminate().unwrap();
-    drains(hurried).await;
+    drains(&stack, hurried).await;
+    let start = load::client().post(format!("{}/start", stack.signaling[0].url()));
+    let turned_away = start.json(&json!({"transport": "websocket"})).send().await.unwrap();
+    assert_eq!(turned_away.status(), 503, "neither node is in placement");
     hurried.terminate().unwrap();
 
     gone(hurried).await;

@@ -1,4 +1,5 @@
-//! Many of each service: what a fleet keeps when Redis is gone, when it is full, and when every process of it is replaced.
+//! Many of each service: what a fleet keeps when Redis is gone, when it is full, when a node is strained, and when every
+//! process of it is replaced.
 //!
 //! What is measured is printed: `cargo test --workspace --test fleet -- --nocapture`.
 
@@ -26,6 +27,12 @@ mod scale;
 mod truth;
 
 mod burst;
+mod capacity;
+mod clients;
 mod goodbye;
+mod in_flight;
+mod probes;
 mod redis_gone;
+mod redis_topologies;
 mod rolling;
+mod store;

@@ -69,7 +69,7 @@ impl Fleet {
     pub async fn nodes(&self) -> anyhow::Result<Vec<session_store::NodeRecord>> {
         let store = session_store::open(&service_kit::config::StoreKind::Redis {
             url: service_kit::config::Secret::new(self.stack.redis.url()),
-            ca_file: None,
+            tls: service_kit::config::RedisTls::default(),
         })
         .await
         .map_err(|error| anyhow::anyhow!("{error:?}"))?;

@@ -9,8 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use voxray::single::SingleProcess;
 use voxray_testkit::carriers::CarrierServer;
+use voxray_testkit::heap;
 
-use super::{ALONE, LIMIT, MARGIN_BYTES, far_end, held, is_idle, memory, server, token};
+use super::{ALONE, LIMIT, MARGIN_BYTES, far_end, held, is_idle, server, token};
 
 /// Streams at the same time.
 const AT_ONCE: usize = 16;
@@ -165,11 +166,11 @@ async fn what_no_provider_sends_costs_bounded_memory_and_time_and_is_counted() {
     together(&process, Bad::Messages("hello")).await;
     for (case, bad) in BAD {
         let (before, errors) = (held(), protocol_errors());
-        memory::forget_peak();
+        heap::forget_peak();
 
         let longest = together(&process, bad).await;
 
-        let each = (memory::peak() - before) / AT_ONCE.cast_signed();
+        let each = (heap::peak() - before) / AT_ONCE.cast_signed();
         println!(
             "{case}: at most {} kB a stream, gone after {} ms at most, {} kB more afterwards",
             each / 1024,

@@ -28,10 +28,11 @@ use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::Message;
 use voxray::single::SingleProcess;
 use voxray_testkit::carriers::CarrierServer;
+use voxray_testkit::heap::held;
 use voxray_testkit::scripted::{Answer, Script};
 use voxray_testkit::wait::eventually;
 
-use memory::{held, open_files, resident_kb};
+use memory::{open_files, resident_kb};
 
 /// Calls in all, and between two looks.
 const CALLS: usize = 10_000;

@@ -4,26 +4,30 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
+use voxray_testkit::api;
 use voxray_testkit::servers::{Prometheus, promtool};
 use voxray_testkit::wait::eventually;
 
 use crate::autoscaler;
-use crate::client::{LIMIT, http};
+use crate::client::{Browser, LIMIT, http};
 use crate::contract::documented;
 use crate::dashboards;
-use crate::scene::{COLLECTOR_TOKEN, Scene, write_config};
+use crate::lines;
+use crate::rules;
+use crate::scene::Scene;
 use crate::scraper::Scraper;
 use crate::traces;
 
 /// Metrics that stay as they are in this scene, and why.
-const STILL: [(&str, &str); 7] = [
+const STILL: [(&str, &str); 8] = [
     ("voxray_up", "says that the process runs"),
     ("voxray_build_info", "says what runs"),
     (
         "voxray_sessions_capacity",
-        "is measured, which stacks of tests do not do",
+        "is measured, which this stack does not do; fleet/capacity.rs does",
     ),
+    ("voxray_draining", "moves when the node goes: last of all"),
     ("voxray_task_panics_total", "needs a defect"),
     ("stt_fallback_total", "fallback.stt is refused by this release"),
     ("llm_fallback_total", "fallback.llm is refused by this release"),
@@ -40,6 +44,7 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
         .unwrap_or_else(|error| panic!("{error:?}"));
     let first_of_its_kind = scene.stack.services().filter(|service| service.name().ends_with("-1"));
     let scraper = Scraper::start(first_of_its_kind).await;
+    let counted = rules::counted_from_the_start(&prometheus).await;
 
     let unreachable = scene.unreachable_client().await;
     scene.phone_call(&scraper).await;
@@ -50,6 +55,8 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     println!("{:?}: the WebRTC call is over", began.elapsed());
     scene.phone_stream_comes_back(&scraper).await;
     println!("{:?}: the phone stream came back", began.elapsed());
+    lines::of_a_phone_call(&scene).await;
+    println!("{:?}: a phone call was looked up in the logs", began.elapsed());
     scene.client_that_does_not_read(&scraper).await;
     println!("{:?}: a client did not read", began.elapsed());
     scene.disk_is_full(&scraper).await;
@@ -60,6 +67,7 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     operators_are_served_elsewhere(&scene).await;
     scene.node_with_a_gap(&scraper).await;
     scene.row_that_is_refused(&scraper).await;
+    scene.node_that_goes(&scraper).await;
     scene.internal_listeners_need_token_and_certificate().await;
     println!("{:?}: clients were refused", began.elapsed());
 
@@ -76,13 +84,14 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
             promtool(&["check", "metrics"], Some(&seen.text)).unwrap_or_else(|error| panic!("{role}: {error:#}"));
         }
     });
-    let rules = eventually("every rule is evaluated", LIMIT, || async {
+    let evaluated = eventually("every rule is evaluated", LIMIT, || async {
         let rules = prometheus.rules().await?;
         let broken: Vec<_> = rules.iter().filter(|(_, error)| !error.is_empty()).collect();
         anyhow::ensure!(broken.is_empty(), "{broken:?}");
         Ok((!rules.is_empty()).then_some(()))
     });
-    rules.await.unwrap();
+    evaluated.await.unwrap();
+    rules::nothing_began_late(&prometheus, &counted).await;
     let still: BTreeSet<&str> = STILL.iter().map(|(name, _)| *name).collect();
     let drawn = eventually("every panel has data", LIMIT, || async {
         let problems =
@@ -98,13 +107,15 @@ async fn a_deployment_that_is_used_shows_everything_that_is_documented() {
     let problems = autoscaler::without_data(&prometheus).await;
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 
-    lines_say_where_they_belong(&scene);
+    lines::say_where_they_belong(&scene);
+    lines::of_a_webrtc_call(&scene, &webrtc_session);
     traces::phone_call_is_one(&scene).await;
     traces::webrtc_call_is_one(&scene, &webrtc_session).await;
     traces::collector_wants_authority_and_token(&scene).await;
     println!("{:?}: the traces are whole", began.elapsed());
-    the_level_changes_while_it_runs(&scene).await;
+    lines::level_changes_while_services_run(&scene).await;
     println!("{:?}: the log level changed", began.elapsed());
+    a_node_that_drains_says_so(&scene, &scraper).await;
 }
 
 /// What the documentation says and the services do not do, and the other way round.
@@ -186,68 +197,29 @@ async fn operators_are_served_elsewhere(scene: &Scene) {
     }
 }
 
-/// Lines about a call say which, on which instance, and in which trace.
-fn lines_say_where_they_belong(scene: &Scene) {
-    let lines = traces::all_lines(&scene.stack);
-    assert!(
-        lines.iter().all(|line| line["node"].is_string()),
-        "a line without a node"
-    );
-    let media = traces::log_lines(&scene.stack.media[0]);
-    assert!(media.iter().all(|line| line["node"] == "media-1"));
-    let calls: Vec<&Value> = media.iter().filter(|line| line["msg"] == "call ended").collect();
-    assert!(!calls.is_empty());
-    for line in calls {
-        assert!(line["session_id"].is_string() && line["trace_id"].is_string(), "{line}");
-    }
-    // Nothing a caller or the agent said, and no number.
-    let text = serde_json::to_string(&lines).unwrap();
-    for secret in [
-        "table for two",
-        "kitchen is open",
-        "+15005550006",
-        "s3cret-token",
-        COLLECTOR_TOKEN,
-    ] {
-        assert!(!text.contains(secret), "{secret} is in the log");
-    }
-}
-
-async fn the_level_changes_while_it_runs(scene: &Scene) {
-    let media = &scene.stack.media[0];
-    let debugs = || {
-        traces::log_lines(media)
-            .iter()
-            .filter(|line| line["level"] == "debug")
-            .count()
-    };
-    assert_eq!(debugs(), 0);
-    write_config(&scene.config_file(), &scene.twilio, "debug");
-    let process = media.process().unwrap();
-    process.signal(rustix::process::Signal::HUP).unwrap();
-    // Each scrape is answered with a line of this level.
-    let changed = eventually("lines of level debug", LIMIT, || async {
-        Ok((debugs() > 0).then_some(()))
-    });
-    changed.await.unwrap();
-
-    // The operators' route.
-    let put = async |level: &str| {
-        let url = format!("{}/log-level", media.operators_url());
-        let asked = http().put(url).json(&json!({ "level": level })).send().await;
-        asked.unwrap().status().as_u16()
-    };
-    assert_eq!(put("loud").await, 422);
-    assert_eq!(put("error").await, 200);
-    let quiet = traces::log_lines(media).len();
-    assert_eq!(
+/// For as long as it has a call. Slots that are kept for nobody are given back first.
+async fn a_node_that_drains_says_so(scene: &Scene, scraper: &Scraper) {
+    let (signaling, node) = (scene.stack.signaling[0].url(), &scene.stack.media[0]);
+    let listed = api::data(&format!("{signaling}/sessions")).await.unwrap().unwrap();
+    for session in listed["sessions"].as_array().unwrap() {
+        let id = session["sessionId"].as_str().unwrap();
         http()
-            .get(format!("{}/nowhere", media.url()))
+            .delete(format!("{signaling}/sessions/{id}"))
             .send()
             .await
-            .unwrap()
-            .status(),
-        404
-    );
-    assert_eq!(traces::log_lines(media).len(), quiet);
+            .unwrap();
+    }
+    let slot = eventually("a slot is free", LIMIT, || async {
+        Ok(Browser::refusal(&node.ws_url()).await.is_none().then_some(()))
+    });
+    slot.await.unwrap();
+    let browser = Browser::connect(&node.ws_url()).await;
+    assert!(scraper.sum("media", "voxray_draining", "") < 1.0);
+    let drain = http().post(format!("{}/drain", node.operators_url()));
+    assert_eq!(drain.send().await.unwrap().status(), 202);
+    let draining = eventually("the node drains", LIMIT, || async {
+        Ok((scraper.sum("media", "voxray_draining", "") > 0.0).then_some(()))
+    });
+    draining.await.unwrap();
+    browser.close().await;
 }

@@ -17,6 +17,8 @@ mod client;
 mod contract;
 mod dashboards;
 mod deployment;
+mod internal;
+mod lines;
 mod nodes;
 mod rules;
 mod scene;

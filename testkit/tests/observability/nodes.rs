@@ -1,6 +1,6 @@
 //! Streams to the archiver that a node of a deployment does not send, or hardly ever.
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt, stream};
 use service_kit::config::Secret;
 use service_kit::grpc::AttachToken;
 use sqlx::{Connection, PgConnection};
@@ -8,7 +8,7 @@ use tonic::Streaming;
 use voxray_proto::archive::archive_service_client::ArchiveServiceClient;
 use voxray_proto::archive::event::Body;
 use voxray_proto::archive::{
-    Event, Hello, IngestRequest, IngestResponse, SessionStarted, Turn, ingest_request::Message,
+    Event, Hello, IngestRequest, IngestResponse, RecordingFormat, SessionStarted, Turn, ingest_request::Message,
 };
 use voxray_testkit::wait::eventually;
 
@@ -30,6 +30,32 @@ impl Scene {
         let events = std::iter::once(1).chain(3..3 + GAP_EVENTS).map(event);
         let _answers = self.sends("media-7", events.collect()).await;
         self.moves(scraper, "archive_sessions_set_aside_total").await;
+    }
+
+    /// A node that goes away in the middle of a recorded call.
+    pub async fn node_that_goes(&self, scraper: &Scraper) {
+        let recording = RecordingFormat {
+            sample_rate_hz: 8_000,
+            channels: 2,
+        };
+        let started = SessionStarted {
+            started_at_unix_ms: 1_772_600_767_000,
+            transport: "telephony".to_owned(),
+            recording: Some(recording),
+            ..SessionStarted::default()
+        };
+        let event = Event {
+            session_id: "0190f0c5-0000-7000-8000-000000000009".to_owned(),
+            sequence: 1,
+            body: Some(Body::Started(started)),
+            ..Event::default()
+        };
+        // Only a stream that is over on both sides is over.
+        let mut answers = self.sends_and("media-9", vec![event], stream::empty()).await;
+        let received = tokio::time::timeout(LIMIT, answers.next()).await.unwrap();
+        received.unwrap().unwrap();
+        drop(answers);
+        self.moves(scraper, "archive_sessions_left_open_total").await;
     }
 
     /// A turn that the table of the operator does not take.
@@ -63,6 +89,13 @@ impl Scene {
 
     /// A node's stream, which stays open as long as its answers are kept.
     async fn sends(&self, node_id: &str, events: Vec<Event>) -> Streaming<IngestResponse> {
+        self.sends_and(node_id, events, stream::pending()).await
+    }
+
+    async fn sends_and<S>(&self, node_id: &str, events: Vec<Event>, then: S) -> Streaming<IngestResponse>
+    where
+        S: Stream<Item = IngestRequest> + Send + 'static,
+    {
         let archiver = format!("https://{}", self.stack.relays.as_ref().unwrap().archive.address());
         let channel = self.channel(&archiver, self.stack.internal_tls.clone());
         let attach = AttachToken::new(&Secret::new(self.stack.service_token.as_str()));
@@ -71,7 +104,7 @@ impl Scene {
         });
         let messages = std::iter::once(hello).chain(events.into_iter().map(Message::Event));
         let messages = messages.map(|message| IngestRequest { message: Some(message) });
-        let messages = futures_util::stream::iter(messages.collect::<Vec<_>>()).chain(futures_util::stream::pending());
+        let messages = stream::iter(messages.collect::<Vec<_>>()).chain(then);
         let mut node = ArchiveServiceClient::with_interceptor(channel, attach);
         node.ingest(messages).await.unwrap().into_inner()
     }

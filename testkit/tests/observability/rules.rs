@@ -1,10 +1,13 @@
-//! Alert rules, without a deployment.
+//! Alert rules: by themselves, and what they count in a deployment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use voxray_testkit::servers::promtool;
+use serde_json::Value;
 use voxray_testkit::servers::tools::workspace_root;
+use voxray_testkit::servers::{Prometheus, promtool};
+use voxray_testkit::wait::eventually;
 
+use crate::client::LIMIT;
 use crate::contract::documented;
 use crate::dashboards;
 
@@ -16,6 +19,11 @@ const FOREIGN: [&str; 4] = [
     "process_resident_memory_bytes",
     "process_open_fds",
 ];
+
+/// Labels and functions.
+const NO_METRICS: [&str; 3] = ["error_type", "voxray_io_pool", "histogram_quantile"];
+/// A route is known when it is first answered. The alert is about a part of all requests for minutes, not about a first one.
+const BY_ROUTE: [&str; 2] = ["http_errors_total", "http_requests_total"];
 
 #[test]
 fn rules_and_configuration_are_what_prometheus_understands() {
@@ -59,12 +67,7 @@ fn every_alert_says_how_bad_it_is_and_where_to_read_on() {
 #[test]
 fn rules_and_dashboards_use_metrics_that_are_documented() {
     let known: BTreeSet<String> = documented().into_iter().map(|row| row.name).collect();
-    let rules = std::fs::read_to_string(workspace_root().join(RULES)).unwrap();
-    let from_rules = rules
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.contains("expr: ") || line.starts_with("sum ") || line.starts_with("/ "))
-        .map(str::to_owned);
+    let from_rules = expressions().into_iter().map(|(_, expression)| expression);
     let from_dashboards = dashboards::queries().into_iter().map(|(_, query)| query);
     let unknown: BTreeSet<String> = from_rules
         .chain(from_dashboards)
@@ -88,7 +91,7 @@ fn names(expression: &str) -> Vec<String> {
     }
     let words = outside_labels.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     words
-        .filter(|word| (word.contains('_') || *word == "up") && !["error_type", "histogram_quantile"].contains(word))
+        .filter(|word| (word.contains('_') || *word == "up") && !NO_METRICS.contains(word))
         .map(|word| {
             let histogram = ["_bucket", "_sum", "_count"]
                 .iter()
@@ -96,4 +99,99 @@ fn names(expression: &str) -> Vec<String> {
             histogram.unwrap_or(word).to_owned()
         })
         .collect()
+}
+
+/// Alerts and their expressions.
+fn expressions() -> Vec<(String, String)> {
+    let rules = std::fs::read_to_string(workspace_root().join(RULES)).unwrap();
+    let alerts = rules.split("- alert: ").skip(1);
+    let found: Vec<_> = alerts
+        .map(|alert| {
+            let name = alert.lines().next().unwrap().trim();
+            let (_, rest) = alert.split_once("expr:").unwrap();
+            // A block goes on for as long as it is indented deeper than its key.
+            let mut lines = rest.lines();
+            let first = lines.next().unwrap().trim().trim_start_matches('|');
+            let block = lines.take_while(|line| line.starts_with("          "));
+            let expression = std::iter::once(first).chain(block.map(str::trim));
+            (name.to_owned(), expression.collect::<Vec<_>>().join(" "))
+        })
+        .collect();
+    assert!(
+        found.iter().all(|(_, expression)| !expression.trim().is_empty()),
+        "{found:?}"
+    );
+    found
+}
+
+/// What the rules look at the growth of.
+struct Counted {
+    alert: String,
+    /// What selects its series.
+    selector: String,
+    /// One event raises the alert.
+    by_one: bool,
+    /// The rule finds series itself that are new.
+    finds_new: bool,
+}
+
+fn counted() -> Vec<Counted> {
+    let mut found = Vec::new();
+    for (alert, expression) in expressions() {
+        for function in ["increase(", "rate("] {
+            for (at, _) in expression.match_indices(function) {
+                let (selector, _) = expression[at + function.len()..].split_once('[').unwrap();
+                found.push(Counted {
+                    alert: alert.clone(),
+                    selector: selector.to_owned(),
+                    by_one: function == "increase(",
+                    finds_new: expression.contains(&format!("unless {selector} offset")),
+                });
+            }
+        }
+    }
+    assert!(found.len() > 20);
+    found
+}
+
+/// Waits until every service of which the rules count something shows it, before anything has happened: what begins with its
+/// first event is not seen to grow by it. The series there are of each selector.
+pub async fn counted_from_the_start(prometheus: &Prometheus) -> BTreeMap<String, BTreeSet<String>> {
+    let rows = documented();
+    let mut from_the_start = BTreeMap::new();
+    let mut missing = Vec::new();
+    for counted in counted() {
+        let metric = names(&counted.selector).remove(0);
+        if BY_ROUTE.contains(&metric.as_str()) {
+            continue;
+        }
+        let services = &rows.iter().find(|row| row.name == metric).unwrap().services;
+        let there = eventually(&counted.selector, LIMIT, || async {
+            let series = prometheus.query(&counted.selector).await?;
+            let shown = |service: &&str| series.iter().any(|one| one["metric"]["job"] == **service);
+            Ok(services.iter().all(shown).then(|| labels(&series)))
+        });
+        match there.await {
+            Ok(series) => drop(from_the_start.insert(counted.selector, series)),
+            Err(_) => missing.push(format!(
+                "{} is not there from the start: {}",
+                counted.selector, counted.alert
+            )),
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    from_the_start
+}
+
+/// Of what raises an alert by one event, all that there is was there from the start, or the rule finds what is new.
+pub async fn nothing_began_late(prometheus: &Prometheus, from_the_start: &BTreeMap<String, BTreeSet<String>>) {
+    for counted in counted().iter().filter(|counted| counted.by_one && !counted.finds_new) {
+        let now = labels(&prometheus.query(&counted.selector).await.unwrap());
+        let late: Vec<_> = now.difference(&from_the_start[&counted.selector]).collect();
+        assert!(late.is_empty(), "{} does not see the first of {late:?}", counted.alert);
+    }
+}
+
+fn labels(series: &[Value]) -> BTreeSet<String> {
+    series.iter().map(|one| one["metric"].to_string()).collect()
 }

@@ -5,25 +5,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use service_kit::config::{Links, PeerTlsFiles, Secret, StoreKind};
-use service_kit::grpc::{AttachToken, PeerTls};
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tonic::Code;
-use tonic::transport;
 use voxray::caller::{Call, Step};
 use voxray::wav;
-use voxray_proto::archive::archive_query_client::ArchiveQueryClient;
-use voxray_proto::archive::archive_service_client::ArchiveServiceClient;
-use voxray_proto::archive::{GetTranscriptRequest, IngestRequest};
-use voxray_proto::control::GetLoadRequest;
-use voxray_proto::control::media_control_client::MediaControlClient;
 use voxray_testkit::carriers::{self, CarrierServer};
 use voxray_testkit::openai::{Answer, Endpoint, OpenAiServer, tone};
 use voxray_testkit::relay::Fault;
-use voxray_testkit::servers::{Rotel, TlsFront, peer_certificates, tools::workspace_root};
+use voxray_testkit::servers::{Rotel, TlsFront, tools::workspace_root};
 use voxray_testkit::service::{Role, Service};
 use voxray_testkit::stack::Stack;
 use voxray_testkit::wait::eventually;
@@ -101,6 +92,8 @@ impl Scene {
             .env("VOXRAY_TELEPHONY_TRUSTED_PROXIES", "127.0.0.1")
             .env("VOXRAY_LIMITS_BODY_TIMEOUT_SECS", "0.3")
             .env_for(Role::Archiver, "VOXRAY_LIMITS_MAX_CONNECTIONS", "12")
+            // For `node_that_goes`.
+            .env_for(Role::Archiver, "VOXRAY_ARCHIVER_NODE_TIMEOUT_SECS", "5")
             // For `disk_is_full`.
             .run_by(Role::Media, ["env", "--ignore-signal=XFSZ"])
             .start()
@@ -356,80 +349,6 @@ impl Scene {
         room.await.unwrap();
         browser.close().await;
     }
-
-    /// Internal gRPC of every service that has any: nobody without a certificate, whatever the token, and with one
-    /// nobody without the token or with another one.
-    pub async fn internal_listeners_need_token_and_certificate(&self) {
-        let redis = StoreKind::Redis {
-            url: Secret::new(self.stack.redis.url()),
-            ca_file: None,
-        };
-        let nodes = session_store::open(&redis).await.unwrap().nodes().await.unwrap();
-        let certificate = self.stack.internal_tls.clone();
-        let everybody = |code: Code| [Some(code); 3];
-        let own_token = self.stack.service_token.as_str();
-        for token in ["", "guessed", own_token] {
-            let refused = self.asked(&nodes[0].control_url, token, certificate.clone()).await;
-            if token == own_token {
-                let let_in = refused.iter().all(|code| *code != Some(Code::Unauthenticated));
-                assert!(let_in && refused[0].is_none(), "{refused:?}");
-            } else {
-                assert_eq!(refused, everybody(Code::Unauthenticated), "{token:?}");
-            }
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let foreign = peer_certificates(folder.path()).unwrap();
-        let impostor = PeerTlsFiles {
-            ca_file: certificate.unwrap().ca_file,
-            ..foreign
-        };
-        for shown in [None, Some(impostor)] {
-            let codes = self.asked(&nodes[0].control_url, own_token, shown).await;
-            // What tonic makes of a connection that did not come about; which of them, is decided by where it failed.
-            let unheard = [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled];
-            let all = codes
-                .iter()
-                .all(|code| code.is_some_and(|code| unheard.contains(&code)));
-            assert!(all, "{codes:?}");
-        }
-    }
-
-    /// How a node and an archiver refuse what their peers ask them.
-    async fn asked(&self, node_url: &str, token: &str, shown: Option<PeerTlsFiles>) -> [Option<Code>; 3] {
-        let archiver = self.stack.relays.as_ref().unwrap().archive.address();
-        let attach = AttachToken::new(&Secret::new(token));
-        let to_node = self.channel(node_url, shown.clone());
-        let to_archiver = self.channel(&format!("https://{archiver}"), shown);
-        let mut control = MediaControlClient::with_interceptor(to_node, attach.clone());
-        let load = control.get_load(GetLoadRequest {}).await;
-        let mut query = ArchiveQueryClient::with_interceptor(to_archiver.clone(), attach.clone());
-        let session_id = "nobody".to_owned();
-        let known = query.get_transcript(GetTranscriptRequest { session_id }).await;
-        let mut ingest = ArchiveServiceClient::with_interceptor(to_archiver, attach);
-        let nothing = ingest.ingest(futures_util::stream::empty::<IngestRequest>()).await;
-        [
-            load.err().map(|status| status.code()),
-            known.err().map(|status| status.code()),
-            nothing.err().map(|status| status.code()),
-        ]
-    }
-
-    /// To an internal listener, showing these certificates or none.
-    pub fn channel(&self, url: &str, shown: Option<PeerTlsFiles>) -> transport::Channel {
-        let url = if shown.is_some() {
-            url.to_owned()
-        } else {
-            url.replace("https://", "http://")
-        };
-        let links = Links {
-            archiver_url: None,
-            media_control_url: None,
-            media_advertise_url: None,
-            service_token: Secret::new(self.stack.service_token.as_str()),
-            tls: shown,
-        };
-        PeerTls::load(&links).unwrap().endpoint(&url).unwrap().connect_lazy()
-    }
 }
 
 /// What all services read: the account at the phone provider, and the log level.
@@ -456,7 +375,8 @@ fn limit_files(service: &Service, bytes: &str) {
     assert!(set.unwrap().success());
 }
 
-fn say(file: &str) -> Step {
+/// Says what is in a recording of `testdata/speech`.
+pub fn say(file: &str) -> Step {
     let samples = wav::read_file(&workspace_root().join("testdata/speech").join(file)).unwrap();
     Step::Say {
         text: file.to_owned(),

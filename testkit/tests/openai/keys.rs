@@ -114,6 +114,60 @@ async fn hangup_makes_a_running_server_read_its_key_file_again() {
     assert!(process.wait().await.unwrap().success());
 }
 
+#[tokio::test]
+async fn the_log_level_of_a_running_server_changes_by_hangup_and_by_the_operators_route() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.json");
+    let at_level = |level: &str| std::fs::write(&config, format!(r#"{{"log_level": "{level}"}}"#)).unwrap();
+    at_level("info");
+    let port = free_port().unwrap();
+    let url = format!("http://127.0.0.1:{port}");
+    // Nobody is asked anything: no key is needed.
+    let spec = serve(folder.path(), port)
+        .env("VOXRAY_CONFIG", &config)
+        .env("VOXRAY_JSON_LOGS", "true")
+        .env("VOXRAY_PROVIDER", "openai")
+        .env("VOXRAY_OPENAI_BASE_URL", "http://127.0.0.1:1/v1");
+    let process = Process::spawn(spec, &folder.path().join("log")).unwrap();
+    let asked = async |path: &str| {
+        reqwest::get(format!("{url}{path}"))
+            .await
+            .map(|answer| answer.status().as_u16())
+    };
+    let ready = || async {
+        anyhow::ensure!(asked("/ready").await? == 200, "not ready yet");
+        Ok(())
+    };
+    process.wait_until_ready(LIMIT, ready).await.unwrap();
+    let debugs = || {
+        let log = std::fs::read_to_string(process.log()).unwrap();
+        log.lines().filter(|line| line.contains(r#""level":"debug""#)).count()
+    };
+    assert_eq!(debugs(), 0);
+
+    at_level("debug");
+    process.signal(Signal::HUP).unwrap();
+    let changed = || async {
+        // Each answer is a line of this level.
+        asked("/health").await?;
+        anyhow::ensure!(debugs() > 0, "nothing of level debug yet");
+        Ok(())
+    };
+    process.wait_until_ready(LIMIT, changed).await.unwrap();
+
+    let put = reqwest::Client::new().put(format!("{url}/log-level"));
+    let put = put
+        .header("content-type", "application/json")
+        .body(r#"{"level": "error"}"#);
+    assert_eq!(put.send().await.unwrap().status(), 200);
+    let quiet = debugs();
+    assert_eq!(asked("/health").await.unwrap(), 200);
+    assert_eq!(debugs(), quiet);
+    process.terminate().unwrap();
+    assert!(process.wait().await.unwrap().success());
+}
+
 /// `voxray serve` with none of this machine's own settings.
 fn serve(folder: &Path, port: u16) -> Spec {
     let inherited = std::env::vars().map(|(name, _)| name);

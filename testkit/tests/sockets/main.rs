@@ -24,5 +24,6 @@ mod returning;
 mod stream_tokens;
 mod support;
 mod text_clients;
+mod unread;
 mod virtual_time;
 mod waiting;

@@ -118,3 +118,15 @@ fn ids_that_could_leave_the_folder_are_not_ids() {
         assert!(!is_session_id(bad), "{bad}");
     }
 }
+
+#[test]
+fn the_time_of_a_clock_that_was_never_set_is_not_believed() {
+    let said = 1_772_600_000_123;
+    assert_eq!(date(said).unix_timestamp_nanos(), i128::from(said) * 1_000_000);
+    let before = OffsetDateTime::now_utc() - std::time::Duration::from_millis(1);
+    for nonsense in [0, 86_400_000, 946_684_800_000, u64::MAX] {
+        let at = date(nonsense);
+        assert!(at >= before && at <= OffsetDateTime::now_utc(), "{at}");
+        assert_eq!(at.nanosecond() % 1_000_000, 0);
+    }
+}

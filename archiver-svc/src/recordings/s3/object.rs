@@ -84,6 +84,10 @@ impl S3Store {
     pub(super) async fn download(&self, key: &str, file: &Path) -> Result<(), ObjectError> {
         let started = Instant::now();
         let answer = self.client.get_object().bucket(&self.bucket).key(key).send().await;
+        if is_missing(&answer) {
+            observe("get_object", started);
+            return Err(ObjectError::Missing { key: key.to_owned() });
+        }
         let mut body = outcome("get_object", started, answer)?.body;
         let mut file = tokio::fs::OpenOptions::new()
             .create(true)

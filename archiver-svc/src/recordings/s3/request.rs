@@ -72,7 +72,8 @@ where
                 // 409: two conditional writes at the same moment, or an object deleted meanwhile.
                 409 | 412 => "precondition",
                 429 | 503 => "throttled",
-                500.. => "server",
+                // 200: it began to answer before it failed.
+                200..300 | 500.. => "server",
                 _ => "client",
             },
             _ => "other",

@@ -1,28 +1,13 @@
 //! Uploaders with a folder in which some places are taken.
 
-use std::path::Path;
 use std::time::Duration;
 
-use service_kit::config::AudioFormat;
 use service_kit::tasks::TaskScope;
 
-use super::super::folder::{self, FolderStore};
 use super::super::{Assembly, Facts, Format, SpoolDir};
 use super::*;
 use crate::ingest::Nodes;
 use crate::metrics::KindCounts;
-
-async fn store(folder: &Path) -> Arc<RecordingStore> {
-    let objects = FolderStore::open(folder, folder::PART_BYTES)
-        .await
-        .unwrap_or_else(|fatal| panic!("{fatal}"));
-    Arc::new(RecordingStore {
-        objects: Arc::new(objects),
-        base_path: String::new(),
-        format: AudioFormat::Wav,
-        tags: Vec::new(),
-    })
-}
 
 /// A short recording that has ended.
 fn ended(spools: &Arc<SpoolDir>, key: &str) -> Job {
@@ -51,7 +36,7 @@ fn ended(spools: &Arc<SpoolDir>, key: &str) -> Job {
 #[tokio::test(start_paused = true)]
 async fn recordings_that_cannot_be_stored_do_not_hold_up_the_one_that_can() {
     let dir = tempfile::tempdir().unwrap();
-    let store = store(&dir.path().join("recordings")).await;
+    let store = Arc::new(RecordingStore::test(&dir.path().join("recordings")).await);
     let spools = SpoolDir::open(&dir.path().join("spool")).unwrap_or_else(|fatal| panic!("{fatal}"));
     std::fs::write(dir.path().join("recordings/taken"), "not a folder").unwrap();
     let queue = Arc::new(UploadQueue::new(8));
@@ -80,7 +65,7 @@ async fn recordings_that_cannot_be_stored_do_not_hold_up_the_one_that_can() {
 #[tokio::test(start_paused = true)]
 async fn what_a_dead_node_left_is_tried_until_it_works_while_the_archiver_drains_too() {
     let dir = tempfile::tempdir().unwrap();
-    let store = store(&dir.path().join("recordings")).await;
+    let store = Arc::new(RecordingStore::test(&dir.path().join("recordings")).await);
     let spools = SpoolDir::open(&dir.path().join("spool")).unwrap_or_else(|fatal| panic!("{fatal}"));
     let in_the_way = dir.path().join("recordings/taken");
     std::fs::write(&in_the_way, "not a folder").unwrap();
@@ -107,7 +92,7 @@ async fn what_a_dead_node_left_is_tried_until_it_works_while_the_archiver_drains
 #[tokio::test(start_paused = true)]
 async fn a_drain_keeps_trying_with_what_a_node_ended_that_is_gone_and_leaves_the_rest_to_nodes_that_send_it_again() {
     let dir = tempfile::tempdir().unwrap();
-    let store = store(&dir.path().join("recordings")).await;
+    let store = Arc::new(RecordingStore::test(&dir.path().join("recordings")).await);
     let spools = SpoolDir::open(&dir.path().join("spool")).unwrap_or_else(|fatal| panic!("{fatal}"));
     let in_the_way = dir.path().join("recordings/taken");
     std::fs::write(&in_the_way, "not a folder").unwrap();
@@ -117,10 +102,7 @@ async fn a_drain_keeps_trying_with_what_a_node_ended_that_is_gone_and_leaves_the
     let stays = nodes.attach("stays");
     let queue = Arc::new(UploadQueue::new(8));
     for (key, node) in [("taken/gone.wav", &gone), ("taken/stays.wav", &stays.node)] {
-        let delivery = Delivery {
-            node: Arc::clone(node),
-            session_id: "test".to_owned(),
-        };
+        let delivery = Delivery::new(node, "test".to_owned());
         let mut job = ended(&spools, key);
         job.delivery = Some(delivery);
         queue.push(job).await;

@@ -101,7 +101,7 @@ impl Statements {
                  ORDER BY session_id LIMIT ?"
             )
             .into(),
-            delete_before: format!("DELETE FROM {t} WHERE created_at < ?").into(),
+            delete_before: format!("DELETE FROM {t} WHERE created_at < ? ORDER BY created_at LIMIT ?").into(),
         }
     }
 }

@@ -2,14 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::transcripts::Table;
+use crate::transcripts::{LOCK_TIMEOUT_SECS, Table};
 
-/// Two archivers that are sent the same session write one after the other, so that a table without a unique key gets
-/// no row twice either, and that nothing is written to a session while it is erased. The ids are sorted: two
-/// transactions never wait for each other. A server to which the connection is lost without its noticing would hold the locks
-/// for as long as TCP keeps it, hours: it is told not to wait for more than 10 s for the next statement.
-pub const LOCK_SESSIONS: &str = "SELECT set_config('idle_in_transaction_session_timeout', '10s', true), \
-     pg_advisory_xact_lock(hashtextextended(s, 0)) FROM unnest($1::text[]) AS s";
 /// Two archivers that start together would both make the tables: IF NOT EXISTS alone fails then on pg_type's unique
 /// key.
 pub const LOCK_TABLES: &str = "SELECT pg_advisory_xact_lock(7238143109)";
@@ -22,6 +16,7 @@ pub struct Statements {
     pub create_rows: Arc<str>,
     pub create_sessions: Arc<str>,
     pub check_rows: Arc<str>,
+    pub lock_sessions: Arc<str>,
     pub insert_starts: Arc<str>,
     pub insert_rows: Arc<str>,
     pub insert_ends: Arc<str>,
@@ -54,6 +49,7 @@ impl Statements {
             )
             .into(),
             check_rows: format!("SELECT {} FROM {t} LIMIT 0", table.columns()).into(),
+            lock_sessions: lock_sessions(),
             insert_starts: format!(
                 "INSERT INTO {s} AS t (session_id, started_at, transport, provider, recording_key) \
                  SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[]) \
@@ -103,9 +99,28 @@ impl Statements {
                  ORDER BY session_id LIMIT $3"
             )
             .into(),
-            delete_before: format!("DELETE FROM {t} WHERE created_at < $1").into(),
+            // A place in one partition is that of another row in the next: the date is asked for twice.
+            delete_before: format!(
+                "DELETE FROM {t} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {t} WHERE created_at < $1 LIMIT $2)) \
+                 AND created_at < $1"
+            )
+            .into(),
         }
     }
+}
+
+/// Two archivers that are sent the same session write one after the other, so that a table without a unique key gets
+/// no row twice either, and that nothing is written to a session while it is erased. The ids are sorted: two
+/// transactions never wait for each other. A server to which the connection is lost without its noticing would hold the locks
+/// for as long as TCP keeps it, hours: it is told not to wait for more than 10 s for the next statement. No statement waits
+/// longer than this for a lock of somebody else.
+fn lock_sessions() -> Arc<str> {
+    format!(
+        "SELECT set_config('idle_in_transaction_session_timeout', '10s', true), \
+         set_config('lock_timeout', '{LOCK_TIMEOUT_SECS}s', true), \
+         pg_advisory_xact_lock(hashtextextended(s, 0)) FROM unnest($1::text[]) AS s"
+    )
+    .into()
 }
 
 fn create_rows(table: &Table) -> Arc<str> {

@@ -107,7 +107,10 @@ impl Statements {
                  ORDER BY session_id LIMIT ?3"
             )
             .into(),
-            delete_before: format!("DELETE FROM {t} WHERE created_at < ?1").into(),
+            delete_before: format!(
+                "DELETE FROM {t} WHERE rowid IN (SELECT rowid FROM {t} WHERE created_at < ?1 LIMIT ?2)"
+            )
+            .into(),
         }
     }
 }

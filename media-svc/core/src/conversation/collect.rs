@@ -74,9 +74,12 @@ impl Collecting {
     }
 }
 
-/// Pressed keys as a turn: how they stand in transcript and history.
+/// Stands before pressed keys in transcript and history, and `]` behind them.
+pub(crate) const KEYS_PRESSED: &str = "[keys pressed: ";
+
+/// Pressed keys as a turn.
 pub(super) fn key_turn(from: Time, keys: &str, to: Time) -> UserTurn {
-    UserTurn::new(from, format!("[keys pressed: {keys}]"), None).made_of(Origin::Keys { from, to })
+    UserTurn::new(from, format!("{KEYS_PRESSED}{keys}]"), None).made_of(Origin::Keys { from, to })
 }
 
 impl Conversation {

@@ -30,6 +30,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use caller::is_key;
+pub(crate) use collect::KEYS_PRESSED;
 pub use collect::KeyPlan;
 pub use ending::LAST_TEXT_WAIT;
 pub use io::*;

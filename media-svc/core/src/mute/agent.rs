@@ -115,10 +115,10 @@ impl Turn {
             whole = join(&whole, &sentence.text);
             places.push(whole.len().saturating_sub(sentence.text.len())..whole.len());
         }
-        let mut spans = redactor.spans(&whole);
+        let mut spans = redactor.find(&whole).ranges();
         if let Some(heard) = &self.heard {
             // What is cut off may look like something else than the whole.
-            let of_heard = redactor.spans(heard);
+            let of_heard = redactor.find(heard).ranges();
             if whole.starts_with(heard.as_str()) {
                 spans.extend(of_heard);
             } else if !of_heard.is_empty() {

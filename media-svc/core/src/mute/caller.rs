@@ -123,12 +123,11 @@ impl Caller {
     }
 
     /// The text of a turn is complete: decides about everything it is made of.
-    pub(super) fn turn(&mut self, turn: &TurnRecord, redactor: &Redactor) -> Silent {
-        let spans = redactor.spans(&turn.text);
+    pub(super) fn turn(&mut self, turn: &TurnRecord, redacted: &[Range<usize>]) -> Silent {
         let mut silent = Silent::new();
         for part in &turn.parts {
             let within = |span: &Range<usize>| span.start < part.text.end && part.text.start < span.end;
-            let spans = spans.iter().filter(|span| within(span));
+            let spans = redacted.iter().filter(|span| within(span));
             match part.origin {
                 Origin::Utterance(id) => {
                     let from = part.text.start;
@@ -204,7 +203,7 @@ impl Caller {
         for utterance in std::mem::take(&mut self.utterances) {
             match &utterance.text {
                 Some(text) => {
-                    let spans = redactor.spans(text);
+                    let spans = redactor.find(text).ranges();
                     silent.extend(spans.iter().map(|span| self.sound(&utterance, span)));
                 }
                 None => silent.push(utterance.undecided..utterance.to(heard)),

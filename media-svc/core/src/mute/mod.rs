@@ -159,11 +159,11 @@ impl Mute {
         }
     }
 
-    /// A turn is complete; its text as it was, not redacted.
-    pub fn turn(&mut self, turn: &TurnRecord) {
+    /// A turn is complete; its text as it was, not redacted, and what of it goes.
+    pub fn turn(&mut self, turn: &TurnRecord, redacted: &[Range<usize>]) {
         match turn.role {
             Role::User => {
-                let silent = self.caller.turn(turn, &self.redactor);
+                let silent = self.caller.turn(turn, redacted);
                 self.silence_caller(silent);
             }
             Role::Assistant => self.agent.heard(&turn.text),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::conversation::{Origin, SpeechId, TurnPart, Word};
 use crate::recorder::{Channels, Recorder};
-use crate::redact::Kind;
+use crate::redact::{Kind, Unfinished};
 
 const RATE_HZ: u32 = 8_000;
 const FRAME_SAMPLES: usize = 160;
@@ -37,19 +37,24 @@ struct Call {
     caller: Vec<i16>,
     agent: Vec<i16>,
     agent_speaks: bool,
+    unfinished: Unfinished,
+}
+
+fn redactor() -> Redactor {
+    Redactor::new(vec![Kind::Card, Kind::Email], Vec::new()).unwrap()
 }
 
 impl Call {
     fn new() -> Self {
-        let redactor = Redactor::new(vec![Kind::Card, Kind::Email], Vec::new()).unwrap();
         Self {
             recorder: Recorder::new(RATE_HZ, Channels::Stereo),
-            mute: Mute::new(RATE_HZ, Arc::new(redactor), PRE_ROLL),
+            mute: Mute::new(RATE_HZ, Arc::new(redactor()), PRE_ROLL),
             now: Time::ZERO,
             held: VecDeque::new(),
             caller: Vec::new(),
             agent: Vec::new(),
             agent_speaks: false,
+            unfinished: Unfinished::default(),
         }
     }
 
@@ -120,7 +125,8 @@ impl Call {
             let text = text.len() - part.len()..text.len();
             places.push(TurnPart { text, origin: *origin });
         }
-        self.mute.turn(&record(Role::User, &text, places));
+        let redacted = redactor().find_in_turn(&mut self.unfinished, &text).ranges();
+        self.mute.turn(&record(Role::User, &text, places), &redacted);
     }
 
     fn speak(&mut self, text: &str) {
@@ -134,7 +140,7 @@ impl Call {
 
     fn fall_silent(&mut self, heard: &str) {
         self.agent_speaks = false;
-        self.mute.turn(&record(Role::Assistant, heard, Vec::new()));
+        self.mute.turn(&record(Role::Assistant, heard, Vec::new()), &[]);
         self.mute
             .noticed(&Notice::AgentStoppedSpeaking, self.recorder.agent_samples());
     }
@@ -260,6 +266,20 @@ fn a_number_in_two_breaths_is_one_number() {
     call.user_turn(&[("Sure: 4111 1111", FIRST), ("1111 1111, okay?", SECOND)]);
     call.end();
     assert_eq!(Call::silent(&call.caller), [(1_450, 2_750), (4_000, 4_950)]);
+}
+
+#[test]
+fn of_a_number_in_two_turns_the_second_is_silent() {
+    let mut call = Call::new();
+    for (from, id, origin, text) in [(1_000, 1, FIRST, "4111 1111."), (4_000, 2, SECOND, "1111 1111.")] {
+        call.until(from);
+        call.begin(id);
+        call.until(from + 2_000);
+        call.understand(id, text, None);
+        call.user_turn(&[(text, origin)]);
+    }
+    call.end();
+    assert_eq!(Call::silent(&call.caller), [(4_000, 6_000)]);
 }
 
 #[test]

@@ -1,7 +1,13 @@
 //! Numbers in running text: what stands for digits, what may stand between them, and which of them are cards or phones.
 
+use super::decimal::digit;
+
 /// Shortest and longest card number (ISO/IEC 7812-1).
-const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
+pub(super) const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
+/// Digits of a card that stand in one group with what follows it, at least.
+const LAST_GROUP_DIGITS: usize = 4;
+/// What follows a card in the same group: its security code or expiry date.
+const BEHIND_CARD_DIGITS: std::ops::RangeInclusive<usize> = 3..=4;
 /// Shortest phone number: a local one of the North American plan.
 const PHONE_DIGITS: usize = 7;
 /// Most characters of punctuation and space between two parts of a number.
@@ -9,7 +15,7 @@ const GAP_CHARACTERS: usize = 4;
 /// Words between two parts of a number that are not part of it.
 const HESITATIONS: &[&str] = &["uh", "um", "er", "erm", "dash", "hyphen", "space", "dot", "point"];
 /// Signs before an amount of money.
-const CURRENCIES: &[char] = &['$', '€', '£', '¥'];
+const CURRENCIES: &[char] = &['$', '€', '£', '¥', '₹', '₩', '＄', '￡', '￥', '￦'];
 
 /// Something that stands for digits.
 #[derive(Debug)]
@@ -21,41 +27,78 @@ struct Token {
     written: bool,
 }
 
+/// A digit of a number.
+struct Digit {
+    /// The token it is from.
+    token: usize,
+    worth: u8,
+    /// A card may begin with it.
+    begins: bool,
+    /// A card may end before it.
+    follows: bool,
+}
+
+impl Token {
+    /// Its digits, it being the token of this number. What is longer than the shortest card may be one with something glued
+    /// to it: in there, a card may begin and end anywhere.
+    fn spread(&self, token: usize) -> impl Iterator<Item = Digit> {
+        let length = self.digits.len();
+        let glued = length > *CARD_DIGITS.start();
+        self.digits.iter().enumerate().map(move |(place, worth)| {
+            let begins = glued || place == 0;
+            let ends_card = place >= LAST_GROUP_DIGITS && BEHIND_CARD_DIGITS.contains(&(length - place));
+            Digit {
+                token,
+                worth: *worth,
+                begins,
+                follows: begins || ends_card,
+            }
+        })
+    }
+}
+
 /// Where card numbers are: every stretch of digits that begins and ends where a written number does and whose check digit
 /// fits. Overlapping ones are all found, so that leading or following digits (an expiry date) hide none.
 pub(super) fn cards(text: &str) -> Vec<(usize, usize)> {
     let mut spans = Vec::new();
     for run in runs(text, |_, _, _| true) {
-        let owners: Vec<(usize, u8, bool)> = run
-            .iter()
-            .enumerate()
-            .flat_map(|(owner, token)| {
-                // In what is longer than any card, a card may begin anywhere.
-                let glued = token.digits.len() > *CARD_DIGITS.end();
-                token
-                    .digits
-                    .iter()
-                    .enumerate()
-                    .map(move |(place, digit)| (owner, *digit, glued || place == 0))
-            })
-            .collect();
-        for (start, (first, _, begins)) in owners.iter().enumerate() {
-            if !begins {
-                continue;
-            }
+        let tokens = run.iter().enumerate();
+        let digits: Vec<Digit> = tokens.flat_map(|(number, token)| token.spread(number)).collect();
+        for (start, first) in digits.iter().enumerate().filter(|(_, first)| first.begins) {
             let longest = CARD_DIGITS.rev().find_map(|length| {
                 let end = start + length;
-                let digits = owners.get(start..end)?;
-                // The next digit begins a token: this one ends where a token does.
-                let whole = owners.get(end).is_none_or(|(_, _, begins)| *begins);
-                (whole && luhn(digits.iter().map(|(_, digit, _)| *digit))).then(|| digits.last().map(|last| last.0))?
+                let stretch = digits.get(start..end)?;
+                let whole = digits.get(end).is_none_or(|next| next.follows);
+                (whole && luhn(stretch.iter().map(|digit| digit.worth)))
+                    .then(|| stretch.last().map(|last| last.token))?
             });
-            if let (Some(last), Some(from)) = (longest.and_then(|last| run.get(last)), run.get(*first)) {
+            if let (Some(last), Some(from)) = (longest.and_then(|last| run.get(last)), run.get(first.token)) {
                 spans.push((from.from, last.to));
             }
         }
     }
     spans
+}
+
+/// Where the first digits at or behind this place begin.
+pub(super) fn begin(text: &str, place: usize) -> Option<usize> {
+    tokens(text).iter().map(|token| token.from).find(|from| *from >= place)
+}
+
+/// The number that a text ends with, as far as it stands behind this place: its end, of at most so many digits.
+pub(super) fn last_number(text: &str, place: usize, most: usize) -> String {
+    let run = runs(text, |_, _, _| true).pop().unwrap_or_default();
+    let end = run.last().map_or(0, |token| token.to);
+    if !text.get(end..).is_some_and(is_gap) {
+        return String::new();
+    }
+    let mut digits = 0;
+    let fits = run.iter().rev().take_while(|token| {
+        digits += token.digits.len();
+        token.from >= place && digits <= most
+    });
+    let from = fits.last().map_or(end, |token| token.from);
+    text.get(from..end).unwrap_or_default().to_owned()
 }
 
 /// Where phone numbers are: all long numbers that are no date and no amount of money.
@@ -66,7 +109,8 @@ pub(super) fn phones(text: &str) -> Vec<(usize, usize)> {
             let digits: usize = run.iter().map(|token| token.digits.len()).sum();
             let (first, last) = (run.first()?, run.last()?);
             let before = text.get(..first.from)?;
-            let money = before.trim_end().ends_with(CURRENCIES);
+            // What is long enough for a card is no amount, or the half of it that is none would be looked at alone.
+            let money = before.trim_end().ends_with(CURRENCIES) && digits < *CARD_DIGITS.start();
             if digits < PHONE_DIGITS || money || is_iso_date(text.get(first.from..last.to)?) {
                 return None;
             }
@@ -95,6 +139,8 @@ fn luhn(digits: impl DoubleEndedIterator<Item = u8>) -> bool {
 
 /// `2026-03-04`
 fn is_iso_date(text: &str) -> bool {
+    let in_ascii = |c| digit(c).map_or(c, |worth| char::from(b'0' + worth));
+    let text: String = text.chars().map(in_ascii).collect();
     let mut parts = text.split('-');
     let mut next = |length: usize| parts.next().filter(|p| p.len() == length)?.parse::<u32>().ok();
     let (year, month, day) = (next(4), next(2), next(2));
@@ -106,7 +152,7 @@ fn is_iso_date(text: &str) -> bool {
 
 /// `1,234,567` is an amount.
 fn goes_on_as_phone(before: &Token, gap: &str, after: &Token) -> bool {
-    !(gap == "," && before.written && after.written && after.digits.len() == 3)
+    !(matches!(gap, "," | "，") && before.written && after.written && after.digits.len() == 3)
 }
 
 /// Numbers, each as the tokens it is written in.
@@ -135,7 +181,7 @@ fn is_gap(gap: &str) -> bool {
         let word = piece.trim_end_matches(|c: char| !c.is_alphabetic());
         let mark = piece.get(word.len()..).unwrap_or_default();
         punctuation = if word.is_empty() { punctuation } else { 0 } + mark.chars().count();
-        let fits = |c: char| c.is_whitespace() || "-‐‑–—.,;/()…+".contains(c);
+        let fits = |c: char| c.is_whitespace() || "-‐‑–—−－.．,，،、;；/／()（）…+＋".contains(c);
         mark.chars().all(fits) && punctuation <= GAP_CHARACTERS && (word.is_empty() || is_hesitation(word))
     })
 }
@@ -152,7 +198,7 @@ struct Piece<'a> {
 
 fn pieces(text: &str) -> Vec<Piece<'_>> {
     let class = |c: char| match c {
-        c if c.is_ascii_digit() => 1,
+        c if digit(c).is_some() => 1,
         c if c.is_alphanumeric() => 2,
         _ => 0,
     };
@@ -193,7 +239,7 @@ fn tokens(text: &str) -> Vec<Token> {
                     from: piece.from,
                     to: last.from + last.text.len(),
                     digits,
-                    written: piece.text.starts_with(|c: char| c.is_ascii_digit()),
+                    written: piece.text.starts_with(|c| digit(c).is_some()),
                 });
                 at += used;
             }
@@ -242,9 +288,7 @@ fn digits_of(piece: &Piece<'_>, rest: &[Piece<'_>], behind_digits: bool) -> Opti
 }
 
 fn written(text: &str) -> Option<Vec<u8>> {
-    text.bytes()
-        .map(|byte| byte.is_ascii_digit().then(|| byte - b'0'))
-        .collect()
+    text.chars().map(digit).collect()
 }
 
 fn ones(word: &str) -> Option<u8> {

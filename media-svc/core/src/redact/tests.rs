@@ -43,6 +43,11 @@ fn card_numbers_go_however_a_recogniser_writes_them() {
             ),
             ("5555 5555 5555 4444 12 27", "[card] 12 27"),
             ("two 4111 1111 1111 1111", "two [card]"),
+            // With its security code or expiry in one.
+            ("4111111111111111123", "[card]"),
+            ("3782822463100051234", "[card]"),
+            ("4111 1111 1111 1111123 thanks", "[card] thanks"),
+            ("3782 822463 100051227", "[card]"),
         ],
     );
 }
@@ -71,9 +76,27 @@ fn phone_numbers_go_and_dates_and_money_stay() {
             ("0044 20 7946 0958", "[phone]"),
             ("on 2026-03-04 at 10:30", "on 2026-03-04 at 10:30"),
             ("that is $1234567", "that is $1234567"),
+            ("￥１，２３４，５６７です", "￥１，２３４，５６７です"),
             ("1,234,567 people", "1,234,567 people"),
             ("from 1990 to 2020", "from 1990 to 2020"),
             ("room 415, second floor", "room 415, second floor"),
+        ],
+    );
+}
+
+#[test]
+fn numbers_go_in_the_digits_of_any_script() {
+    check(
+        &all(),
+        &[
+            ("番号は４１１１ １１１１ １１１１ １１１１です", "番号は[card]です"),
+            ("４１１１－１１１１－１１１１－１１１１", "[card]"),
+            ("٤١١١ ١١١١ ١١١١ ١١١١", "[card]"),
+            ("४१११ ११११ ११११ ११११", "[card]"),
+            ("４１１１ 1111 १११１ ١١١１", "[card]"),
+            ("電話は０３－１２３４－５６７８、内線１２", "電話は[phone]、内線１２"),
+            ("٠٥٠ ١٢٣ ٤٥٦٧", "[phone]"),
+            ("２０２６-０３-０４ でしたら", "２０２６-０３-０４ でしたら"),
         ],
     );
 }
@@ -88,6 +111,13 @@ fn addresses_go_written_or_spoken() {
             ("ada dot lovelace at example dot com", "[email]"),
             ("so a d a at gmail.com please", "so [email] please"),
             ("ada at my dash host dot co dot uk", "[email]"),
+            ("ada at sign example dot com", "[email]"),
+            ("ada at-sign example.com, please", "[email], please"),
+            ("ada@example dot com", "[email]"),
+            ("ada at e x a m p l e dot com", "[email]"),
+            ("It is a-d-a at E, X, A, M, P, L, E dot com.", "It is [email]."),
+            ("ada at my dash h o s t dot c o dot u k okay", "[email] okay"),
+            ("call me at 9 a.m. I will be there", "call me at 9 a.m. I will be there"),
             ("meet me at 5.30", "meet me at 5.30"),
             ("I am at home. Come", "I am at home. Come"),
         ],
@@ -107,6 +137,22 @@ fn configured_patterns_go_and_what_overlaps_goes_under_one_name() {
         ],
     );
     assert!(Redactor::new(Vec::new(), Vec::new()).is_none());
+}
+
+#[test]
+fn what_was_cut_off_in_a_number_goes_as_far_as_it_was_heard() {
+    let redactor = redactor(&[Kind::Card]);
+    let whole = "Fine. I have 4111 1111 1111 1111. Right?";
+    for (heard, kept) in [
+        ("Fine.", "Fine."),
+        ("Fine. I have", "Fine. I have"),
+        ("Fine. I have 4111", "Fine. I have [card]"),
+        ("Fine. I have 4111 1111 1111", "Fine. I have [card]"),
+        (whole, "Fine. I have [card]. Right?"),
+        ("Something else: 4111", "Something else: 4111"),
+    ] {
+        assert_eq!(redactor.find_in_beginning(whole, heard).taken_out_of(heard), kept);
+    }
 }
 
 #[test]
@@ -198,6 +244,20 @@ proptest! {
     }
 
     #[test]
+    fn digits_glued_to_a_card_do_not_hide_it((digits, _) in any_card(), lead in "([1-9][0-9]{0,3})?", trail in "[0-9]{1,4}") {
+        let card: String = digits.iter().map(|digit| char::from(b'0' + digit)).collect();
+        let text = format!("{lead}{card}{trail}");
+        prop_assert_eq!(redactor(&[Kind::Card]).redact(&text), "[card]", "{}", text);
+    }
+
+    #[test]
+    fn a_card_in_the_digits_of_any_script_goes((digits, card) in any_card(), zero in select(vec!['０', '٠', '۰', '०', '০', '๐', '𝟎', '𝟘'])) {
+        let other = |c: char| c.to_digit(10).and_then(|digit| char::from_u32(u32::from(zero) + digit)).unwrap_or(c);
+        let text: String = card.chars().map(other).collect();
+        prop_assert_eq!(redactor(&[Kind::Card]).redact(&text), "[card]", "{} {:?}", text, digits);
+    }
+
+    #[test]
     fn no_phone_number_survives(digits in proptest::collection::vec(0_u8..10, 7..=15), gap in select(vec![" ", "-", ".", ", "]), at in any::<Index>()) {
         let split = at.index(digits.len());
         let text = digits.iter().enumerate().fold(String::from("call "), |mut text, (place, digit)| {
@@ -213,7 +273,14 @@ proptest! {
 
     #[test]
     fn no_address_survives(name in "[a-z][a-z0-9]{1,8}", host in "[a-z]{2,9}", end in select(vec!["com", "org", "de"])) {
-        for text in [format!("{name}@{host}.{end}"), format!("{name} at {host} dot {end}"), format!("{name} at {host}.{end}")] {
+        let spelled = |word: &str| word.chars().map(String::from).collect::<Vec<_>>().join(" ");
+        for text in [
+            format!("{name}@{host}.{end}"),
+            format!("{name} at {host} dot {end}"),
+            format!("{name} at {host}.{end}"),
+            format!("{name} at sign {host} dot {end}"),
+            format!("{name} at {} dot {}", spelled(&host), spelled(end)),
+        ] {
             prop_assert_eq!(redactor(&[Kind::Email]).redact(&text), "[email]", "{}", text);
         }
     }
@@ -225,7 +292,7 @@ proptest! {
     }
 
     #[test]
-    fn any_numbers_and_signs_are_redacted_once_and_for_all(text in "([0-9]{1,6}|[-+(). ,@]|one |double |at | dot |x){0,40}") {
+    fn any_numbers_and_signs_are_redacted_once_and_for_all(text in "([0-9]{1,6}|[٠-٩]{1,4}|[０-９]{1,4}|[-+(). ,@$]|one |double | at | sign | dot |x|[a-c] |2026-03-04){0,40}") {
         let once = all().redact(&text).into_owned();
         prop_assert_eq!(all().redact(&once), once.clone(), "{}", text);
     }

@@ -45,6 +45,8 @@ pub(super) struct Session {
     pub durable: u64,
     /// A `SessionEnded` is written.
     pub ended: bool,
+    /// Its beginning was damaged, and nothing tells the format of its audio.
+    pub start_lost: bool,
     /// What its events add up to.
     pub tally: Tally,
     /// Audio is missing behind its last audio event, which says so.

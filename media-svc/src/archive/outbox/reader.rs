@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use voxray_proto::archive::Event;
+use voxray_proto::archive::event::Body;
 
 use super::record::{self, Parsed};
 use super::{Shared, segment_path};
@@ -129,7 +130,8 @@ impl Reader {
         }
     }
 
-    /// Leaves out what is durable, and says with each event up to where that is: another archiver goes on there.
+    /// Leaves out what is durable, and says with each event up to where that is: another archiver goes on there. Audio of a
+    /// session whose start is lost is passed by: no archiver can make a recording of it, and the rest is not to wait for that.
     fn without_durable(&self, mut events: Vec<Event>) -> Vec<Event> {
         let state = self.shared.lock();
         events.retain_mut(|event| {
@@ -139,6 +141,9 @@ impl Reader {
             // What is no longer on disk was durable, even if the file of watermarks is lost.
             let gone = session.first().map_or(0, |first| first.saturating_sub(1));
             event.durable = session.durable.max(gone);
+            if session.start_lost && matches!(event.body, Some(Body::Audio(_))) {
+                event.body = None;
+            }
             event.sequence > session.durable
         });
         events

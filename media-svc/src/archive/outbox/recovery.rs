@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use voxray_proto::archive::event::Body;
-use voxray_proto::archive::{AudioChunk, Event, SessionEnded};
+use voxray_proto::archive::{AudioChunk, Event, SessionEnded, SessionStarted};
 
 use super::age::{self, AgeClock};
 use super::aside;
@@ -18,10 +18,13 @@ use super::index::Index;
 use super::reader::parse_all;
 use super::record::{self, Parsed};
 use super::tally::{PcmHash, Tally};
-use super::{segment_path, unix_ms, watermarks};
+use super::watermarks::{self, Watermarks};
+use super::{segment_path, unix_ms};
 
 /// Reason of sessions that the last process did not end.
 const REASON_RESTARTED: &str = "node_restarted";
+/// Damage of an ordinary crash.
+const TORN: &str = "it ends within a record";
 
 /// What the folder held.
 pub(super) struct Recovered {
@@ -49,6 +52,7 @@ struct Scan {
 struct Found {
     tally: Tally,
     ended: bool,
+    start_lost: bool,
 }
 
 /// Reads the folder and makes it whole.
@@ -60,12 +64,17 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
     for segment in segments {
         scans.push(scan(dir, segment, &mut sessions)?);
     }
-    let watermarks: HashMap<String, u64> = watermarks::read(dir).into_iter().collect();
+    let watermarks = watermarks::read(dir);
     let damaged: Vec<u64> = scans.iter().filter(|s| s.damage.is_some()).map(|s| s.segment).collect();
     if !damaged.is_empty() {
         let mut lost = missing_events(&scans, &damaged, &watermarks);
         for scan in scans.iter_mut().filter(|scan| scan.damage.is_some()) {
-            repair(dir, scan, &lost.remove(&scan.segment).unwrap_or_default(), &sessions)?;
+            repair(
+                dir,
+                scan,
+                &lost.remove(&scan.segment).unwrap_or_default(),
+                &mut sessions,
+            )?;
         }
     }
     let (kept, bytes) = aside::forget_old(dir)?;
@@ -74,7 +83,7 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
             "there is what was set aside of damaged outbox files (NUMBER.damaged-at-OFFSET); it may hold what callers said, and is deleted after 30 days");
     }
     let ages = AgeClock::start();
-    let index = build_index(&scans, sessions, &watermarks);
+    let index = build_index(&scans, sessions, &watermarks.known);
     let cut_off = cut_off(dir, &index, &scans);
     Ok(Recovered {
         index,
@@ -109,14 +118,20 @@ fn scan(dir: &Path, segment: u64, sessions: &mut HashMap<Arc<str>, Found>) -> io
         damage: None,
     };
     let Some(records) = bytes.strip_prefix(record::MAGIC) else {
-        scan.damage = Some("it does not begin like an outbox file of this version");
+        // A file is made and then begun: a crash in between leaves an empty one.
+        let torn = record::MAGIC.starts_with(&bytes);
+        scan.damage = Some(if torn {
+            TORN
+        } else {
+            "it does not begin like an outbox file of this version"
+        });
         return Ok(scan);
     };
     let (events, used, stop) = parse_all(records);
     scan.good = (record::MAGIC.len() + used) as u64;
     scan.damage = match stop {
         _ if used == records.len() => None,
-        Parsed::Incomplete(_) => Some("it ends within a record"),
+        Parsed::Incomplete(_) => Some(TORN),
         Parsed::Damaged | Parsed::Event(..) => Some("a checksum does not match"),
     };
     for event in events {
@@ -125,6 +140,7 @@ fn scan(dir: &Path, segment: u64, sessions: &mut HashMap<Arc<str>, Found>) -> io
         if let Some(body) = &event.body {
             found.tally.note(body);
             found.ended |= matches!(body, Body::Ended(_));
+            found.start_lost |= is_lost_start(body);
         }
         let span = scan.spans.entry(session_id).or_insert((event.sequence, event.sequence));
         span.1 = span.1.max(event.sequence);
@@ -132,22 +148,19 @@ fn scan(dir: &Path, segment: u64, sessions: &mut HashMap<Arc<str>, Found>) -> io
     Ok(scan)
 }
 
-/// Sequences that damage has taken out of the middle of sessions, by the damaged segment they were in. What damage took off
-/// a session's end is not among them: nobody can know of it.
-fn missing_events(
-    scans: &[Scan],
-    damaged: &[u64],
-    watermarks: &HashMap<String, u64>,
-) -> HashMap<u64, Vec<(Arc<str>, u64, u64)>> {
+/// Sequences that damage has taken out of the beginning or the middle of sessions, by the damaged segment they were in. What
+/// damage took off a session's end is not among them: nobody can know of it.
+fn missing_events(scans: &[Scan], damaged: &[u64], watermarks: &Watermarks) -> HashMap<u64, Vec<(Arc<str>, u64, u64)>> {
     let mut seen: HashMap<&Arc<str>, (u64, u64)> = HashMap::new();
     let mut missing: HashMap<u64, Vec<(Arc<str>, u64, u64)>> = HashMap::new();
     for scan in scans {
         for (session_id, (first, last)) in &scan.spans {
-            let watermark = watermarks.get(&**session_id).copied();
+            let watermark = watermarks.known.get(&**session_id).copied();
             let before = seen.insert(session_id, (scan.segment, *last));
             let (from_segment, known) = match (before, watermark) {
                 (Some((segment, last)), watermark) => (segment, last.max(watermark.unwrap_or(0))),
                 (None, Some(watermark)) => (0, watermark),
+                (None, None) if watermarks.whole => (0, 0),
                 // Earlier events may have been durable and deleted long ago.
                 (None, None) => continue,
             };
@@ -161,13 +174,15 @@ fn missing_events(
     missing
 }
 
-/// Moves the damaged tail of a segment aside; on a full disk it is cut off. Events known to be missing get a place-holder: sequences have no gaps, and the
-/// archiver is to go on with what follows.
+/// Moves the damaged tail of a segment aside; on a full disk it is cut off. Events known to be missing get a place-holder:
+/// sequences have no gaps, and the archiver is to go on with what follows. It is a chunk without samples in a recording, the
+/// start of a session that is not recorded where that is lost, and else has no body, like an event of a kind that a newer node
+/// might send.
 fn repair(
     dir: &Path,
     scan: &mut Scan,
     lost: &[(Arc<str>, u64, u64)],
-    sessions: &HashMap<Arc<str>, Found>,
+    sessions: &mut HashMap<Arc<str>, Found>,
 ) -> io::Result<()> {
     let path = segment_path(dir, scan.segment);
     let bytes = std::fs::read(&path)?;
@@ -175,14 +190,16 @@ fn repair(
         .split_at_checked(usize::try_from(scan.good).unwrap_or(0))
         .unwrap_or((&[], &bytes));
     let aside = aside::path(dir, scan.segment, scan.good);
-    let kept = if write_if_there_is_room(&aside, tail)? {
+    let kept = if good.is_empty() && record::MAGIC.starts_with(tail) {
+        "nothing, it was not begun".to_owned()
+    } else if write_if_there_is_room(&aside, tail)? {
         aside.display().to_string()
     } else {
         "nothing, the disk is full".to_owned()
     };
     let reason = scan.damage.unwrap_or_default();
     let lost_events: u64 = lost.iter().map(|(_, first, last)| last - first + 1).sum();
-    if lost_events == 0 && reason == "it ends within a record" {
+    if lost_events == 0 && reason == TORN {
         tracing::warn!(file = %path.display(), offset = scan.good, kept,
             "the last record of an outbox file was not written to its end; it is set aside");
     } else {
@@ -196,9 +213,25 @@ fn repair(
     };
     let mut buffer = Vec::new();
     for (session_id, first, last) in lost {
-        let recorded = sessions.get(session_id).is_some_and(|found| found.tally.is_recorded());
+        let found = sessions.entry(Arc::clone(session_id)).or_default();
+        if *first == 1 {
+            found.start_lost = true;
+            tracing::error!(%session_id, lost_events = last,
+                "the beginning of a session is lost with it: its turns are archived, its recording cannot be, for nothing tells the format of its audio");
+        }
+        let recorded = found.tally.is_recorded() && !found.start_lost;
         for sequence in *first..=*last {
-            let event = place_holder(session_id, sequence, recorded);
+            let body = match sequence {
+                1 => Some(lost_start(scan.modified)),
+                // Most lost events of a recording were chunks: one without samples.
+                _ => recorded.then(|| Body::Audio(AudioChunk::default())),
+            };
+            let event = Event {
+                session_id: session_id.to_string(),
+                sequence,
+                body,
+                durable: 0,
+            };
             if record::encode(&event, &mut buffer).is_some() {
                 whole.extend_from_slice(&buffer);
             }
@@ -220,15 +253,17 @@ fn repair(
     File::open(dir)?.sync_all()
 }
 
-/// Stands for an event that is lost. In a recording it is a chunk without samples (most lost events were chunks); else it has no
-/// body, like an event of a kind that a newer node might send.
-fn place_holder(session_id: &str, sequence: u64, recorded: bool) -> Event {
-    Event {
-        session_id: session_id.to_owned(),
-        sequence,
-        body: recorded.then(|| Body::Audio(AudioChunk::default())),
-        durable: 0,
-    }
+/// Stands for the start of a session that is lost: it began before its file was last written to.
+fn lost_start(before: SystemTime) -> Body {
+    Body::Started(SessionStarted {
+        started_at_unix_ms: unix_ms(before),
+        ..SessionStarted::default()
+    })
+}
+
+/// Whether this is what [`lost_start`] made: nodes have names.
+fn is_lost_start(body: &Body) -> bool {
+    matches!(body, Body::Started(started) if started.node_id.is_empty() && started.recording.is_none())
 }
 
 /// Writes a new file; `false`: the disk is full, and there is none.
@@ -263,6 +298,7 @@ fn build_index(scans: &[Scan], sessions: HashMap<Arc<str>, Found>, watermarks: &
     for (session_id, found) in sessions {
         if let Some(session) = index.session_mut(&session_id) {
             session.tally = found.tally;
+            session.start_lost = found.start_lost;
         }
         if found.ended {
             index.end(&session_id);

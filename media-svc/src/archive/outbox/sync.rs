@@ -10,13 +10,13 @@ use super::{Active, Shared, State, aside, segment_path, watermarks};
 use crate::metrics::{OUTBOX_DEPTH_BYTES, OUTBOX_FLUSH_SECONDS, OUTBOX_OLDEST_UNACKED_SECONDS};
 
 /// How long written events wait to be flushed together.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// How often watermarks are written while acknowledgements arrive, and gauges set while some are missing.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one round has to do, taken out under the lock and done without it.
-struct Work {
-    written: Vec<Active>,
+pub(super) struct Work {
+    pub written: Vec<Active>,
     spent: Vec<u64>,
     watermarks: Option<Vec<(String, u64)>>,
     stop: bool,
@@ -24,7 +24,7 @@ struct Work {
 
 /// What has been said already: a full disk says the same ten times a second.
 #[derive(Default)]
-struct Complaints {
+pub(super) struct Complaints {
     flush: bool,
     watermarks: bool,
 }
@@ -77,7 +77,7 @@ fn wait_for_work(shared: &Shared, last_round: Instant) -> Work {
 }
 
 /// When the next round is. An idle outbox still forgets what was set aside long ago.
-fn due(state: &State, last_round: Instant) -> Instant {
+pub(super) fn due(state: &State, last_round: Instant) -> Instant {
     if state.stop || state.flush_now {
         return last_round;
     }
@@ -87,7 +87,7 @@ fn due(state: &State, last_round: Instant) -> Instant {
     work.map_or(housekeeping, |work| work.min(housekeeping))
 }
 
-fn take_work(state: &mut State) -> Work {
+pub(super) fn take_work(state: &mut State) -> Work {
     state.work_since = None;
     state.flush_now = false;
     let mut written = std::mem::take(&mut state.unflushed);
@@ -114,7 +114,7 @@ fn take_work(state: &mut State) -> Work {
 
 /// Flushes files, oldest first. A flush that fails is reported and not waited for: the events are with the operating
 /// system, and holding the archive up would only make the loss larger if power fails too.
-fn flush(shared: &Shared, written: &[Active], complaints: &mut Complaints) -> Vec<(u64, u64)> {
+pub(super) fn flush(shared: &Shared, written: &[Active], complaints: &mut Complaints) -> Vec<(u64, u64)> {
     let mut flushed = Vec::new();
     for active in written {
         let began = Instant::now();
@@ -161,7 +161,7 @@ fn delete(shared: &Shared, work: &Work, complaints: &mut Complaints) {
     }
 }
 
-fn finish_round(shared: &Shared, flushed: &[(u64, u64)]) {
+pub(super) fn finish_round(shared: &Shared, flushed: &[(u64, u64)]) {
     let mut state = shared.lock();
     for (segment, bytes) in flushed {
         state.index.set_readable(*segment, *bytes);

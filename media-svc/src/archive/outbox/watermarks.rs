@@ -3,8 +3,9 @@
 //! Only saves work: without the file, or with an old one, a restarted node sends more again than it had to. It is
 //! written like a segment, an event without a body for each session; a damaged end of it is ignored.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use voxray_proto::archive::Event;
@@ -43,13 +44,25 @@ pub(super) fn write(dir: &Path, watermarks: &[(String, u64)], flush: bool) -> io
     Ok(())
 }
 
-/// What can be read of it.
-pub(super) fn read(dir: &Path) -> Vec<(String, u64)> {
-    let bytes = std::fs::read(dir.join(NAME)).unwrap_or_default();
-    let records = bytes.strip_prefix(record::MAGIC).unwrap_or_default();
-    let (events, _, _) = parse_all(records);
-    events
-        .into_iter()
-        .map(|event| (event.session_id, event.sequence))
-        .collect()
+/// What the file told.
+pub(super) struct Watermarks {
+    /// Up to where the archiver had each session safe.
+    pub known: HashMap<String, u64>,
+    /// It could be read to its end: of a session that is not in it the archiver had nothing.
+    pub whole: bool,
+}
+
+/// What can be read of it. Where nothing was ever acknowledged there is none.
+pub(super) fn read(dir: &Path) -> Watermarks {
+    let bytes = match std::fs::read(dir.join(NAME)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => record::MAGIC.to_vec(),
+        bytes => bytes.unwrap_or_default(),
+    };
+    let records = bytes.strip_prefix(record::MAGIC);
+    let (events, used, _) = parse_all(records.unwrap_or_default());
+    let known = events.into_iter().map(|event| (event.session_id, event.sequence));
+    Watermarks {
+        known: known.collect(),
+        whole: records.is_some_and(|records| records.len() == used),
+    }
 }

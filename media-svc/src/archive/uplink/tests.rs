@@ -28,6 +28,8 @@ enum Script {
     Silent,
     /// Works for this many events, then breaks the stream without acknowledging the last.
     CutsAfter(usize),
+    /// Works for this many events, then ends the stream as one at which nothing is wrong, and acknowledges the last.
+    EndsAfter(usize),
 }
 
 /// One message as it arrived: stream number, and the event.
@@ -87,7 +89,7 @@ impl ArchiveService for Archiver {
                         let _ = answers.send(Err(Status::unavailable("cut"))).await;
                         return;
                     }
-                    Script::CutsAfter(_) => vec![received, durable],
+                    Script::CutsAfter(_) | Script::EndsAfter(_) => vec![received, durable],
                 };
                 for message in messages {
                     if answers
@@ -97,6 +99,10 @@ impl ArchiveService for Archiver {
                     {
                         return;
                     }
+                }
+                if matches!(script, Script::EndsAfter(limit) if count >= limit) {
+                    let _ = answers.send(Err(Status::ok("this stream is old"))).await;
+                    return;
                 }
             }
         });
@@ -247,6 +253,36 @@ async fn a_stream_cut_again_and_again_loses_nothing() {
         .flat_map(|id| (1..=41).map(move |sequence| ((*id).to_owned(), sequence)))
         .collect();
     assert_eq!(kept.into_keys().collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_old_ends_without_an_error_and_the_next_goes_on() {
+    let mut setup = setup(&[Script::EndsAfter(3), Script::EndsAfter(3), Script::Works], PATIENT).await;
+    let a = session(&setup.outbox, "a");
+    for seq in 0..10 {
+        a.append(turn(seq)).unwrap();
+    }
+    end(&a);
+    setup.uplink.flush(PATIENT).await.unwrap();
+    let expected: Vec<_> = (1..=11).map(|sequence| ("a".to_owned(), sequence)).collect();
+    assert_eq!(kept(&mut setup.arrivals).into_keys().collect::<Vec<_>>(), expected);
+
+    let scope = TaskScope::root("test");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let _arrivals = serve(&scope, listener, &[Script::EndsAfter(1)]);
+    let dir = tempfile::tempdir().unwrap();
+    let sender = Sender {
+        endpoint: endpoint(&url, &links(Some(url.clone()))).unwrap(),
+        token: Secret::new("between services"),
+        outbox: outbox(&dir),
+        node_id: "node-1".to_owned(),
+        timing: UplinkTiming::default(),
+    };
+    end(&session(&sender.outbox, "b"));
+    let mut answered = false;
+    let broken = sender.one_stream(PATIENT, &mut answered).await;
+    assert!(matches!(broken, Broken::Closed) && answered, "{broken}");
 }
 
 #[tokio::test]

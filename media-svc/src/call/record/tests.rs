@@ -84,6 +84,55 @@ fn what_is_redacted_never_reaches_the_archive() {
     assert_eq!(texts.collect::<Vec<_>>(), ["It is [card].", "So [card]?"]);
 }
 
+#[test]
+fn of_a_card_number_that_the_agent_was_cut_off_in_nothing_reaches_the_archive() {
+    let kept = Arc::new(Kept::default());
+    let mut record = CallRecord::start(call(None, None), Some(kept.clone())).unwrap();
+    let mut says = |sentences: &[&str], heard: &str| {
+        for text in sentences {
+            record.noticed(&Notice::Speaking {
+                speech: SpeechId(1),
+                text: (*text).to_owned(),
+            });
+        }
+        record.turn(turn(0, Role::Assistant, heard, Vec::new()));
+        record.noticed(&Notice::AgentStoppedSpeaking);
+    };
+    says(
+        &["Thank you.", "So 4111 1111 1111 1111."],
+        "Thank you. So 4111 1111 1111",
+    );
+    says(&["Your room is 4111."], "Your room is 4111.");
+    let kept = kept.0.lock().unwrap();
+    let texts = kept.iter().filter_map(|body| match body {
+        Body::Turn(turn) => Some(turn.text.as_str()),
+        Body::Started(_) | Body::Audio(_) | Body::Ended(_) => None,
+    });
+    assert_eq!(
+        texts.collect::<Vec<_>>(),
+        ["Thank you. So [card]", "Your room is 4111."]
+    );
+}
+
+#[test]
+fn of_a_card_number_said_in_two_turns_the_second_does_not_reach_the_archive() {
+    let kept = Arc::new(Kept::default());
+    let mut record = CallRecord::start(call(None, None), Some(kept.clone())).unwrap();
+    for (seq, role, text) in [
+        (0, Role::User, "It is 4111 1111."),
+        (1, Role::Assistant, "Go on."),
+        (2, Role::User, "1111 1111."),
+    ] {
+        record.turn(turn(seq, role, text, Vec::new()));
+    }
+    let kept = kept.0.lock().unwrap();
+    let texts = kept.iter().filter_map(|body| match body {
+        Body::Turn(turn) => Some(turn.text.as_str()),
+        Body::Started(_) | Body::Audio(_) | Body::Ended(_) => None,
+    });
+    assert_eq!(texts.collect::<Vec<_>>(), ["It is 4111 1111.", "Go on.", "[card]."]);
+}
+
 const CALLER: i16 = 1_000;
 const AGENT: i16 = 2_000;
 /// What somebody sounds like who says a card number. Alone and mixed with the other it is found again.

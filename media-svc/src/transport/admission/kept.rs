@@ -58,8 +58,8 @@ impl KeptSession {
     /// The claim first: a node that got the stream of this session meanwhile must not be overwritten.
     async fn restore(&self) -> Result<(), StoreError> {
         let session_id = &self.record.session_id;
-        if let Claim::OwnedBy(node) = self.store.claim_session(session_id, &self.node_id, self.ttl).await? {
-            tracing::error!(%session_id, node, "another node claims a session whose call runs here");
+        if let Claim::OwnedBy(media_node) = self.store.claim_session(session_id, &self.node_id, self.ttl).await? {
+            tracing::error!(%session_id, media_node, "another node claims a session whose call runs here");
             return Ok(());
         }
         self.store.put_session(&self.record, self.ttl).await?;

@@ -11,9 +11,10 @@ pub mod given;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use axum::Router;
-use service_kit::config::{Config, Loaded, Profile, Sources, load};
+use service_kit::config::{Config, Loaded, Profile, Sources, Tls, load};
 use service_kit::http::{apply_conventions, bind, serve_public};
 use service_kit::tasks::TaskScope;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +84,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// A certificate of its own for `localhost`, in files.
+pub fn write_certificate(folder: &Path) -> (Tls, reqwest::Certificate) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let tls = Tls {
+        cert_file: folder.join("cert.pem"),
+        key_file: folder.join("key.pem"),
+    };
+    std::fs::write(&tls.cert_file, made.cert.pem()).unwrap();
+    std::fs::write(&tls.key_file, made.signing_key.serialize_pem()).unwrap();
+    (tls, reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap())
 }
 
 /// Status and JSON body of an answer.

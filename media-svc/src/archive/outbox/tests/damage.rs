@@ -94,6 +94,13 @@ async fn a_damaged_tail_is_set_aside_byte_for_byte() {
 
 /// What was logged, and the events that are left.
 async fn opened(dir: &Path) -> (String, Vec<Event>) {
+    let mut outbox = None;
+    let said = logged(|| outbox = Some(open(dir)));
+    (said, read_all(&outbox.unwrap()).await)
+}
+
+/// What this thread logs meanwhile.
+pub(super) fn logged(work: impl FnOnce()) -> String {
     // One subscriber for the whole process: with one a thread, whichever test logs first decides for all of them
     // whether a line is wanted.
     static SUBSCRIBER: Once = Once::new();
@@ -102,9 +109,8 @@ async fn opened(dir: &Path) -> (String, Vec<Event>) {
         tracing::subscriber::set_global_default(subscriber).unwrap();
     });
     LOGGED.take();
-    let outbox = open(dir);
-    let said = String::from_utf8(LOGGED.take()).unwrap();
-    (said, read_all(&outbox).await)
+    work();
+    String::from_utf8(LOGGED.take()).unwrap()
 }
 
 thread_local! {
@@ -181,6 +187,87 @@ async fn damage_in_the_middle_of_a_session_leaves_place_holders_so_that_the_rest
     );
     assert_eq!(reason_of(&events[41]), Some("caller_hung_up"));
     assert_eq!(events[40].body, Some(audio(39 * 65_536, 65_536)));
+}
+
+/// A file of other calls, and behind them the beginning of `a`, which goes on in the next one; where `a` begins.
+async fn two_files_with_a_beginning_at_the_end_of_the_first() -> (TempDir, usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = open(dir.path());
+    let b = session(&outbox, "b");
+    b.append(started()).unwrap();
+    for chunk in 0..28 {
+        b.append(audio(chunk * 65_536, 65_536)).unwrap();
+    }
+    b.append(ended()).unwrap();
+    let begins = usize::try_from(outbox.used_bytes()).unwrap();
+    let a = session(&outbox, "a");
+    a.append(started()).unwrap();
+    for chunk in 0..8 {
+        a.append(audio(chunk * 65_536, 65_536)).unwrap();
+        a.append(turn(u32::try_from(chunk).unwrap())).unwrap();
+    }
+    a.append(ended()).unwrap();
+    flushed(&outbox).await;
+    (copy_of(dir.path()), begins)
+}
+
+#[tokio::test]
+async fn of_a_session_whose_beginning_is_damaged_nothing_is_said_to_be_durable_and_its_later_turns_can_be_archived() {
+    let (dir, begins) = two_files_with_a_beginning_at_the_end_of_the_first().await;
+    let path = first_segment(dir.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[begins + 20] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+
+    let (said, events) = opened(dir.path()).await;
+
+    assert_eq!(said.matches("the beginning of a session is lost").count(), 1, "{said}");
+    let of_a: Vec<&Event> = events.iter().filter(|event| event.session_id == "a").collect();
+    let sequences: Vec<u64> = of_a.iter().map(|event| event.sequence).collect();
+    assert_eq!(sequences, (1..=18).collect::<Vec<_>>());
+    assert!(of_a.iter().all(|event| event.durable == 0));
+    let Some(Body::Started(start)) = &of_a[0].body else {
+        panic!("{:?}", of_a[0])
+    };
+    assert!(start.recording.is_none() && start.started_at_unix_ms > 1_700_000_000_000);
+    assert!(!of_a.iter().any(|event| matches!(event.body, Some(Body::Audio(_)))));
+    let turns = of_a.iter().filter_map(|event| match &event.body {
+        Some(Body::Turn(turn)) => Some(turn.seq),
+        _ => None,
+    });
+    let turns: Vec<u32> = turns.collect();
+    assert!(!turns.is_empty() && turns.len() < 8, "{turns:?}");
+    assert_eq!(turns, (8 - u32::try_from(turns.len()).unwrap()..8).collect::<Vec<_>>());
+    assert_eq!(reason_of(of_a[17]), Some("caller_hung_up"));
+    let again = opened(dir.path()).await;
+    assert_eq!((again.0.as_str().contains("ERROR"), again.1), (false, events));
+}
+
+#[tokio::test]
+async fn without_the_watermarks_a_session_that_begins_in_the_middle_may_be_durable_up_to_there() {
+    let (dir, begins) = two_files_with_a_beginning_at_the_end_of_the_first().await;
+    let path = first_segment(dir.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[begins + 20] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::write(dir.path().join("watermarks"), b"VOXOUT1\n\xff\xff\xff\xff junk").unwrap();
+
+    let events = read_all(&open(dir.path())).await;
+
+    let first = events.iter().find(|event| event.session_id == "a").unwrap();
+    assert!(first.sequence > 1 && first.durable == first.sequence - 1, "{first:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_a_crash_left_before_anything_was_in_it_is_no_damage() {
+    let (_dir, bytes, _) = small_log();
+    for begun in 0..8 {
+        let dir = folder_with(&bytes[..begun]);
+        let (said, events) = opened(dir.path()).await;
+        assert!(said.contains(" WARN ") && !said.contains("ERROR"), "{said}");
+        assert_eq!(events, []);
+        assert_eq!(opened(dir.path()).await.0, "");
+    }
 }
 
 #[tokio::test]

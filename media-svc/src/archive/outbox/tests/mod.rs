@@ -2,6 +2,7 @@
 //! system was given.
 
 mod damage;
+mod flush;
 mod full_disk;
 mod space;
 
