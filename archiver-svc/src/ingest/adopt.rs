@@ -68,7 +68,7 @@ impl Archive {
             && let Some((manifest, etag)) = self.manifest(node, recordings, id).await?
         {
             self.resume(node, id, session, work, recordings, (manifest, etag));
-        } else if session.claimed + 1 >= first && (!session.is_recorded() || self.unwanted(id).await?.is_some()) {
+        } else if session.claimed + 1 >= first && (!session.is_recorded() || self.unwanted(node, id).await?.is_some()) {
             session.adopt(first, go_on(None, 0, false));
             node.open_ledger(id, Ledger::resumed(first - 1, None));
         }
@@ -80,7 +80,7 @@ impl Archive {
         let Some(first) = session.unexpected_audio() else {
             return Ok(());
         };
-        match self.unwanted(id).await? {
+        match self.unwanted(node, id).await? {
             Some(Unwanted::Erased) => session.pass_audio_by(None),
             Some(Unwanted::Stored(bytes)) => {
                 session.pass_audio_by(Some(bytes));
@@ -91,9 +91,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Why no audio is wanted of a session that has no manifest. While the database is away this holds the node's stream
-    /// back.
-    async fn unwanted(&self, id: &str) -> Result<Option<Unwanted>, Stopped> {
+    /// Why no audio is wanted of a session that has no manifest. While the database is away this holds the node's stream back.
+    async fn unwanted(&self, node: &Node, id: &str) -> Result<Option<Unwanted>, Stopped> {
         let Some(transcripts) = &self.transcripts else {
             return Ok(None);
         };
@@ -104,8 +103,7 @@ impl Archive {
                 Err(error) => error,
             };
             let what = "cannot ask the database about a session";
-            self.pause_until(self.shutdown.draining(), &mut backoff, what, &error)
-                .await?;
+            self.pause(node, &mut backoff, what, &error).await?;
         }
     }
 

@@ -405,34 +405,6 @@ async fn a_node_that_went_to_another_archiver_is_not_taken_for_dead() {
 }
 
 #[tokio::test]
-async fn a_call_that_comes_back_from_another_archiver_goes_on_behind_what_that_one_made_durable() {
-    let mut place = Place::new();
-    let first = start(&place, options()).await;
-    place.config.archiver.spool_dir = place.dir.path().join("second-spool");
-    let second = start(&place, options()).await;
-    let (call, said) = (Call::recorded("call-1", 80, CHUNK), Call::unrecorded("call-2", 9));
-    let mut node = Node::connect(first.address, "n1").await;
-    let durable = send_until_parts(&mut node, &call, 20, 1).await;
-    node.send_all(&said.events[..3]).await;
-    node.until_durable("call-2", 3).await;
-
-    let mut away = Node::connect(second.address, "n1").await;
-    away.send_all(&call.behind(durable)[..50]).await;
-    away.until_durable("call-1", 30).await;
-    away.send_all(&said.behind(3)[..4]).await;
-    away.until_durable("call-2", 7).await;
-
-    let mut back = Node::connect(first.address, "n1").await;
-    back.send_all(&call.behind(away.durable["call-1"])).await;
-    back.send_all(&said.behind(7)).await;
-    back.until_durable("call-1", call.last()).await;
-    back.until_durable("call-2", said.last()).await;
-    assert_eq!(std::fs::read(place.recording("call-1")).unwrap(), call.wav());
-    assert_rows(&call, &first.rows("call-1").await);
-    assert_rows(&said, &first.rows("call-2").await);
-}
-
-#[tokio::test]
 async fn two_archivers_that_both_have_a_call_store_it_once() {
     let mut place = Place::new();
     let first = start(&place, options()).await;

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::chat::{self, Outbox};
+use super::leaving::Leaving;
 use super::live::Live;
 use super::peer::{Engine, PeerEvent, PeerState};
 use super::sdp::Offer;
@@ -52,8 +53,7 @@ pub struct Line {
     /// Until when a way must be found after an ICE restart: there is none until then, and ICE itself looks for longer
     /// than a client is waited for.
     restarting: Option<Instant>,
-    /// The client's connection was closed by its far end.
-    left: bool,
+    leaving: Leaving,
     /// When the session has lasted as long as it may; set by the first audio.
     limit: Option<Instant>,
     heard_audio: bool,
@@ -101,7 +101,7 @@ impl Line {
             connected: false,
             cut: None,
             restarting: None,
-            left: false,
+            leaving: Leaving::default(),
             limit: None,
             heard_audio: false,
             stuck_since: None,
@@ -188,21 +188,24 @@ impl Line {
         match event {
             PeerEvent::State(state) => self.state(state).await,
             PeerEvent::Packet(packet) => {
-                self.left = false;
+                self.leaving.hears();
                 self.live.push(self.started.elapsed(), packet);
                 self.play().await;
             }
             // One that has taken its track away by an offer is still there.
-            PeerEvent::TrackEnded => self.left = self.live.client_sends(),
+            PeerEvent::TrackEnded => {
+                if self.live.client_sends() {
+                    self.leaving.begins();
+                }
+            }
             PeerEvent::ChatOpened(chat) => {
-                self.left = false;
+                self.leaving.stays();
                 self.outbox.open(chat, self.live.scope());
             }
-            // Some clients take their tracks away by an offer before they close the connection. Whatever comes shows that
-            // this one is still there.
-            PeerEvent::ChatClosed => self.left = true,
+            // Some clients take their tracks away by an offer before they close the connection.
+            PeerEvent::ChatClosed => self.leaving.begins(),
             PeerEvent::Message(text) => {
-                self.left = false;
+                self.leaving.hears();
                 self.message(&text).await;
             }
         }
@@ -255,7 +258,7 @@ impl Line {
             PeerState::Connecting => {}
             PeerState::Connected => {
                 self.connected = true;
-                self.left = false;
+                self.leaving.stays();
                 self.restarting = None;
                 if let Some(cut) = self.cut.take()
                     && !cut.told
@@ -276,7 +279,7 @@ impl Line {
         if !self.connected || self.cut.is_some() {
             return;
         }
-        let hold = if self.left {
+        let hold = if self.leaving.is_leaving() {
             self.timeouts.left
         } else {
             self.timeouts.hold
@@ -302,7 +305,7 @@ impl Line {
         if let Some(cut) = &mut self.cut {
             cut.told = true;
         }
-        let reason = if self.left {
+        let reason = if self.leaving.is_leaving() {
             EndReason::CallerHungUp
         } else {
             WEBRTC_CONNECTION_FAILURES.with_label_values(&["vanished"]).inc();
@@ -372,7 +375,7 @@ impl Line {
         self.live = live;
         if self.connected {
             // The old connection is gone whatever it says; the new one has the usual time to come.
-            self.left = false;
+            self.leaving.stays();
             let until = Instant::now() + self.timeouts.hold;
             match &mut self.cut {
                 Some(cut) => cut.until = cut.until.max(until),

@@ -5,6 +5,7 @@
 
 mod candidates;
 mod chat;
+mod leaving;
 mod line;
 mod live;
 mod peer;
