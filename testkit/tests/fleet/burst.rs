@@ -57,7 +57,7 @@ async fn offer(http: &reqwest::Client, stack: &Stack, offers: std::ops::Range<us
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_over_two_instances_spreads_by_slots_fills_every_node_and_who_comes_after_it_is_told_so() {
+async fn a_burst_over_two_instances_goes_where_there_is_room_fills_every_node_and_who_comes_after_it_is_told_so() {
     let _turn = scale::TURN.lock().await;
     let agent = load::agent().await;
     let mut builder = load::builder(&agent)
@@ -84,13 +84,12 @@ async fn a_burst_over_two_instances_spreads_by_slots_fills_every_node_and_who_co
     let took = began.elapsed();
     let nodes = reported(&stack, BURST).await;
     println!(
-        "{BURST} offers at once over two instances, answered in {took:.1?}: {:?}",
-        sessions(&nodes)
+        "{BURST} offers at once over two instances, answered in {took:.1?}: {:?}; {} were led on to another node",
+        sessions(&nodes),
+        refused(&stack).await
     );
-    // Nobody was sent to a node whose slots others had got meanwhile, which it would have had to refuse.
-    assert_eq!(refused(&stack).await, 0.0);
-    let is_full = |node: &NodeRecord| node.sessions >= node.capacity;
-    assert!(!nodes.iter().any(is_full), "{:?}", sessions(&nodes));
+    let is_over = |node: &NodeRecord| node.sessions > node.capacity;
+    assert!(!nodes.iter().any(is_over), "{:?}", sessions(&nodes));
 
     assert_eq!(
         offer(&http, &stack, BURST..room).await,
@@ -146,7 +145,7 @@ fn sessions(nodes: &[NodeRecord]) -> BTreeMap<&str, u32> {
         .collect()
 }
 
-/// Nodes that were asked and had no slot left.
+/// How often a node was asked that had no slot left.
 async fn refused(stack: &Stack) -> f64 {
     let mut refused = 0.0;
     for signaling in &stack.signaling {
