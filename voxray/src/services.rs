@@ -36,7 +36,7 @@ impl Process {
             shutdown: Shutdown::new(),
             stop_listening: CancellationToken::new(),
         };
-        settings::reload_on_hangup(settings, &process.scope)?;
+        settings::reload_on(settings::hangups()?, settings, &process.scope);
         let (shutdown, ended) = (process.shutdown.clone(), process.signals.token());
         process.signals.spawn("signals", async move {
             tokio::select! {

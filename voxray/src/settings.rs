@@ -6,6 +6,7 @@ use std::sync::Arc;
 use service_kit::config::{self, Config, Loaded, Profile, Sources};
 use service_kit::exit::{self, Fatal};
 use service_kit::tasks::TaskScope;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::ConfigArgs;
 
@@ -45,16 +46,19 @@ pub fn load_from(sources: &Sources, profile: Profile) -> Result<Loaded, Fatal> {
     Ok(config::load(sources, profile)?)
 }
 
-/// Re-reads API keys and the log level on SIGHUP for as long as the scope lives. A reload that fails keeps the old ones.
-pub fn reload_on_hangup(settings: &Settings, scope: &TaskScope) -> Result<(), Fatal> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangup = signal(SignalKind::hangup()).map_err(|error| {
+/// Hears SIGHUP from now on, before anything says that the process runs: not heard, it ends a process.
+pub fn hangups() -> Result<Signal, Fatal> {
+    signal(SignalKind::hangup()).map_err(|error| {
         Fatal::new(
             exit::SOFTWARE,
             format!("cannot listen to SIGHUP: {error}"),
             "start it again",
         )
-    })?;
+    })
+}
+
+/// Re-reads API keys and the log level on SIGHUP for as long as the scope lives. A reload that fails keeps the old ones.
+pub fn reload_on(mut hangup: Signal, settings: &Settings, scope: &TaskScope) {
     let (config, sources, watched) = (settings.config.clone(), settings.sources.clone(), scope.clone());
     scope.spawn("configuration reload", async move {
         loop {
@@ -73,5 +77,4 @@ pub fn reload_on_hangup(settings: &Settings, scope: &TaskScope) -> Result<(), Fa
             }
         }
     });
-    Ok(())
 }

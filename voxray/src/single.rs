@@ -173,8 +173,9 @@ impl SingleProcess {
 
 /// `voxray serve`: until Ctrl-C.
 pub async fn serve(settings: Settings) -> Result<(), Fatal> {
+    let hangups = settings::hangups()?;
     let process = SingleProcess::start(&settings.config, None).await?;
-    settings::reload_on_hangup(&settings, &process.scope)?;
+    settings::reload_on(hangups, &settings, &process.scope);
     let shutdown = process.shutdown();
     announce(&process);
     if settings.config.agent.llm_provider == "local" {
