@@ -120,7 +120,8 @@ async fn archived(stack: &Stack, session_id: &str) -> (Vec<Row>, Stereo) {
     let hash = hex::encode(Sha256::digest(&wav[WAV_HEADER..]));
     assert_eq!(metadata.get("voxray-pcm-sha256"), Some(&hash));
     assert_eq!(metadata.get("voxray-incomplete"), None);
-    // Rows are committed before the recording is stored.
+    let base = stack.signaling[0].url();
+    voxray_testkit::api::turns(&base, session_id, LIMIT).await.unwrap();
     let rows = transcript(stack, session_id).await.unwrap();
     rows::assert_in_order(&rows);
     (rows, Stereo::read(&wav))

@@ -193,11 +193,14 @@ impl Plane {
     /// What the archive has of a session, once it is complete: rows (role and text) and the recording.
     pub async fn archived(&self, session_id: &str) -> (Vec<(String, String)>, PathBuf) {
         let name = format!("{session_id}.wav");
-        eventually("the recording is stored", async || {
-            find(self.folder.path(), &name).is_some()
+        let transcripts = self.archiver.transcripts().unwrap();
+        // The length of a recording is noted behind all rows.
+        eventually("the recording is stored and noted", async || {
+            let session = transcripts.session(session_id).await.unwrap();
+            session.is_some_and(|session| session.ended_at.is_some() && session.recording_bytes.is_some())
         })
         .await;
-        let rows = self.archiver.transcripts().unwrap().rows(session_id).await.unwrap();
+        let rows = transcripts.rows(session_id).await.unwrap();
         let rows = rows.into_iter().map(|row| (row.role, row.text)).collect();
         (rows, find(self.folder.path(), &name).unwrap())
     }
